@@ -1,0 +1,74 @@
+# Every target sets up what it needs in .venv, in a fresh clone too; `make help` lists them.
+# A second run is quick: .venv/.stamp-* records what is installed, and pyproject.toml or another Python redoes it.
+#   make test ARGS="-k matmul -x"     arguments for pytest (or for the demo's or the benchmark's program)
+#   make test PYTHON=python3.13       another Python; by default the first one found that is new enough
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTHON ?=
+ARGS   ?=
+# Empty: do without. On Linux, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids its 4 GB of CUDA.
+TORCH  ?= torch==2.13.0
+
+.PHONY: help venv test demo bench parity docs lint clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV)/.stamp-venv  ## create .venv
+
+test: $(VENV)/.stamp-test  ## run all tests and the examples in the docstrings
+	$(BIN)/pytest $(ARGS)
+
+demo: $(VENV)/.stamp-demo  ## train a small network on handwritten digits and draw the result
+	$(BIN)/python examples/demo.py $(ARGS)
+
+bench: $(VENV)/.stamp-base $(VENV)/.stamp-torch  ## time the overhead per operation against PyTorch (downloads it)
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+parity: $(VENV)/.stamp-test $(VENV)/.stamp-torch  ## run the comparisons with PyTorch (downloads it)
+	$(BIN)/pytest $(ARGS) -k "parity or torch"
+
+docs: $(VENV)/.stamp-test  ## run every example of README, docs/ and the docstrings
+	$(BIN)/pytest $(ARGS) tests/test_docs.py tests/test_doctests.py
+
+# mypy does not see editable installs: a link with the package's name shows it, whatever the checkout is called
+lint: $(VENV)/.stamp-lint  ## ruff and mypy
+	$(BIN)/ruff check .
+	@mkdir -p $(VENV)/.types && ln -sfn ../.. $(VENV)/.types/tapegrad
+	$(BIN)/mypy -p tapegrad
+
+clean:  ## remove .venv and everything else that these targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- set-up ------------------------------------------------------------------------------------------------------
+
+# A Python counts as found when it runs, is new enough and can make an environment (Debian's needs python3-venv).
+$(VENV)/.stamp-venv:
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "creating $(VENV) with $$("$$python" --version)"; \
+	        "$$python" -m venv --clear $(VENV) && touch $@; exit; \
+	    fi; \
+	done; \
+	echo "tapegrad needs Python 3.11 or newer with its venv module; none of these is one:" \
+	     "$(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)." >&2; \
+	echo "Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv
+	$(if $(TORCH),$(PIP) "$(TORCH)",@echo "running without PyTorch")
+	@touch $@
+
+# .stamp-test, .stamp-demo, .stamp-lint: the extra of that name
+$(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-venv
+	$(PIP) --editable ".[$*]"
+	@touch $@
