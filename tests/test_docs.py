@@ -1,4 +1,4 @@
-"""Runs the examples of the documentation: every ```python block of the README and of docs/, in order, one test per page.
+"""Runs the examples of the documentation: every ```python block of the README and of docs/, one test per page.
 
 The blocks of a page share their names, as a reader would type them. A block that begins with `>>>` is compared with the
 output written under it. A block that shall not run is fenced as ```text or ```py.

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tapegrad
 from library import library_files, module_name
 from run_examples import failures
-
-import tapegrad
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

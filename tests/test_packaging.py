@@ -1,4 +1,4 @@
-"""What is installed and what an import costs: the wheel's content and size, and the modules that come with a first import."""
+"""What is installed and what an import brings with it: the wheel's content and size, the modules loaded."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from library import NOT_LIBRARY, ROOT, library_files, module_name, package_names
-
 import tapegrad
+from library import NOT_LIBRARY, ROOT, library_files, module_name, package_names
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 MAX_WHEEL_BYTES = 1_000_000
@@ -25,9 +24,10 @@ MAX_WHEEL_BYTES = 1_000_000
 OPTIONAL = ["scipy", "cupy", "cupyx", "matplotlib", "torch", "ml_dtypes", "tqdm", "sklearn", "PIL", "pandas"]
 # Each costs milliseconds, so the library imports it in the function that needs it; NumPy imports none of them.
 HEAVY = [
-    "asyncio", "multiprocessing", "concurrent", "unittest", "doctest", "pdb", "urllib.request", "http", "email", "logging",
-    "importlib.metadata", "tempfile", "shutil", "subprocess", "sqlite3", "xml", "ssl", "socket", "typing_extensions",
-    "numpy.random", "numpy.testing", "numpy.f2py", "numpy.ma", "numpy.polynomial", "numpy.fft",
+    "asyncio", "multiprocessing", "concurrent", "unittest", "doctest", "pdb", "urllib.request", "http", "email",
+    "logging", "importlib.metadata", "tempfile", "shutil", "subprocess", "sqlite3", "xml", "ssl", "socket",
+    "typing_extensions", "numpy.random", "numpy.testing", "numpy.f2py", "numpy.ma", "numpy.polynomial",
+    "numpy.fft",
 ]  # fmt: skip
 
 
@@ -113,7 +113,8 @@ def test_the_version_is_written_once():
 def dist(tmp_path_factory) -> Path:
     """A folder with the wheel and the sdist, built offline from a copy: a build in place would leave files behind."""
     source, dist = tmp_path_factory.mktemp("build") / "checkout", tmp_path_factory.mktemp("dist")
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out"))
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
+    shutil.copytree(ROOT, source, ignore=left_out)
     code = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, dist], cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -134,8 +135,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel):
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     content = {name for name in names if ".dist-info/" not in name}
-    data = {f"tapegrad/{path.relative_to(ROOT).as_posix()}" for path in ROOT.rglob("*.cu") if ".venv" not in path.parts}
-    expected = {f"tapegrad/{path.relative_to(ROOT).as_posix()}" for path in library_files()} | {"tapegrad/py.typed"} | data
+    expected = {f"tapegrad/{path.relative_to(ROOT).as_posix()}" for path in [*library_files(), ROOT / "py.typed"]}
     assert content == expected, f"missing: {sorted(expected - content)}; too much: {sorted(content - expected)}"
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     required = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
