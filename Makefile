@@ -1,7 +1,7 @@
 # Every target sets up what it needs in .venv, in a fresh clone too; `make help` lists them.
-# A second run is quick: .venv/.stamp-* records what is installed, and pyproject.toml or another Python redoes it.
+# A second run is quick: .venv/.stamp-* record what is installed; a change of pyproject.toml installs it again.
 #   make test ARGS="-k matmul -x"     arguments for pytest (or for the demo's or the benchmark's program)
-#   make test PYTHON=python3.13       another Python; by default the first one found that is new enough
+#   make clean test PYTHON=python3.13 another Python; by default the first one found that is new enough
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -65,8 +65,7 @@ $(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
-	$(if $(TORCH),$(PIP) "$(TORCH)",@echo "running without PyTorch")
-	@touch $@
+	$(if $(TORCH),$(PIP) "$(TORCH)" && touch $@,@echo "going on without PyTorch")
 
 # .stamp-test, .stamp-demo, .stamp-lint: the extra of that name
 $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-venv
