@@ -1,0 +1,26 @@
+"""PyTorch's functions on Tensors: signatures, defaults, dtype rules and errors, over the ops.
+
+Importing this package gives Tensor its methods and operators, from the table.
+"""
+
+from __future__ import annotations
+
+from ..inplace import inplace
+from ..op import OPS
+from ..tensor import Tensor
+from .. import ops  # noqa: F401  (fills the op table)
+from . import creation, elementwise, operators, reduce, shape  # noqa: F401  (fill the table of public functions)
+from .table import PUBLIC, declare
+
+for _op in OPS.values():
+    if _op.public:
+        declare(_op.name, _op.fn, _op.public == "inplace")
+
+for _name, _entry in PUBLIC.items():
+    if _entry.is_method and _name not in Tensor.__dict__:
+        setattr(Tensor, _name, _entry.function)
+    if _entry.inplace:
+        setattr(Tensor, _name + "_", inplace(_entry.function, _name + "_"))
+
+FUNCTIONS = {name: entry.function for name, entry in PUBLIC.items() if entry.is_function}
+operators.attach(Tensor)

@@ -1,0 +1,415 @@
+"""The record and vjp functions of each op, written out as source from its signature and its rules' parameter names.
+
+As `dataclasses` writes `__init__`. The source is put into linecache, so a debugger steps into it. For `mul`:
+
+    def mul(input, other, *, out=None):             record: guard for the usual case, kernel, Node if anybody asks
+    def vjp(n, g, F, grads):                        backward: one rule per edge that is wanted
+
+All functions share one dictionary of globals, ENVIRONMENT. What a guard turns away (a Python scalar, a dtype to be
+promoted, an integer for a floating op, arrays of two devices) goes to coerce.slow, which repairs it and calls the
+op's `run` function: the same without the guard.
+"""
+
+from __future__ import annotations
+
+import linecache
+import threading
+from typing import Any
+
+from ..backends.base import refcount
+from . import coerce
+from .dtypes import F32, F64
+from .graph import Node, counter, output_node
+from .modes import inference_blocks, mode
+from .op import GRAPH, OPS, Holomorphic, Op
+from .views import link_view
+
+ENVIRONMENT: dict[str, Any] = inference_blocks
+OWNED = "owned"  # the key in a walk's table of gradients under which the set of summed (hence writable) entries stands
+
+
+def unbroadcast(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
+    """`g` summed back to the shape that an input had before broadcasting."""
+    return g if g.shape == shape else F.sum_to(g, shape=shape)
+
+
+def add_gradient(held: Any, g: Any, edge: Any, grads: dict[Any, Any]) -> Any:
+    """A further gradient for one edge: the first sum is a new array, later ones are added into it."""
+    owned = grads[OWNED]
+    if edge in owned:
+        held += g
+        return held
+    owned.add(edge)
+    return held + g
+
+
+def raise_freed(node: Node) -> None:
+    raise RuntimeError(
+        "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+        "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+        "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
+        f"saved tensors after calling backward. (the node is {node.name()})"
+    )
+
+
+def materialise(name: str) -> Any:
+    """Gives the op's function object its code; called by the stub on the first call."""
+    op = OPS[name]
+    with _lock:
+        if op.run is None:
+            prepare(op)
+            made = _define(op, name, _record_source(op, name, guard=True))
+            op.fn.__code__, op.fn.__defaults__, op.fn.__kwdefaults__ = (
+                made.__code__,
+                made.__defaults__,
+                made.__kwdefaults__,
+            )
+            if op.holomorphic:
+                source = _record_source(op, "run_complex_" + name, guard=False).replace(f"n.op = OP_{name};", f"n.op = HOP_{name};")
+                op.run_complex = _define(op, "run_complex_" + name, source)
+            op.run = _define(op, "run_" + name, _record_source(op, "run_" + name, guard=False))
+    return op.fn
+
+
+_lock = threading.RLock()
+
+
+def prepare(op: Op) -> None:
+    """Works out what the rules ask to be saved, and defines the op's vjp function and the names its sources use."""
+    env = ENVIRONMENT
+    requests: list[str] = []
+    rules = {**op.rules, **({"joint": op.joint} if op.joint else {})}
+    for rule in rules.values():
+        for request in _requests_of(rule):
+            if request not in requests:
+                requests.append(request)
+    op.requests = tuple(requests)
+    arrays = {*op.inputs, "out", *op.aux, op.variadic}
+    op.array_slots = tuple(i for i, r in enumerate(requests) if r in arrays)
+    op.saves_arrays = bool(op.array_slots)
+    op.differentiable = tuple(n for n in (*op.inputs, *([op.variadic] if op.variadic else [])) if n in _ruled(op))
+    env["K_" + op.name], env["OP_" + op.name] = op.kernels, op
+    if op.holomorphic:
+        env["HOP_" + op.name] = Holomorphic(op)
+    for name, rule in rules.items():
+        env[f"R_{op.name}_{name}"] = rule
+    if op.differentiable:
+        op.vjp = _define(op, "vjp_" + op.name, _vjp_source(op))
+    if op.scalars:
+        for suffix, scalar in (("ts", op.inputs[1]), ("st", op.inputs[0])):
+            name = f"{suffix}_{op.name}"
+            env[name] = _define(op, name, _record_source(op, name, guard=False, scalar=scalar))
+
+
+def _ruled(op: Op) -> tuple[str, ...]:
+    return op.joint_names if op.joint else tuple(op.rules)
+
+
+def _requests_of(rule: Any) -> tuple[str, ...]:
+    code = rule.__code__
+    return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+
+def _define(op: Op, name: str, source: str) -> Any:
+    file = f"<tapegrad op {name}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    scope: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), ENVIRONMENT, scope)
+    return scope[name]
+
+
+def _record_source(op: Op, name: str, guard: bool, scalar: str | None = None) -> str:
+    """The source of the record function; `scalar` names an input which is a Python number here."""
+    public = {"x": "input", "y": "other"} if op.public else {}
+    arg = {n: public.get(n, n) for n in op.inputs}
+    arguments = [arg[n] + ("=None" if n in op.optional else "") for n in op.inputs]
+    tail = [f"{p}={op.defaults[p]!r}" if p in op.defaults else p for p in op.params]
+    with_out = guard and op.public and len(op.outputs) == 0 and not op.view
+    keywords = tail + (["out=None"] if with_out else [])
+    star = ["*" + op.variadic] if op.variadic else (["*"] if keywords else [])
+    lines = [f"def {name}({', '.join([*arguments, *star, *keywords])}):"]
+    call = ", ".join([*arg.values(), *(["*" + op.variadic] if op.variadic else [])])
+    kw = "{" + ", ".join(f"'{p}': {p}" for p in op.params) + "}"
+    slow = f"return slow(OP_{op.name}, ({call},), {kw})"
+    if with_out:
+        lines.append(f"    if out is not None: return into(out, {op.name!r}, {name}({call}))")
+    data = {n: f"d_{n}" for n in op.inputs}
+    tensors = [n for n in op.inputs if n != scalar]
+    reads = []
+    for n in op.inputs:
+        read = arg[n] if n == scalar else f"{arg[n]}.array"
+        reads.append(f"{data[n]} = " + (f"None if {arg[n]} is None else {read}" if n in op.optional else read))
+    if op.variadic:
+        reads.append(f"d_{op.variadic} = tuple([v.array for v in {op.variadic}])")
+    first = data[tensors[0]] if tensors else f"d_{op.variadic}[0]"
+    if guard:
+        lines += _guard_lines(op, arg, data, reads, slow)
+    else:
+        lines += ["    " + r for r in reads]
+    lines += _kernel_lines(op, data, first, kw)
+    lines += _node_lines(op, arg, data, scalar)
+    return "\n".join(lines) + "\n"
+
+
+def _guard_lines(op: Op, arg: dict[str, str], data: dict[str, str], reads: list[str], slow: str) -> list[str]:
+    lines = []
+    names = list(op.inputs)
+    if op.scalars:
+        x, y = arg[names[0]], arg[names[1]]
+        lines += [
+            f"    c = {y}.__class__",
+            "    if c is float or c is int:",
+            f"        try: dt = {x}.array.dtype",
+            f"        except AttributeError: {slow}",
+            f"        if dt is F32 or dt is F64: return ts_{op.name}({x}, {y})",
+            f"        {slow}",
+        ]
+    lines += ["    try:", *["        " + r for r in reads], f"    except AttributeError: {slow}"]
+    checks = []
+    if names:
+        d0 = data[names[0]]
+        for n in names[1:]:
+            maybe = f"{data[n]} is not None and " if n in op.optional else ""
+            checks.append(f"({maybe}{data[n]}.__class__ is not {d0}.__class__)")
+            if op.promote and n not in op.index:
+                checks.append(f"({maybe}{data[n]}.dtype is not {d0}.dtype)")
+        if op.variadic:
+            checks.append(f"mixed({d0}, d_{op.variadic}, {op.promote is not None and op.variadic not in op.index})")
+        if op.promote == "float" or op.holomorphic:
+            lines.append(f"    dt = {d0}.dtype")
+            checks.append("(dt is not F32 and dt is not F64)")
+    elif op.variadic:
+        checks.append(f"not d_{op.variadic} or mixed(d_{op.variadic}[0], d_{op.variadic}, {op.promote is not None})")
+    if checks:
+        lines.append(f"    if {' or '.join(checks)}: {slow}")
+    return lines
+
+
+def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str]:
+    arrays = [*data.values(), *([f"*d_{op.variadic}"] if op.variadic else [])]
+    call = ", ".join([*arrays, *[f"{p}={p}" for p in op.params]])
+    shown = "(" + ", ".join(arrays) + ",)"
+    results = [f"o_{n}" for n in op.outputs] or ["o"]
+    results += [f"a_{n}" for n in op.aux]
+    target = ", ".join(results)
+    lines = [
+        f"    try: {target} = K_{op.name}[{first}.__class__]({call})",
+        f"    except Exception as error: raise explain(OP_{op.name}, error, {shown}, {kw})",
+    ]
+    for r in results:
+        if r[0] == "o":
+            lines.append(f"    if {r}.__class__ is not {first}.__class__: {r} = tidy({first}, {r})")
+    return lines
+
+
+def _node_lines(op: Op, arg: dict[str, str], data: dict[str, str], scalar: str | None) -> list[str]:
+    diff = [n for n in op.differentiable if n != scalar]
+    lines = []
+    outs = [f"o_{n}" for n in op.outputs] or ["o"]
+    tensors = [f"t{i}" for i in range(len(outs))]
+    for t, o in zip(tensors, outs, strict=True):
+        lines.append(f"    {t} = new(Tensor); {t}.array = {o}")
+    if diff:
+        wants = []
+        for n in diff:
+            if n == op.variadic:
+                wants.append(f"any([v._rg for v in {n}])")
+            elif n in op.optional:
+                wants.append(f"({arg[n]} is not None and {arg[n]}._rg)")
+            else:
+                wants.append(f"{arg[n]}._rg")
+        lines.append(f"    if ({' or '.join(wants)}) and (m := mode.grad):")
+        lines += ["        " + line for line in _make_node_lines(op, arg, data, diff, wants, scalar)]
+        if op.outputs:
+            lines.append(f"        attach_outputs(n, ({', '.join(tensors)},))")
+        else:
+            lines.append("        t0._rg = True; t0._node = n")
+        lines.append(f"        if m is not True: m.recorded(n, ({', '.join(tensors)},))")
+        lines.append("    else:")
+    pad = "        " if diff else "    "
+    for t in tensors:
+        lines.append(f"{pad}{t}._rg = False; {t}._node = None")
+    lines.append(f"{pad}if inference_blocks: mark_inference({', '.join(tensors)})")
+    if op.view:
+        keywords = ", ".join(f"'{p}': {p}" for p in op.params)
+        lines.append(f"    link_view({arg[op.inputs[0]]}, t0, {op.name!r}, {{{keywords}}})")
+    lines.append("    return t0" if not op.outputs else f"    return ({', '.join(tensors)},)")
+    return lines
+
+
+def _make_node_lines(
+    op: Op, arg: dict[str, str], data: dict[str, str], diff: list[str], wants: list[str], scalar: str | None
+) -> list[str]:
+    lines = [f"n = new(Node); n.op = OP_{op.name}; n.seq = counter()"]
+    edges = []
+    for n, want in zip(diff, wants, strict=True):
+        if n == op.variadic:
+            edges.append(f"*[(v._node or v) if v._rg else None for v in {n}]")
+        elif len(diff) == 1:
+            edges.append(f"{arg[n]}._node or {arg[n]}")
+        else:
+            lines.append(f"e_{n} = ({arg[n]}._node or {arg[n]}) if {want} else None")
+            edges.append(f"e_{n}")
+    if scalar in op.differentiable:
+        edges.insert(op.differentiable.index(scalar), "None")
+    lines.append(f"n.edges = ({', '.join(edges)},)")
+    saved = [_saved_source(op, r, data, diff) for r in op.requests]
+    if op.broadcasts:
+        ds = list(data.values())
+        if scalar is not None:
+            saved.append("None")
+        else:
+            same = " and ".join(f"{ds[0]}.shape == {d}.shape" for d in ds[1:])
+            saved.append(f"None if {same} else ({', '.join(d + '.shape' for d in ds)})")
+    lines.append(f"n.saved = ({', '.join(saved)}{',' if saved else ''})")
+    return lines
+
+
+def _saved_source(op: Op, request: str, data: dict[str, str], diff: list[str]) -> str:
+    """The expression for one saved value: None where only rules of unwanted gradients ask for it."""
+    if request == "out":
+        return "o" if not op.outputs else "(" + ", ".join(f"o_{n}" for n in op.outputs) + ",)"
+    if request in op.aux:
+        return f"a_{request}"
+    if request in op.params:
+        return request
+    name, _, attribute = request.rpartition("_")
+    if attribute in ("shape", "dtype", "shapes", "dtypes") and (name in data or f"{name}" == op.variadic):
+        if name == op.variadic:
+            return f"tuple([d.{attribute[:5]} for d in d_{name}])"
+        value = f"{data[name]}.{attribute}"
+        return f"None if {data[name]} is None else {value}" if name in op.optional else value
+    if request == op.variadic:
+        return f"d_{request}"
+    if request not in data:
+        raise TypeError(
+            f"a rule of op {op.name} asks for '{request}', which is no input, keyword or auxiliary of it "
+            f"(inputs {op.inputs}, keywords {op.params}, aux {op.aux})"
+        )
+    users = [n for n, rule in op.rules.items() if request in _requests_of(rule)]
+    if op.joint or len(diff) == 1 or set(users) >= set(diff) or any(u == op.variadic for u in users):
+        return data[request]
+    users = [u for u in users if u in diff]
+    if not users:
+        return "None"
+    return f"{data[request]} if {' or '.join(f'e_{u} is not None' for u in users)} else None"
+
+
+def _vjp_source(op: Op) -> str:
+    lines = [f"def vjp_{op.name}(n, g, F, grads):"]
+    names = [*op.requests, *(["shapes"] if op.broadcasts else [])]
+    if op.saves_arrays:
+        lines.append("    if n.saved is None: raise_freed(n)")
+    if names:
+        lines.append(f"    ({', '.join('s_' + r for r in names)},) = n.saved")
+    fixed = [n for n in op.differentiable if n != op.variadic]
+    many = op.variadic in op.differentiable
+    targets = [f"e_{n}" for n in fixed] + (["*rest"] if many else [])
+    lines.append(f"    ({', '.join(targets)},) = n.edges")
+    if op.joint is not None:
+        needs = ", ".join(f"e_{n} in grads" for n in op.joint_names)
+        results = ", ".join(f"r_{n}" for n in op.joint_names)
+        lines += [
+            f"    needs = ({needs},)",
+            f"    ({results},) = R_{op.name}_joint(F, g, needs{_passed(op.joint)})",
+        ]
+    for n in fixed:
+        lines.append(f"    if e_{n} in grads:")
+        if op.joint is None:
+            lines.append(f"        r_{n} = R_{op.name}_{n}(F, g{_passed(op.rules[n])})")
+        if op.broadcasts:
+            place = op.inputs.index(n)
+            lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
+        lines += [
+            f"        held = grads[e_{n}]",
+            f"        grads[e_{n}] = r_{n} if held is None else add_gradient(held, r_{n}, e_{n}, grads)",
+        ]
+    if many:
+        lines += [
+            "    for i, e in enumerate(rest):",
+            "        if e in grads:",
+            f"            r = R_{op.name}_{op.variadic}(F, g, i{_passed(op.rules[op.variadic or ''])})",
+            "            held = grads[e]",
+            "            grads[e] = r if held is None else add_gradient(held, r, e, grads)",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _passed(rule: Any) -> str:
+    return "".join(f", {r}=s_{r}" for r in _requests_of(rule))
+
+
+def saved_as_tensor(op: Op, node: Node, request: str) -> Any:
+    """A saved value as the rules see it when recording: arrays as tensors tied to the edge they came from."""
+    if node.saved is None:
+        raise_freed(node)
+    value = node.saved[op.requests.index(request)]
+    if op.requests.index(request) not in op.array_slots or value is None:
+        return value
+    tensor_of = ENVIRONMENT["tensor_of_edge"]
+    if request == "out":
+        if op.outputs:
+            nodes = [output_node(node, len(value), i) for i in range(len(value))]
+            return tuple(tensor_of(v, e if v.dtype.kind in "fc" else None) for v, e in zip(value, nodes, strict=True))
+        return tensor_of(value, node)
+    if request == op.variadic:
+        tied = request in op.differentiable
+        edges = node.edges[len(op.differentiable) - 1 :] if tied else [None] * len(value)
+        return tuple(tensor_of(v, e) for v, e in zip(value, edges, strict=True))
+    edge = node.edges[op.differentiable.index(request)] if request in op.differentiable else None
+    return tensor_of(value, edge)
+
+
+def run_rules_recorded(op: Op, node: Node, g: Any, grads: dict[Any, Any]) -> None:
+    """Op.vjp_graph: the rules on tensors, for create_graph=True."""
+    if op.saves_arrays and node.saved is None:
+        raise_freed(node)
+    values: dict[str, Any] = {r: saved_as_tensor(op, node, r) for r in op.requests}
+    shapes = node.saved[-1] if op.broadcasts else None
+    fixed = [n for n in op.differentiable if n != op.variadic]
+    results: list[tuple[Any, Any]] = []
+    if op.joint is not None:
+        needs = tuple(e in grads for e in node.edges)
+        results = list(zip(node.edges, op.joint(GRAPH, g, needs, **_chosen(op.joint, values)), strict=True))
+    else:
+        for n, edge in zip(fixed, node.edges, strict=False):
+            if edge in grads:
+                results.append((edge, op.rules[n](GRAPH, g, **_chosen(op.rules[n], values))))
+                if shapes is not None:
+                    results[-1] = (edge, unbroadcast(GRAPH, results[-1][1], shapes[op.inputs.index(n)]))
+        if op.variadic in op.differentiable:
+            rule = op.rules[op.variadic or ""]
+            for i, edge in enumerate(node.edges[len(fixed) :]):
+                if edge in grads:
+                    results.append((edge, rule(GRAPH, g, i, **_chosen(rule, values))))
+    for edge, r in results:
+        if edge in grads and r is not None:
+            held = grads[edge]
+            grads[edge] = r if held is None else GRAPH.add(held, r)
+
+
+def _chosen(rule: Any, values: dict[str, Any]) -> dict[str, Any]:
+    return {r: values[r] for r in _requests_of(rule)}
+
+
+def _attach_outputs(node: Node, tensors: tuple[Any, ...]) -> None:
+    """Ties each floating output of a node with several to its own output node."""
+    for i, t in enumerate(tensors):
+        if t.array.dtype.kind in "fcV":
+            t._rg, t._node = True, output_node(node, len(tensors), i)
+        else:
+            t._rg, t._node = False, None
+
+
+def _mark_inference(*tensors: Any) -> None:
+    if mode.inference:
+        for t in tensors:
+            t._inference = True
+
+
+ENVIRONMENT.update(
+    new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, slow=coerce.slow, into=coerce.into,
+    explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
+    raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,
+    mark_inference=_mark_inference, refcount=refcount,
+)  # fmt: skip

@@ -1,0 +1,205 @@
+"""The walk: from the roots backwards over the graph, each node once, when its gradient is complete.
+
+Nodes are collected without recursion and sorted by creation number; since an edge always points to an older node, the
+descending order is a reverse topological order. A table holds the gradient of each node and leaf that is reached; it
+belongs to the walk, so walks may nest, run in several threads, and fail without leaving anything behind.
+
+The engine knows nodes and a namespace F, which is raw (arrays) or GRAPH (tensors, create_graph=True).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from ..backends.base import refcount
+from .graph import Node
+from .modes import mode
+from .op import GRAPH, raw_by_type
+from .versions import check_saved, last_write, mark_written
+
+OWNED = "owned"
+_by_seq = operator.attrgetter("seq")
+
+
+def collect(roots: Sequence[Any]) -> tuple[dict[Any, Any], list[Node]]:
+    """A table with an entry (None) for every node and leaf under `roots`, and the nodes, youngest first."""
+    grads: dict[Any, Any] = {OWNED: set()}
+    nodes: list[Node] = []
+    stack = []
+    for root in roots:
+        if root not in grads:
+            grads[root] = None
+            stack.append(root)
+    while stack:
+        node = stack.pop()
+        if node.__class__ is not Node:
+            continue
+        nodes.append(node)
+        for edge in node.edges:
+            if edge is not None and edge not in grads:
+                grads[edge] = None
+                stack.append(edge)
+    nodes.sort(key=_by_seq, reverse=True)
+    return grads, nodes
+
+
+def prune(grads: dict[Any, Any], nodes: list[Node], targets: set[Any]) -> list[Node]:
+    """Keeps only what lies between the roots and the targets; the rest leaves the table and is never computed."""
+    needed = set(targets)
+    for node in reversed(nodes):
+        if any(edge in needed for edge in node.edges):
+            needed.add(node)
+    for key in [k for k in grads if k is not OWNED and k not in needed]:
+        del grads[key]
+    return [n for n in nodes if n in needed]
+
+
+def walk(
+    roots: Sequence[Any],
+    seeds: Sequence[Any],
+    targets: Sequence[Any] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> dict[Any, Any]:
+    """Runs the backward pass; gives the table of finished gradients of the leaves, or of `targets` where given.
+
+    `roots`: nodes or leaves; `seeds`: their gradients, raw arrays or (create_graph) tensors.
+    """
+    grads, nodes = collect(roots)
+    results: dict[Any, Any] = {}
+    wanted: set[Any] = set(targets) if targets is not None else set()
+    if targets is not None:
+        nodes = prune(grads, nodes, wanted)
+    for root, seed in zip(roots, seeds, strict=True):
+        if root in grads:
+            held = grads[root]
+            grads[root] = seed if held is None else held + seed
+    F: Any = GRAPH if create_graph else None
+    kind: Any = None
+    for node in nodes:
+        g = grads.pop(node)
+        if g is None:
+            continue
+        if node in wanted:
+            results[node] = g
+        op = node.op
+        if node.seq < last_write[0] and node.saved and op.saves_arrays:
+            check_saved(node)
+        if create_graph:
+            op.vjp_graph(node, g, F, grads)
+            continue
+        if g.__class__ is not kind:
+            kind = g.__class__
+            F = raw_by_type[_first(g).__class__ if kind is list else kind]
+        op.vjp(node, g, F, grads)
+        if not retain_graph and op.saves_arrays:
+            node.saved = None
+    del grads[OWNED]
+    results.update(grads)
+    return results
+
+
+def _first(gradients: list[Any]) -> Any:
+    return next(g for g in gradients if g is not None)
+
+
+def edge_of(t: Any) -> Any:
+    """The node or leaf where the gradient of tensor `t` arrives."""
+    return t._node if t._node is not None else t
+
+
+def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) -> None:
+    """Adds a leaf's finished gradient to its `.grad`. Takes it over where nobody else can hold it, else copies."""
+    g = grads.pop(leaf)
+    if g is None:
+        return
+    if create_graph:
+        g = run_hooks(leaf, g)
+        leaf._grad = g if leaf.grad is None else GRAPH.add(leaf.grad, g)
+    else:
+        hooks = getattr(leaf, "_hooks", None)
+        if hooks:
+            with_hooks = run_hooks(leaf, wrap(raw_by_type[g.__class__].backend.tidy(g)))
+            g = with_hooks.array
+        backend = raw_by_type[g.__class__].backend
+        old = leaf.grad
+        if old is not None:
+            if old._rg:
+                leaf._grad = wrap(backend.tidy(old.array + g))
+            else:
+                array = old.array
+                array += g
+                mark_written(old)
+        else:
+            array = backend.tidy(g)
+            if array is g and not (refcount(g) <= 3 and backend.may_keep(g)):
+                array = g.copy()
+            leaf._grad = wrap(array)
+    after = getattr(leaf, "_after_hooks", None)
+    if after:
+        for hook in list(after.values()):
+            hook(leaf)
+
+
+def run_hooks(t: Any, g: Any) -> Any:
+    """The gradient tensor after the tensor hooks of a leaf."""
+    for hook in list((getattr(t, "_hooks", None) or {}).values()):
+        changed = hook(g)
+        if changed is not None:
+            g = changed
+    return g
+
+
+def run_backward(
+    tensors: Sequence[Any],
+    seeds: Sequence[Any],
+    inputs: Sequence[Any] | None,
+    retain_graph: bool,
+    create_graph: bool,
+    wrap: Any,
+) -> None:
+    """`Tensor.backward`: the gradients of all leaves (or of `inputs`) are added to their `.grad`."""
+    roots = [edge_of(t) for t in tensors]
+    given = [s if create_graph else s.array for s in seeds]
+    before = mode.grad
+    mode.grad = mode.recorder if create_graph else False
+    try:
+        targets = None if inputs is None else [edge_of(t) for t in inputs]
+        grads = walk(roots, given, targets, retain_graph, create_graph)
+        if inputs is None:
+            for leaf in list(grads):
+                accumulate(leaf, grads, create_graph, wrap)
+        else:
+            for t in {id(t): t for t in inputs}.values():
+                table = {t: grads.get(edge_of(t))}
+                accumulate(t, table, create_graph, wrap)
+    finally:
+        mode.grad = before
+
+
+def run_grad(
+    outputs: Sequence[Any],
+    seeds: Sequence[Any],
+    inputs: Sequence[Any],
+    retain_graph: bool,
+    create_graph: bool,
+    wrap: Any,
+) -> list[Any]:
+    """`autograd.grad`: the gradients at `inputs` as tensors, None where an input was not reached."""
+    given = [s if create_graph else s.array for s in seeds]
+    before = mode.grad
+    mode.grad = mode.recorder if create_graph else False
+    try:
+        targets = [edge_of(t) for t in inputs]
+        grads = walk([edge_of(t) for t in outputs], given, targets, retain_graph, create_graph)
+        found = []
+        for t, target in zip(inputs, targets, strict=True):
+            g = grads.get(target)
+            if g is not None and not create_graph:
+                g = wrap(raw_by_type[g.__class__].backend.tidy(g))
+            found.append(g if g is None or t._node is not None else run_hooks(t, g))
+        return found
+    finally:
+        mode.grad = before

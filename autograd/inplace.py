@@ -1,0 +1,183 @@
+"""In-place operations: compute, check, write, and put the graph right (see views.py for what that means).
+
+Every in-place method is its out-of-place function followed by `assign`; no op has a second copy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ..backends.registry import backend_of
+from .codegen import ENVIRONMENT
+from .dtypes import can_cast, from_numpy_dtype
+from .graph import Node, counter
+from .modes import mode
+from .op import GRAPH, OPS
+from .versions import UNTRACKED, mark_written
+from .views import living_views, replay
+
+
+def inplace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The in-place method of an out-of-place function: its result is written into the first argument."""
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_writable(self, name)
+        since = counter()
+        return assign(self, function(self, *args, **kwargs), name, since)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place version of `{name.rstrip('_')}`: the result is written into this tensor."
+    return method
+
+
+def check_writable(t: Any, name: str) -> None:
+    """RuntimeError where PyTorch forbids writing into `t` in place."""
+    if mode.grad is not False:
+        if t._rg and t._node is None:
+            raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation. (op {name})")
+        view = getattr(t, "_view", None)
+        if view is not None and view is not UNTRACKED:
+            _check_view(t, view, name)
+    if getattr(t, "_inference", False) and not mode.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed. "
+            f"You can make a clone to get a normal tensor before doing inplace update. (op {name})"
+        )
+
+
+def _check_view(t: Any, view: Any, name: str) -> None:
+    base = view.base
+    if base._rg and base._node is None and t._rg:
+        raise RuntimeError(
+            f"a view of a leaf Variable that requires grad is being used in an in-place operation. (op {name})"
+        )
+    if view.made_without_grad:
+        raise RuntimeError(
+            "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this "
+            "use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
+            "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
+            f"both outside (if you want the inplace to be tracked). (op {name})"
+        )
+    if view.multiple and (t._rg or base._rg):
+        raise RuntimeError(
+            f"Output 0 of {view.multiple} is a view and is being modified inplace. This view is the output of a "
+            "function that returns multiple views. Such functions do not allow the output views to be modified "
+            f"inplace. You should replace the inplace operation by an out-of-place one. (op {name})"
+        )
+
+
+def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
+    """Writes the tensor `value`, the result of ops on `t` that began at creation number `since`, into `t`. Gives `t`."""
+    target, new = t.array, value.array
+    if new.shape != target.shape:
+        raise RuntimeError(
+            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(new.shape)} (op {name}_)"
+        )
+    if new.dtype != target.dtype:
+        have, want = from_numpy_dtype(new.dtype), from_numpy_dtype(target.dtype)
+        if not can_cast(have, want):
+            raise RuntimeError(
+                f"result type {have.legacy} can't be cast to the desired output type {want.legacy} (op {name})"
+            )
+        value = OPS["cast"].fn(value, dtype=target.dtype)
+        new = value.array
+    check_overlap(target, name)
+    node = value._node if value._rg else None
+    recorded = node is not None and mode.grad is not False
+    made = _made_since(node, node.seq - 1 if since is None else since) if recorded else []
+    if new is not target:
+        for n in made:
+            _protect_saved(n, target, new)
+        target[...] = new
+    mark_written(t)
+    if recorded:
+        for n in made:
+            n.seq = counter()  # younger than the write, so that it does not look stale
+        rebase(t, node)
+    elif mode.grad is not False and t._rg:
+        _forget(t)
+    return t
+
+
+def _made_since(node: Any, since: int) -> list[Any]:
+    """The nodes under `node` that are younger than `since`, oldest first."""
+    found, stack = {node}, [node]
+    while stack:
+        for edge in stack.pop().edges:
+            if edge.__class__ is Node and edge.seq > since and edge not in found:
+                found.add(edge)
+                stack.append(edge)
+    return sorted(found, key=lambda n: n.seq)
+
+
+def check_overlap(target: Any, name: str) -> None:
+    """RuntimeError when several elements of the target lie on one memory place (an expanded tensor)."""
+    strides = target.strides
+    if 0 in strides and any(s == 0 and n > 1 for s, n in zip(strides, target.shape, strict=True)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+            f"location. Please clone() the tensor before performing the operation. (op {name})"
+        )
+
+
+def _protect_saved(node: Node, target: Any, new: Any) -> None:
+    """Before the write: the old value that a rule needs is copied, and a saved result becomes the written memory."""
+    if not isinstance(node.saved, tuple):
+        return
+    backend = backend_of(target)
+    storage = backend.storage_of(target)
+    kept: list[Any] = []
+    for s in node.saved:
+        if s is new:
+            s = target
+        elif type(s) is backend.array_type and backend.storage_of(s) is storage:
+            s = s.copy()
+        kept.append(s)
+    node.saved = tuple(kept)
+
+
+def rebase(t: Any, node: Any) -> None:
+    """Makes `node` the history of what `t` now holds, for `t`, its base and all their views."""
+    view = getattr(t, "_view", None)
+    if view is None or view is UNTRACKED:
+        t._node, t._rg, base = node, True, t
+    else:
+        base = view.base
+        made = Node()
+        made.op = OPS["copy_slices"]
+        if made.op.run is None:
+            ENVIRONMENT["materialise"]("copy_slices")
+        made.edges = ((base._node or base) if base._rg else None, node)
+        made.saved = (view.chain,)
+        made.seq = counter()
+        base._node, base._rg = made, True
+    for v in living_views(base):
+        replay(base, v, ENVIRONMENT["tensor_of_edge"], GRAPH)
+
+
+def _forget(t: Any) -> None:
+    """A value without history was written over all of `t`: its old history no longer applies (zero_, copy_, fill_)."""
+    node = OPS["cut"].fn(t)._node
+    node.seq = counter()
+    rebase(t, node)
+
+
+def write_out(out: Any, name: str, result: Any) -> Any:
+    """`out=`: RuntimeError where autograd is concerned or the dtype may not be written; resizes a tensor of another shape."""
+    if mode.grad is not False and (out._rg or result._rg):
+        raise RuntimeError(
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, "
+            "but one of the arguments requires grad."
+        )
+    have, want = result.dtype, out.dtype
+    if not can_cast(have, want):
+        raise RuntimeError(f"result type {have.legacy} can't be cast to the desired output type {want.legacy}")
+    if out.array.shape != result.array.shape:
+        out.array = result.array.astype(want.np)
+    else:
+        out.array[...] = result.array
+    mark_written(out)
+    return out

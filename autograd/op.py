@@ -1,0 +1,276 @@
+"""Ops, each written once: `@op` on a generic forward over `xp`, one rule per argument, and `@composite`.
+
+    @op(broadcasts=True, promote="same")
+    def mul(xp, x, y):
+        '''x * y elementwise. x: (*S), y: (*T) -> (*broadcast(S, T)).'''
+        return xp.multiply(x, y)
+
+    mul.vjp(x=lambda F, g, *, y: g * y, y=lambda F, g, *, x: g * x)
+
+The decorated name is the recording function on Tensors. A rule's parameter names say what is saved for it: an input
+(`y`), `x_shape` / `x_dtype`, `out`, an auxiliary output, or a keyword of the op. `F` is the backend's raw namespace in
+an ordinary backward and GRAPH with create_graph=True.
+
+Nothing is generated at import. The first call of an op makes its record function (codegen.py) and puts its code into
+the function object that everybody already holds.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+from ..backends.registry import backend_of_type, kernels_of
+
+OPS: dict[str, Op] = {}
+
+VARIADIC = 0x04  # co_flags: the function takes *args
+
+
+class Op:
+    """One op: its generic forward, its inputs and keywords, its rules, and what they ask to be saved.
+
+    Options of the decorator:
+        ufunc       name of the `xp` function that is the whole forward (the body is then only the docstring)
+        broadcasts  inputs broadcast; the engine sums each gradient back to its input's shape
+        promote     None: dtypes are the op's own affair. "same": floating, int and bool inputs are promoted to one
+                    dtype. "float": the same, and integers become the default float. "equal": dtypes must be equal.
+        scalars     a Python number may stand for either input as it is (the rules only multiply, add or compare it)
+        holomorphic the rules are the complex derivative; for complex inputs the engine conjugates around them
+                    (grad = conj(rule(conj(g))), as PyTorch defines gradients of complex tensors)
+        index       names of integer array inputs, which take no part in promotion
+        view        the output shares the input's memory
+        outputs     names of the outputs where there are several
+        aux         names of extra results of the forward, saved for rules and not returned to the caller
+        public      a torch function and Tensor method of this very name exists: True, or "inplace" for name_ too
+        grad_name   PyTorch's word for the node ("Mul" is shown as MulBackward0); default from the op's name
+    """
+
+    __slots__ = (
+        "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
+        "inputs", "optional", "variadic", "params", "defaults", "rules", "joint", "joint_names", "differentiable",
+        "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots", "scalars", "holomorphic", "run_complex",
+    )  # fmt: skip
+
+    def __init__(self, generic: Callable[..., Any], composite: bool = False, **options: Any):
+        code = generic.__code__
+        count, keyword_count = code.co_argcount, code.co_kwonlyargcount
+        names = code.co_varnames
+        self.name: str = options.get("name") or generic.__name__.rstrip("_")
+        self.generic = generic
+        self.composite = composite
+        self.ufunc: str | None = options.get("ufunc")
+        self.broadcasts: bool = options.get("broadcasts", False)
+        self.promote: str | None = options.get("promote")
+        self.index: tuple[str, ...] = options.get("index", ())
+        self.view: bool = options.get("view", False)
+        self.outputs: tuple[str, ...] = options.get("outputs", ())
+        self.aux: tuple[str, ...] = options.get("aux", ())
+        self.public: Any = options.get("public", False)
+        self.inputs: tuple[str, ...] = names[1:count]
+        self.optional = self.inputs[len(self.inputs) - len(generic.__defaults__ or ()) :]
+        self.params: tuple[str, ...] = names[count : count + keyword_count]
+        self.defaults: dict[str, Any] = generic.__kwdefaults__ or {}
+        self.variadic: str | None = names[count + keyword_count] if code.co_flags & VARIADIC else None
+        self.rules: dict[str, Callable[..., Any]] = {}
+        self.joint: Callable[..., Any] | None = None
+        self.joint_names: tuple[str, ...] = ()
+        words = options.get("grad_name") or "".join(word[:1].upper() + word[1:] for word in self.name.split("_"))
+        self.grad_name: str = words if words[-1:].isdigit() or words == "CopySlices" else words + "Backward0"
+        self.scalars: bool = options.get("scalars", False)
+        self.holomorphic: bool = options.get("holomorphic", False)
+        self.run_complex: Any = None
+        self.kernels = Kernels(self)
+        self.fn: Any = None
+        self.run: Any = None
+
+    def add_rules(self, **rules: Callable[..., Any]) -> None:
+        """One rule per differentiable input: rule(F, g, *, saved...) -> gradient (of the broadcast shape)."""
+        for name in rules:
+            if name not in self.inputs and name != self.variadic:
+                raise TypeError(f"op {self.name} has no input '{name}'; its inputs are {self.inputs}")
+        self.rules.update(rules)
+
+    def add_joint_rule(self, *names_and_rule: Any) -> None:
+        """One rule for several inputs: rule(F, g, needs, *, saved...) -> a gradient per name, None where not needed."""
+        *names, rule = names_and_rule
+        self.joint_names, self.joint = tuple(names), rule
+
+    def vjp_graph(self, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        """The rules run on recorded tensors, so that the next order can be taken."""
+        from .codegen import run_rules_recorded
+
+        run_rules_recorded(self, node, g, grads)
+
+    def saved_arrays(self, node: Any) -> list[tuple[str, Any]]:
+        """(name, array) of each array that the node keeps."""
+        found = []
+        for slot in self.array_slots:
+            value = node.saved[slot]
+            for item in value if type(value) is tuple else (value,):
+                if hasattr(item, "shape") and hasattr(item, "base"):
+                    found.append((self.requests[slot], item))
+        return found
+
+    def saved_value(self, node: Any, name: str) -> Any:
+        """What `grad_fn._saved_NAME` shows: PyTorch's names self, other, result, or the op's own."""
+        from .codegen import saved_as_tensor
+
+        names = {"result": "out", "self": self.inputs[0], "other": self.inputs[1] if len(self.inputs) > 1 else "y"}
+        name = names.get(name, name)
+        if name not in self.requests:
+            raise AttributeError(f"{self.grad_name} saves {self.requests}, not '{name}'")
+        return saved_as_tensor(self, node, name)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+class Holomorphic:
+    """An op's stand-in in nodes of complex values: its rules between two conjugations."""
+
+    def __init__(self, op: Op):
+        self.op = op
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.op, name)
+
+    def vjp(self, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        self._between(self.op.vjp, node, g, F, grads)
+
+    def vjp_graph(self, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        self._between(self.op.vjp_graph, node, g, F, grads)
+
+    def _between(self, vjp: Any, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        own: dict[Any, Any] = {edge: None for edge in node.edges if edge in grads}
+        own["owned"] = set()
+        vjp(node, F.conj(g), F, own)
+        del own["owned"]
+        for edge, r in own.items():
+            if r is not None:
+                held = grads[edge]
+                grads[edge] = F.conj(r) if held is None else held + F.conj(r)
+
+
+class Kernels(dict[type, Any]):
+    """Array type -> the function that computes this op on it; linked at first use."""
+
+    def __init__(self, op: Op):
+        super().__init__()
+        self.op = op
+
+    def __missing__(self, array_type: type) -> Any:
+        kernel = getattr(raw_namespace(array_type), self.op.name)
+        self[array_type] = kernel
+        return kernel
+
+
+class Raw:
+    """The raw namespace `F` of a backend: every op's kernel as an attribute, linked at first use.
+
+    A kernel is, in this order: the backend's own of that name, `xp`'s function where the op is just that, or the
+    generic forward bound to `xp` (for a composite: its body bound to this namespace).
+    """
+
+    recording = False
+
+    def __init__(self, backend: Any):
+        self.backend = backend
+        self.xp = backend.xp
+
+    def __getattr__(self, name: str) -> Any:
+        op = OPS.get(name)
+        if op is None:
+            raise AttributeError(f"no op named '{name}'")
+        kernel = kernels_of(self.backend).get(name)
+        if kernel is None:
+            if op.ufunc is not None:
+                kernel = getattr(self.xp, op.ufunc)
+            else:
+                kernel = bind_first(op.generic, self if op.composite else self.xp)
+        setattr(self, name, kernel)
+        return kernel
+
+
+def bind_first(function: Callable[..., Any], value: Any) -> Callable[..., Any]:
+    """`function` with its first argument fixed, as a bound method is: cheaper to call than functools.partial."""
+    return types.MethodType(function, value)
+
+
+_raw: dict[Any, Raw] = {}
+
+
+class _RawByType(dict[type, Raw]):
+    def __missing__(self, array_type: type) -> Raw:
+        backend = backend_of_type(array_type)
+        found = _raw.get(backend)
+        if found is None:
+            found = _raw[backend] = Raw(backend)
+        self[array_type] = found
+        return found
+
+
+raw_by_type = _RawByType()
+
+
+def raw_namespace(array_type: type) -> Raw:
+    """The raw namespace that serves arrays of this type."""
+    return raw_by_type[array_type]
+
+
+class Graph:
+    """The recording namespace: every op's recording function, and each composite's body over this namespace."""
+
+    recording = True
+
+    def __getattr__(self, name: str) -> Any:
+        op = OPS.get(name)
+        if op is None:
+            raise AttributeError(f"no op named '{name}'")
+        value = bind_first(op.generic, self) if op.composite else op.fn
+        setattr(self, name, value)
+        return value
+
+
+GRAPH = Graph()
+
+_STUB = compile("def stub(*args, **kwargs):\n    return materialise('@')(*args, **kwargs)\n", "<op>", "exec").co_consts[0]
+
+
+def _stub(op: Op) -> Any:
+    """A function object which, when first called, is given the op's record function as its code."""
+    from .codegen import ENVIRONMENT
+
+    constants = tuple(op.name if value == "@" else value for value in _STUB.co_consts)
+    code = _STUB.replace(co_consts=constants, co_name=op.name, co_qualname=op.name)
+    function = types.FunctionType(code, ENVIRONMENT, op.name)
+    function.__module__ = op.generic.__module__
+    function.__doc__ = op.generic.__doc__
+    return function
+
+
+def op(generic: Any = None, **options: Any) -> Any:
+    """Makes a primitive op of a generic forward; see the module's text and Op for the options."""
+    if generic is None:
+        return lambda function: op(function, **options)
+    made = Op(generic, **options)
+    if made.name in OPS:
+        raise ValueError(f"op {made.name} is defined twice")
+    OPS[made.name] = made
+    function = made.fn = _stub(made)
+    function.op = made
+    function.vjp = made.add_rules
+    function.vjp_joint = made.add_joint_rule
+    return function
+
+
+def composite(body: Any) -> Any:
+    """A function of `F` made of other ops: no rule of its own; a backend may serve it by one fused kernel."""
+    made = Op(body, composite=True)
+    if made.name in OPS:
+        raise ValueError(f"op {made.name} is defined twice")
+    OPS[made.name] = made
+    body.op = made
+    made.fn = bind_first(body, GRAPH)
+    return body

@@ -1,0 +1,141 @@
+"""The ops that the engine and the in-place machinery rest on: casts, sums to a shape, copies, regions of views."""
+
+from __future__ import annotations
+
+from ..op import composite, op
+
+
+@op()
+def alias(xp, x):
+    """The same value and memory, with a node of its own. x: (*S) -> (*S)."""
+    return x
+
+
+alias.vjp(x=lambda F, g: g)
+
+
+@op(grad_name="Clone")
+def clone(xp, x):
+    """A copy in new memory, in row-major order. x: (*S) -> (*S)."""
+    return xp.array(x, copy=True, order="C")
+
+
+clone.vjp(x=lambda F, g: g)
+
+
+@op(grad_name="ToCopy")
+def cast(xp, x, *, dtype):
+    """x in another NumPy dtype; complex to real drops the imaginary part. x: (*S) -> (*S) of dtype."""
+    if x.dtype.kind == "c" and dtype.kind != "c":
+        x = x.real if dtype.kind != "b" else x != 0
+    return x.astype(dtype)
+
+
+cast.vjp(x=lambda F, g, *, x_dtype: F.cast(g, dtype=x_dtype))
+
+
+@op(grad_name="SumToSize")
+def sum_to(xp, x, *, shape):
+    """x summed over the dimensions that broadcasting added or stretched. x: (*S) -> (*shape)."""
+    lead = x.ndim - len(shape)
+    if lead:
+        x = xp.add.reduce(x, axis=tuple(range(lead)))
+    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
+    return xp.add.reduce(x, axis=stretched, keepdims=True) if stretched else xp.asarray(x)
+
+
+sum_to.vjp(x=lambda F, g, *, x_shape: F.expand(g, shape=x_shape))
+
+
+@op(view=True)
+def expand(xp, x, *, shape):
+    """x broadcast to a larger shape, without a copy. x: (*S) -> (*shape)."""
+    return xp.broadcast_to(x, shape)
+
+
+expand.vjp(x=lambda F, g, *, x_shape: F.sum_to(g, shape=x_shape))
+
+
+@op()
+def zeros_like(xp, x):
+    """Zeros of x's shape and dtype. x: (*S) -> (*S)."""
+    return xp.zeros(x.shape, x.dtype)
+
+
+@op()
+def ones_like(xp, x):
+    """Ones of x's shape and dtype. x: (*S) -> (*S)."""
+    return xp.ones(x.shape, x.dtype)
+
+
+@op(grad_name="Zero")
+def cut(xp, x):
+    """x's memory, of which nothing flows back: the history of a tensor that was overwritten. x: (*S) -> (*S)."""
+    return x
+
+
+cut.vjp(x=lambda F, g: F.zeros_like(g))
+
+
+@op(grad_name="CopySlices")
+def copy_slices(xp, base, value, *, chain):
+    """base with the region of the view `chain` replaced by value. base: (*B), value: (*V) -> (*B).
+
+    Only its rules are used: the in-place write has done the forward (see views.py).
+    """
+    out = xp.array(base, copy=True)
+    region = out
+    for name, kw in chain:
+        region = _raw_view(xp, name, region, kw)
+    region[...] = value
+    return out
+
+
+def _raw_view(xp, name, x, kw):
+    """One view op on a raw array."""
+    from ..op import OPS
+
+    made = OPS[name]
+    return getattr(xp, made.ufunc)(x, **kw) if made.ufunc else made.generic(xp, x, **kw)
+
+
+copy_slices.vjp(
+    base=lambda F, g, *, chain: F.zero_region(g, chain=chain),
+    value=lambda F, g, *, chain: F.view_region(g, chain=chain),
+)
+
+
+@composite
+def view_region(F, x, *, chain):
+    """The region of x that a chain of view ops selects. x: (*B) -> (*V)."""
+    for name, kw in chain:
+        x = getattr(F, "reshape" if name == "view" else name)(x, **kw)
+    return x
+
+
+@op()
+def zero_region(xp, x, *, chain):
+    """x with zeros in the region that a chain of view ops selects. x: (*B) -> (*B). Its own adjoint."""
+    out = xp.array(x, copy=True, order="C")
+    places = xp.arange(out.size).reshape(out.shape)
+    for name, kw in chain:
+        places = _raw_view(xp, "reshape" if name == "view" else name, places, kw)
+    out.reshape(-1)[places.reshape(-1)] = 0
+    return out
+
+
+zero_region.vjp(x=lambda F, g, *, chain: F.zero_region(g, chain=chain))
+
+
+@op(grad_name="ToCopy")
+def transfer(xp, x, *, device):
+    """x on another device. x: (*S) -> (*S)."""
+    from ...backends.registry import backend_of
+
+    backend = device.backend()
+    if backend.xp is xp and backend is backend_of(x):
+        return backend.asarray(x, device=device.key, copy=True)
+    return backend.asarray(backend_of(x).to_numpy(x), device=device.key)
+
+
+transfer.vjp(x=lambda F, g, *, x_device: F.transfer(g, device=x_device))

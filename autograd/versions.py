@@ -1,0 +1,114 @@
+"""Who wrote into which memory, and when: what makes in-place operations safe.
+
+PyTorch counts the writes of each storage and stores the count beside each saved value. Here a write takes a creation
+number from the same counter as the nodes do (`stamp`), and is noted under the storage it went to. A saved value is
+stale when its storage was written after its node was made. So recording costs nothing, and a walk over nodes that are
+younger than the last write of the process (the usual case) compares one integer per node.
+
+Storages that were never written have no entry. An entry dies with its storage.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import deque
+from typing import Any
+
+from ..backends.registry import backend_of
+from .graph import counter
+
+
+class Written:
+    """The writes into one storage: how many, the stamps of the latest, and the source line of the last one."""
+
+    __slots__ = ("count", "stamps", "where", "alive")
+
+    def __init__(self, alive: Any):
+        self.count = 0
+        self.stamps: deque[int] = deque(maxlen=32)
+        self.where: Any = None
+        self.alive = alive
+
+    def version_at(self, seq: int) -> int:
+        """The count of writes that came before creation number `seq`."""
+        return self.count - sum(stamp > seq for stamp in self.stamps)
+
+
+_written: dict[int, Written] = {}
+last_write = [0]  # the stamp of the latest write in the process
+
+
+def storage_of(array: Any) -> Any:
+    """The object that owns the memory of a raw array."""
+    return backend_of(array).storage_of(array)
+
+
+def _entry(array: Any) -> Written:
+    storage = storage_of(array)
+    key = id(storage)
+    found = _written.get(key)
+    if found is None:
+        found = _written[key] = Written(weakref.ref(storage, lambda _, key=key: _written.pop(key, None)))
+    return found
+
+
+def mark_written(*tensors: Any) -> None:
+    """Notes that the memory of each tensor was just written in place (call it after the write)."""
+    if not tensors:
+        return
+    stamp = last_write[0] = counter()
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+    where = (frame.f_code.co_filename, frame.f_lineno)
+    for tensor in tensors:
+        if getattr(tensor, "_view", None) is UNTRACKED:
+            continue
+        entry = _entry(tensor.array)
+        entry.count += 1
+        entry.stamps.append(stamp)
+        entry.where = where
+
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class _Untracked:
+    """The `_view` of what `Tensor.data` returns: writes through it are not seen by autograd, as in PyTorch."""
+
+    def __repr__(self) -> str:
+        return "UNTRACKED"
+
+
+UNTRACKED = _Untracked()
+
+
+def version(array: Any) -> int:
+    """How often the memory of `array` was written in place."""
+    found = _written.get(id(storage_of(array)))
+    return 0 if found is None else found.count
+
+
+def check_saved(node: Any) -> None:
+    """Raises RuntimeError when a saved array of `node` was written after the node was made."""
+    for name, value in node.op.saved_arrays(node):
+        found = _written.get(id(storage_of(value)))
+        if found is not None and found.stamps and found.stamps[-1] > node.seq:
+            raise RuntimeError(_stale_text(node, name, value, found))
+
+
+def _stale_text(node: Any, name: str, value: Any, found: Written) -> str:
+    from .dtypes import from_numpy_dtype
+
+    kind = node.name().removesuffix("Backward0").removesuffix("Backward1")
+    role = f"which is output 0 of {kind}" if name == "out" else f"which is the saved argument '{name}' of {kind}"
+    file, line = found.where
+    return (
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[torch.{from_numpy_dtype(value.dtype).legacy}Tensor {list(value.shape)}], {role}, "
+        f"is at version {found.count}; expected version {found.version_at(node.seq)} instead. "
+        f'The last in-place write was at "{file}", line {line}. Hint: write into a clone(), or enable anomaly detection '
+        "to find the operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, "
+        "check_nan=False)."
+    )

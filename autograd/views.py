@@ -1,0 +1,80 @@
+"""Views: tensors that share memory, and what an in-place write through one of them does to the graph.
+
+    base ---- view v = base[0] ---- view w = v.t()          one memory, three tensors
+
+Each view knows its base and the chain of view ops that leads from the base to it. A recorded write into `w` becomes,
+for the base, one node `copy_slices`: everywhere outside the chain's region the gradient goes to the old base, inside
+it to the value that was written. Then every living view of the base gets a new node: the chain, replayed on the base.
+
+    before:  base <- select <- t                     after w.mul_(y):  base' = copy_slices(base, w * y)
+                                                                       v' = select(base'), w' = t(v')
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from .modes import mode
+from .versions import UNTRACKED
+
+
+class View:
+    """How a tensor came from its base: `chain` of (op name, keywords)."""
+
+    __slots__ = ("base", "chain", "made_without_grad", "multiple")
+
+    def __init__(self, base: Any, chain: tuple[tuple[str, dict[str, Any]], ...], made_without_grad: bool):
+        self.base = base
+        self.chain = chain
+        self.made_without_grad = made_without_grad
+        self.multiple: str | None = None  # the word of the op that made several views at once, such as "Split"
+
+
+def link_view(parent: Any, t: Any, name: str, kw: dict[str, Any]) -> None:
+    """Notes that `t` is the view `name(parent, **kw)`."""
+    above = getattr(parent, "_view", None)
+    if above is UNTRACKED:
+        t._view = UNTRACKED
+        return
+    if above is None:
+        base, chain = parent, ((name, kw),)
+    else:
+        base, chain = above.base, (*above.chain, (name, kw))
+    t._view = View(base, chain, mode.grad is False and parent._rg)
+    register(base, t)
+
+
+def register(base: Any, t: Any) -> None:
+    """Adds `t` to the list of the base's views, from which dead ones are dropped now and then."""
+    views = getattr(base, "_views", None)
+    if views is None:
+        base._views = [weakref.ref(t)]
+    else:
+        if len(views) >= 16 and len(views) & (len(views) - 1) == 0:
+            views[:] = [v for v in views if v() is not None]
+        views.append(weakref.ref(t))
+
+
+def living_views(base: Any) -> list[Any]:
+    """The views of `base` that still exist."""
+    found = [v() for v in getattr(base, "_views", None) or ()]
+    return [v for v in found if v is not None]
+
+
+def apply_chain(F: Any, x: Any, chain: tuple[tuple[str, dict[str, Any]], ...]) -> Any:
+    """The view of `x` that the chain gives, in the namespace F."""
+    for name, kw in chain:
+        x = getattr(F, name)(x, **kw)
+    return x
+
+
+def replay(base: Any, view: Any, fresh: Any, graph: Any) -> None:
+    """Gives `view` the node that leads to it from the base's present one; `fresh` makes a stand-in for the base."""
+    stand_in = fresh(base.array, base._node if base._node is not None else base)
+    before, mode.grad = mode.grad, True
+    try:
+        result = apply_chain(graph, stand_in, view._view.chain)
+    finally:
+        mode.grad = before
+    view._node, view._rg = result._node, True

@@ -1,0 +1,75 @@
+"""What a backend is: an array module, a few conversions, and a mapping of fused kernels which may be empty."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+
+class DeviceKey(NamedTuple):
+    """Where an array lives: a device type and, where the type has several, an index."""
+
+    type: str
+    index: int | None = None
+
+
+class Backend:
+    """Base class of all backends. A subclass sets the four fields and overrides what its library does otherwise.
+
+    `kernels` maps an op's name to a function on raw arrays with the op's own signature (arrays positional, metadata by
+    keyword). A kernel listed there replaces the op's generic forward, or a whole composite; nothing else knows.
+    """
+
+    name: str
+    device_types: tuple[str, ...]
+    xp: Any
+    array_type: type
+    kernels: Mapping[str, Callable[..., Any]] = {}
+
+    def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
+        """An array of this backend from a NumPy array or another array of its own. `dtype`: a NumPy dtype."""
+        raise TypeError(f"backend {self.name} does not define asarray")
+
+    def to_numpy(self, array: Any) -> Any:
+        """The array as np.ndarray in host memory; shares memory where that is possible."""
+        raise TypeError(f"backend {self.name} does not define to_numpy")
+
+    def tidy(self, out: Any) -> Any:
+        """A kernel's result as an array of this backend: NumPy-like libraries return scalars for 0-d results."""
+        return self.asarray(out)
+
+    def device_of(self, array: Any) -> DeviceKey:
+        """The device where the array lives."""
+        return DeviceKey(self.device_types[0])
+
+    def device_count(self) -> int:
+        """How many devices of this backend there are."""
+        return 1
+
+    def storage_of(self, array: Any) -> Any:
+        """The object that owns the array's memory; views of one memory give the same object."""
+        base_type = self.array_type
+        while isinstance(array.base, base_type):
+            array = array.base
+        return array
+
+    def may_keep(self, array: Any) -> bool:
+        """Whether an array that nobody else refers to may become a `.grad` without a copy: no view, own memory."""
+        return array.base is None and array.flags.c_contiguous
+
+    def synchronize(self, device: DeviceKey | None = None) -> None:
+        """Returns when all work that was queued on the device is done."""
+
+    def guard(self, device: DeviceKey) -> AbstractContextManager[Any]:
+        """Makes `device` the current one inside; nothing to do where there is only one."""
+        return nullcontext()
+
+
+def sole_reference(count: int) -> bool:
+    """Whether sys.getrefcount's answer, taken in the caller for a local name, means that nobody else holds the object."""
+    return count <= 2
+
+
+refcount = sys.getrefcount

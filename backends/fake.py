@@ -1,0 +1,53 @@
+"""A second device for tests, without a GPU: NumPy arrays of a type of their own, which claim to live on `fake`.
+
+It has no kernels, so it also runs the generic forward of every op. Mixing its arrays with the CPU's is an error, as
+with a real device, so all device logic can be tested on any machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .base import Backend, DeviceKey
+
+
+class FakeArray(np.ndarray):
+    """A NumPy array on the pretended device."""
+
+
+class FakeBackend(Backend):
+    """NumPy posing as another device, `fake` (index 0)."""
+
+    name = "fake"
+    device_types = ("fake",)
+    xp = np
+    array_type = FakeArray
+
+    def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
+        if not isinstance(obj, FakeArray):
+            copy = True  # a transfer never shares memory
+        return np.array(obj, dtype=dtype, copy=copy, subok=True).view(FakeArray)
+
+    def tidy(self, out: Any) -> Any:
+        return np.asarray(out).view(FakeArray)
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.array(array, subok=False)
+
+    def device_of(self, array: Any) -> DeviceKey:
+        return DeviceKey("fake", 0)
+
+    def storage_of(self, array: Any) -> Any:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        return array
+
+    def may_keep(self, array: Any) -> bool:
+        return False
+
+
+def make() -> FakeBackend:
+    """The backend object, for the registry."""
+    return FakeBackend()
