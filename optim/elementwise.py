@@ -1,0 +1,222 @@
+"""The step shared by the optimizers whose formula is applied to one parameter at a time.
+
+A subclass gives its formula as one function on raw arrays, which writes the parameter and the state in place:
+
+    def sgd_step(xp, p, g, momentum_buffer, *, lr, momentum, ...): ...
+
+p, g and the state arrays have one shape and one real floating dtype; `p` and the state are written, `g` is only read.
+The loop here prepares such arrays: complex parameters come as their real and imaginary parts, half precision in
+float32, and large arrays on the CPU in pieces that fit the cache, so that a formula's temporaries stay small. A backend
+may put a fused kernel in the place of a formula by listing it under the formula's name, with the formula's signature
+less `xp`; it gets whole arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+from ..autograd.modes import enable_grad
+from ..autograd.tensor import Tensor, wrap
+from ..autograd.versions import mark_written
+from ..backends.registry import backend_of, kernels_of
+from .optimizer import Group, Optimizer, State, scalar_state
+
+# Bytes of one array in a piece: with the six or so arrays of a formula, a piece stays in a core's second-level cache.
+PIECE_BYTES = 128 * 1024
+
+LABELS = {"lr": "learning rate", "eps": "epsilon value"}
+
+
+def number(option: Any) -> Any:
+    """An option as the formulas take it: Python numbers, whether floats, NumPy scalars or tensors were given.
+
+    A NumPy float64 scalar left as it is would promote a float32 formula to float64.
+    """
+    if option is None or isinstance(option, bool):
+        return option
+    if isinstance(option, tuple):
+        return tuple(map(number, option))
+    return option.item() if isinstance(option, Tensor) else float(option)
+
+
+def check_options(**options: Any) -> None:
+    """ValueError, as PyTorch words it, for an option that is negative or a beta outside [0, 1), in the order given."""
+    lr = options.get("lr")
+    if isinstance(lr, Tensor) and lr.array.size != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    for name, value in options.items():
+        if name == "betas":
+            for i, beta in enumerate(value):
+                if not 0.0 <= beta < 1.0:
+                    raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        elif not 0.0 <= value:
+            raise ValueError(f"Invalid {LABELS.get(name, name + ' value')}: {value}")
+
+
+def full_like(p: Tensor, value: float = 0.0) -> Tensor:
+    """A state tensor of the parameter's shape and dtype; complex ones hold `value` in both parts."""
+    xp = backend_of(p.array).xp
+    if value == 0:
+        return wrap(xp.zeros_like(p.array))
+    return wrap(xp.full_like(p.array, complex(value, value) if p.dtype.is_complex else value))
+
+
+def quiet(params: list[Tensor]) -> AbstractContextManager[Any]:
+    """No warnings inside where arithmetic gives inf or nan: PyTorch has none."""
+    errstate = getattr(backend_of(params[0].array).xp, "errstate", None) if params else None
+    return nullcontext() if errstate is None else errstate(all="ignore")
+
+
+class FormulaOptimizer(Optimizer):
+    """An optimizer that is one formula: the class says what it keeps and hands over, this loop does the rest."""
+
+    formula: ClassVar[Callable[..., None]]
+    option_names: ClassVar[tuple[str, ...]]  # options of a group, handed to the formula by keyword
+    state_arrays: ClassVar[tuple[str, ...]]  # state handed to the formula after p and g; None where there is none
+    optional_arrays: ClassVar[dict[str, str]] = {}  # which of these are kept only where an option of the group says so
+    elementwise: ClassVar[bool] = True  # whether the formula may be applied to an array piece by piece
+    counters: ClassVar[tuple[str, ...]] = ("step",)  # 0-d state
+    later_options: ClassVar[dict[str, Any]] = {}  # options that old checkpoints lack, with the value they stood for
+    sparse_hint: ClassVar[str] = ""
+
+    def state_of(self, p: Tensor, group: Group) -> State:
+        """The parameter's state, made when it is first updated."""
+        state = self.state[p]
+        if not state:
+            self.init_state(state, p, group)
+        return state
+
+    def init_state(self, state: State, p: Tensor, group: Group) -> None:
+        """Fills the empty state of a parameter, in PyTorch's order of names."""
+        state["step"] = self.new_counter(0.0, p, group)
+        for name in self.state_arrays:
+            if name not in self.optional_arrays or group[self.optional_arrays[name]]:
+                state[name] = full_like(p)
+
+    def new_counter(self, value: float, p: Tensor, group: Group) -> Tensor:
+        """A 0-d state tensor: on the CPU, unless the group asks for it beside the parameter."""
+        fused = group.get("fused")
+        return scalar_state(value, p, fused, on_device=bool(group.get("capturable") or fused))
+
+    def advance(self, state: State, p: Tensor, group: Group) -> dict[str, Any]:
+        """Counts the step in the 0-d state. Returns the numbers that the formula needs of it."""
+        step = state["step"].array
+        step += 1
+        return {"step": step.item()}
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of all parameters that have a gradient.
+
+        closure: evaluates the model again and returns the loss, which is then returned here; it runs with gradients
+        enabled. Raises RuntimeError for a sparse gradient, before anything is changed.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        work = [(group, self._ready(group)) for group in self.param_groups]
+        written: list[Tensor] = []
+        try:
+            with quiet(self.param_groups[0]["params"]):
+                for group, entries in work:
+                    self._update(group, entries, written)
+        finally:
+            mark_written(*written)
+        return loss
+
+    def _update(self, group: Group, entries: list[tuple[Tensor, Tensor]], written: list[Tensor]) -> None:
+        apply = _Apply(type(self).formula, self.elementwise)
+        options = {name: number(group[name]) for name in self.option_names}
+        for p, grad in entries:
+            state = self.state_of(p, group)
+            numbers = self.advance(state, p, group)
+            arrays = [state[name].array if name in state else None for name in self.state_arrays]
+            written.append(p)
+            apply(p.array, grad.array, arrays, {**options, **numbers})
+
+    def _ready(self, group: Group) -> list[tuple[Tensor, Tensor]]:
+        """(parameter, gradient) of the group's parameters that have one, all of them fit for the formula."""
+        entries = [(p, p.grad) for p in group["params"] if p.grad is not None]
+        for p, grad in entries:
+            self.check(p, grad)
+        return entries
+
+    def check_fused(self) -> None:
+        """RuntimeError for options that exclude each other, as PyTorch has it. Neither chooses anything here."""
+        if self.defaults["fused"]:
+            if self.defaults["differentiable"]:
+                raise RuntimeError("`fused` does not support `differentiable`")
+            if self.defaults["foreach"]:
+                raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+    def check(self, p: Tensor, grad: Tensor) -> None:
+        """Raises RuntimeError for a parameter or gradient that the formula cannot take."""
+        if grad.is_sparse:
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients{self.sparse_hint}")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, value in self.later_options.items():
+                group.setdefault(name, value)
+            for p in group["params"]:
+                saved = self.state.get(p) or {}
+                for name in self.counters:  # old checkpoints have Python numbers
+                    if name in saved and not isinstance(saved[name], Tensor):
+                        saved[name] = self.new_counter(float(saved[name]), p, group)
+
+
+class _Apply:
+    """Applies one formula to raw arrays; what does not depend on the parameter is looked up once per step."""
+
+    def __init__(self, formula: Callable[..., None], elementwise: bool):
+        self.formula = formula
+        self.elementwise = elementwise
+        self.known: dict[type, tuple[Any, Any, bool]] = {}
+
+    def __call__(self, p: Any, g: Any, state: list[Any], options: dict[str, Any]) -> None:
+        found = self.known.get(type(p))
+        if found is None:
+            backend = backend_of(p)
+            kernel = kernels_of(backend).get(self.formula.__name__)
+            found = self.known[type(p)] = (backend, kernel, backend.device_of(p).type == "cpu")
+        backend, kernel, on_cpu = found
+        if p.size == 0:
+            return
+        if p.ndim == 0:  # NumPy's operators return scalars for 0-d arrays, which cannot be written in place
+            p, g, *state = (a if a is None else a.reshape(1) for a in (p, g, *state))
+        if p.dtype.kind == "c":
+            self(p.real, g.real, [a if a is None else a.real for a in state], options)
+            self(p.imag, g.imag, [a if a is None else a.imag for a in state], options)
+        elif kernel is not None:
+            kernel(p, g, *state, **options)
+        elif on_cpu:
+            self.in_pieces(backend.xp, [p, g, *state], options)
+        else:
+            with backend.guard(backend.device_of(p)):
+                self.once(backend.xp, [p, g, *state], options)
+
+    def in_pieces(self, xp: Any, arrays: list[Any], options: dict[str, Any]) -> None:
+        p = arrays[0]
+        written = (p, *arrays[2:])
+        large = self.elementwise and p.nbytes > PIECE_BYTES
+        if large and all(a is None or a.flags.c_contiguous for a in written):
+            flat = [a if a is None else a.reshape(-1) for a in arrays]
+            count = PIECE_BYTES // p.itemsize
+            for start in range(0, p.size, count):
+                piece = slice(start, start + count)
+                self.once(xp, [a if a is None else a[piece] for a in flat], options)
+        else:
+            self.once(xp, arrays, options)
+
+    def once(self, xp: Any, arrays: list[Any], options: dict[str, Any]) -> None:
+        if arrays[0].dtype.itemsize > 2:
+            self.formula(xp, *arrays, **options)
+            return
+        wide = [a if a is None else a.astype("float32") for a in arrays]
+        self.formula(xp, *wide, **options)
+        for i, array in enumerate(arrays):
+            if array is not None and i != 1:
+                array[...] = wide[i]
