@@ -344,7 +344,7 @@ def saved_as_tensor(op: Op, node: Node, request: str) -> Any:
     if node.saved is None:
         raise_freed(node)
     value = node.saved[op.requests.index(request)]
-    if op.requests.index(request) not in op.array_slots or value is None:
+    if op.requests.index(request) not in op.array_slots or value is None or isinstance(value, (int, float)):
         return value
     tensor_of = ENVIRONMENT["tensor_of_edge"]
     if request == "out":

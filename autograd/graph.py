@@ -96,7 +96,7 @@ def output_node(parent: Node, count: int, index: int) -> Node:
 
 def shown(node: Any) -> Any:
     """The node that the user sees for a tensor's edge: outputs of one call share their parent."""
-    return node.edges[0] if node is not None and node.op is OUTPUT else node
+    return node.edges[0] if node is not None and node.op.grad_name == "Output" else node
 
 
 class AccumulateGrad:
@@ -126,6 +126,6 @@ def _shown_edge(edge: Any) -> tuple[Any, int]:
         return (None, 0)
     if edge.__class__ is not Node:
         return (AccumulateGrad(edge), 0)
-    if edge.op is OUTPUT:
+    if edge.op.grad_name == "Output":
         return (edge.edges[0], edge.saved[1])
     return (edge, 0)
