@@ -11,6 +11,7 @@ from .graph import Node
 from .hooks import WrappedOp
 from .modes import mode, recording
 from .op import GRAPH
+from .versions import inside_library
 
 
 class _TracedOp(WrappedOp):
@@ -79,15 +80,9 @@ def _has_nan(r: Any, F: Any) -> bool:
 def _user_stack() -> Any:
     """The present stack without the library's own frames at its end."""
     frame: Any = sys._getframe(1)
-    package = __name__.partition(".")[0]
-    while frame.f_back is not None and (
-        frame.f_globals.get("__package__", "") or ""
-    ).partition(".")[0] in (package, "") and frame.f_code.co_filename.startswith(("<tapegrad", _ROOT)):
+    while frame.f_back is not None and inside_library(frame):
         frame = frame.f_back
     return traceback.extract_stack(frame)
-
-
-_ROOT = __file__.rpartition("autograd")[0] + "autograd"
 
 
 class set_detect_anomaly(recording):

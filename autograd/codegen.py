@@ -408,7 +408,7 @@ def _mark_inference(*tensors: Any) -> None:
 
 
 ENVIRONMENT.update(
-    new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, slow=coerce.slow, into=coerce.into,
+    __name__=__name__, __package__=__package__,     new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,
     mark_inference=_mark_inference, refcount=refcount,

@@ -186,6 +186,10 @@ def retain_grad(t: Tensor) -> None:
     hooked(t._node).retain = weakref.ref(t)
 
 
+class _Several(list[Any]):
+    """What was packed of a saved tuple of arrays; its own type, since a pack hook may itself give tuples."""
+
+
 class PackedOp(WrappedOp):
     """A node's op whose saved arrays were handed to `pack`; they come back by `unpack` when the rules run."""
 
@@ -215,7 +219,7 @@ class PackedOp(WrappedOp):
             node.saved = packed
 
     def _unpacked(self, held: Any) -> Any:
-        if type(held) is tuple:
+        if type(held) is _Several:
             return tuple(self._unpacked(h) for h in held)
         value = self.unpack(held)
         if not isinstance(value, Tensor):
@@ -260,7 +264,7 @@ class saved_tensors_hooks(recording):
 
     def _packed(self, value: Any) -> Any:
         if type(value) is tuple:
-            return tuple(self._packed(v) for v in value)
+            return _Several(self._packed(v) for v in value)
         t = wrap(value)
         before = version(value)
         packed = self.pack_hook(t)

@@ -59,7 +59,7 @@ def mark_written(*tensors: Any) -> None:
         return
     stamp = last_write[0] = counter()
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__package__", "").partition(".")[0] == _PACKAGE:
+    while frame.f_back is not None and inside_library(frame):
         frame = frame.f_back
     where = (frame.f_code.co_filename, frame.f_lineno)
     for tensor in tensors:
@@ -72,6 +72,12 @@ def mark_written(*tensors: Any) -> None:
 
 
 _PACKAGE = __name__.partition(".")[0]
+
+
+def inside_library(frame: Any) -> bool:
+    """Whether a frame runs the library's own code, generated functions included."""
+    name = frame.f_globals.get("__name__")
+    return name is not None and name.partition(".")[0] == _PACKAGE
 
 
 class _Untracked:
