@@ -1,0 +1,8 @@
+"""Layers and models: Module, the layers, their functions (`functional`), initialisation (`init`) and `utils`."""
+# ruff: noqa: F401, F403
+
+from __future__ import annotations
+
+from . import utils
+from .modules import *
+from .parameter import Buffer, Parameter
