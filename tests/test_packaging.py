@@ -115,8 +115,8 @@ def dist(tmp_path_factory) -> Path:
     source, dist = tmp_path_factory.mktemp("build") / "checkout", tmp_path_factory.mktemp("dist")
     left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
     shutil.copytree(ROOT, source, ignore=left_out)
-    code = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, dist], cwd=source, capture_output=True, text=True)
+    code = f"import setuptools.build_meta as build; build.build_wheel({str(dist)!r}); build.build_sdist({str(dist)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return dist
 
