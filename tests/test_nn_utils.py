@@ -7,20 +7,13 @@ import math
 
 import pytest
 import tapegrad
+from module_samples import raises
 from tapegrad.nn.utils.rnn import pack_padded_sequence
 
 
 @pytest.fixture(params=["tapegrad", "torch"])
 def torch(request):
     return pytest.importorskip(request.param)
-
-
-def raises(kind, call, *args, **kwargs):
-    """The text of the error of exactly this kind that the call raises."""
-    with pytest.raises(Exception) as caught:
-        call(*args, **kwargs)
-    assert type(caught.value) is kind
-    return caught.value.args[0]
 
 
 def affine(torch):
