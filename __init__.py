@@ -1,10 +1,70 @@
-"""tapegrad: the PyTorch API on plain arrays. `import tapegrad as torch`."""
+"""tapegrad: the PyTorch API on plain arrays. `import tapegrad as torch`.
+
+>>> import tapegrad as torch
+>>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+>>> (x * x).sum().backward()
+>>> x.grad
+tensor([2., 4.])
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from . import autograd as autograd
 from .autograd.api import FUNCTIONS
-from .autograd.modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
+from .autograd.api.legacy import TYPES
+from .autograd.device import device as device
+from .autograd.device import get_default_device as get_default_device
+from .autograd.device import set_default_device as set_default_device
+from .autograd.dtypes import ALIASES, ALL, by_name
+from .autograd.dtypes import can_cast as can_cast
+from .autograd.dtypes import dtype as dtype
+from .autograd.dtypes import get_default_dtype as get_default_dtype
+from .autograd.dtypes import promote_types as promote_types
+from .autograd.dtypes import set_default_dtype as set_default_dtype
+from .autograd.info import finfo as finfo
+from .autograd.info import iinfo as iinfo
+from .autograd.interchange import from_dlpack as from_dlpack
+from .autograd.modes import enable_grad as enable_grad
+from .autograd.modes import inference_mode as inference_mode
+from .autograd.modes import is_grad_enabled as is_grad_enabled
+from .autograd.modes import is_inference_mode_enabled as is_inference_mode_enabled
+from .autograd.modes import no_grad as no_grad
+from .autograd.modes import set_grad_enabled as set_grad_enabled
+from .autograd.printing import set_printoptions as set_printoptions
+from .autograd.random import Generator as Generator
+from .autograd.random import default_generator as default_generator
+from .autograd.random import get_rng_state as get_rng_state
+from .autograd.random import initial_seed as initial_seed
+from .autograd.random import manual_seed as manual_seed
+from .autograd.random import seed as seed
+from .autograd.random import set_rng_state as set_rng_state
+from .autograd.size import Size as Size
 from .autograd.tensor import Tensor as Tensor
+from .version import __version__ as __version__
 
+# Public functions, dtypes and legacy types are listed where they are defined; this file only opens the door.
 globals().update(FUNCTIONS)
+globals().update({d.name: d for d in ALL}, **{alias: by_name(name) for alias, name in ALIASES.items()}, **TYPES)
+
+strided = "torch.strided"
+contiguous_format, preserve_format, channels_last = "torch.contiguous_format", "torch.preserve_format", "torch.channels_last"
+inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.718281828459045
+newaxis = None
+
+# Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.
+_ROOMS = ("nn", "optim", "utils", "backends", "linalg", "special", "func", "random", "cuda", "return_types", "testing", "version")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name == "bfloat16":
+        return by_name(name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS, "bfloat16"})

@@ -1,0 +1,304 @@
+"""Moves and conversions: devices, dtypes, NumPy, Python lists; copies and fills in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...backends.registry import backend_of
+from .. import dtypes
+from ..device import device as Device
+from ..device import resolve
+from ..dtypes import as_dtype, dtype, result_dtype, scalar_dtype
+from ..inplace import assign, check_overlap, check_writable
+from ..modes import mode
+from ..ops import core as op
+from ..tensor import Tensor, wrap
+from ..versions import mark_written
+from .table import public
+
+
+@public(is_function=False)
+def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """to(dtype), to(device, dtype=None), to(other): this tensor in another dtype or on another device.
+
+    Gives the tensor itself where nothing changes (unless copy=True). Recorded. (*S) -> (*S).
+    """
+    kwargs.pop("non_blocking", None)
+    kwargs.pop("memory_format", None)
+    copy = kwargs.pop("copy", False)
+    place, kind = kwargs.pop("device", None), kwargs.pop("dtype", None)
+    if "other" in kwargs:
+        args = (kwargs.pop("other"), *args)
+    if kwargs:
+        raise TypeError(f"to() received an invalid keyword argument: {next(iter(kwargs))}")
+    for a in args:
+        if isinstance(a, Tensor):
+            place, kind = a.device, a.dtype
+        elif isinstance(a, dtype):
+            kind = a
+        elif isinstance(a, (Device, str)) or (isinstance(a, int) and not isinstance(a, bool)):
+            place = a
+        elif isinstance(a, bool):
+            copy = copy or (a and a is args[-1] and len(args) > 2)
+        elif a is not None:
+            raise TypeError(f"to() received an invalid combination of arguments - got ({type(a).__name__})")
+    t = self
+    if kind is not None and as_dtype(kind).np != t.array.dtype:
+        t = op.cast(t, dtype=as_dtype(kind).np)
+    if place is not None:
+        target = resolve(place)
+        if not _same(target, t.device):
+            t = op.transfer(t, device=target)
+    return op.clone(self) if t is self and copy else t
+
+
+def _same(target: Device, have: Device) -> bool:
+    return target.type == have.type and (target.index is None or target.index == have.index or target.type == "cpu")
+
+
+def _caster(name: str, dtype_name: str) -> Any:
+    def cast(self: Tensor, memory_format: Any = None) -> Tensor:
+        return to(self, dtypes.by_name(dtype_name))
+
+    cast.__name__ = cast.__qualname__ = name
+    cast.__doc__ = f"This tensor as {dtype_name}. (*S) -> (*S)."
+    return public(cast, is_function=False)
+
+
+for _name, _dtype in {
+    "float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16", "long": "int64",
+    "int": "int32", "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool", "cfloat": "complex64",
+    "cdouble": "complex128",
+}.items():  # fmt: skip
+    _caster(_name, _dtype)
+
+
+@public(is_function=False)
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """This tensor in host memory. (*S) -> (*S)."""
+    return to(self, "cpu")
+
+
+@public(is_function=False)
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    """This tensor on an NVIDIA GPU. BackendError where there is none. (*S) -> (*S)."""
+    return to(self, "cuda" if device is None else device)
+
+
+@public(is_function=False, name="type")
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """Without an argument the legacy type's name, such as 'torch.FloatTensor'; else the tensor in that type."""
+    if dtype is None:
+        place = "" if self.device.type == "cpu" else f"{self.device.type}."
+        return f"torch.{place}{self.dtype.legacy}Tensor"
+    if isinstance(dtype, str):
+        word = dtype.rpartition(".")[2].removesuffix("Tensor")
+        found = [d for d in dtypes.ALL if d.legacy == word]
+        if not found:
+            raise ValueError(f"invalid type: '{dtype}'")
+        return to(self, found[0])
+    return to(self, getattr(dtype, "legacy_dtype", dtype))
+
+
+@public(is_function=False)
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """This tensor in other's dtype and on its device."""
+    return to(self, other)
+
+
+@public(is_function=False)
+def numpy(self: Tensor, *, force: bool = False) -> Any:
+    """The values as np.ndarray, sharing memory on the CPU.
+
+    Raises RuntimeError for a tensor that requires grad and TypeError for one on another device, unless force=True.
+    """
+    t = self
+    if t._rg:
+        if not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        t = t.detach()
+    if t.device.type != "cpu" and not force:
+        raise TypeError(
+            f"can't convert {t.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
+            "first."
+        )
+    return backend_of(t.array).to_numpy(t.array)
+
+
+@public(is_function=False)
+def tolist(self: Tensor) -> Any:
+    """The values as nested Python lists (a number for a 0-d tensor)."""
+    host = backend_of(self.array).to_numpy(self.array)
+    return (host.astype(np.float32) if host.dtype.kind == "V" else host).tolist()
+
+
+@public(is_function=False)
+def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """Writes src, broadcast and converted, into this tensor. src: (*T) -> (*S)."""
+    if not isinstance(src, Tensor):
+        raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    check_writable(self, "copy_")
+    recorded = mode.grad is not False and (src._rg or self._rg)
+    if not recorded and src.device == self.device:
+        check_overlap(self.array, "copy_")
+        _write(self.array, src.array)
+        mark_written(self)
+        return self
+    value = to(src, device=self.device, dtype=self.dtype)
+    if value.array.shape != self.array.shape:
+        if np.broadcast_shapes(value.array.shape, self.array.shape) != self.array.shape:
+            raise RuntimeError(_broadcast_text(self, src))
+        value = op.expand(value, shape=self.array.shape)
+    return assign(self, op.clone(value) if value._rg else value, "copy_")
+
+
+def _write(target: Any, source: Any) -> None:
+    if source.dtype.kind == "c" and target.dtype.kind != "c":
+        source = source.real
+    try:
+        target[...] = source
+    except ValueError as error:
+        if "broadcast" not in str(error):
+            raise
+        raise RuntimeError(
+            f"The size of tensor a {list(target.shape)} must match the size of tensor b {list(source.shape)}: "
+            "the source of copy_ must broadcast to the target"
+        ) from error
+
+
+def _broadcast_text(target: Tensor, source: Tensor) -> str:
+    return (
+        f"output with shape {list(target.shape)} doesn't match the broadcast shape "
+        f"{list(np.broadcast_shapes(target.array.shape, source.array.shape))}"
+    )
+
+
+@public(is_function=False)
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Writes one value (a number or a 0-d tensor) everywhere."""
+    if isinstance(value, Tensor):
+        if value.array.ndim:
+            raise RuntimeError(
+                "fill_ only supports 0-dimension value tensor but got tensor with "
+                f"{value.array.ndim} dimensions."
+            )
+        return copy_(self, value)
+    check_writable(self, "fill_")
+    if isinstance(value, complex) and self.array.dtype.kind != "c":
+        raise RuntimeError("value cannot be converted to type " + self.dtype.legacy.lower() + " without overflow")
+    if self._rg and mode.grad is not False:
+        return assign(self, wrap(backend_of(self.array).tidy(backend_of(self.array).xp.full_like(self.array, value))), "fill_")
+    check_overlap(self.array, "fill_")
+    self.array.fill(value)
+    mark_written(self)
+    return self
+
+
+@public(is_function=False)
+def zero_(self: Tensor) -> Tensor:
+    """Writes zeros everywhere."""
+    return fill_(self, 0)
+
+
+@public
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy in new memory, recorded. input: (*S) -> (*S)."""
+    return op.clone(input)
+
+
+@public(is_function=False)
+def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
+    """This tensor where it lies in row-major order, else a copy that does. (*S) -> (*S)."""
+    return self if self.array.flags.c_contiguous else op.clone(self)
+
+
+@public(is_function=False)
+def apply_(self: Tensor, callable: Any) -> Tensor:
+    """Replaces each element by callable(element): slow, CPU only, not recorded."""
+    if self._rg:
+        raise RuntimeError("apply_(): cannot be used on a tensor that requires grad")
+    flat = [callable(v) for v in self.array.reshape(-1).tolist()]
+    self.array[...] = np.array(flat, self.array.dtype).reshape(self.array.shape)
+    mark_written(self)
+    return self
+
+
+@public
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype is a floating one."""
+    return input.dtype.is_floating_point
+
+
+@public
+def is_complex(input: Tensor) -> bool:
+    """Whether the dtype is a complex one."""
+    return input.dtype.is_complex
+
+
+@public
+def is_signed(input: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return input.dtype.is_signed
+
+
+@public(name="is_inference", method=False)
+def is_inference(input: Tensor) -> bool:
+    """Whether the tensor was made in inference_mode."""
+    return input.is_inference()
+
+
+@public
+def detach(input: Tensor) -> Tensor:
+    """The same memory without history."""
+    return Tensor.detach(input)
+
+
+@public(method=False)
+def is_tensor(obj: Any) -> bool:
+    """Whether the object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+@public(is_function=False)
+def get_device(self: Tensor) -> int:
+    """The index of the device; -1 on the CPU."""
+    return -1 if self.device.index is None else self.device.index
+
+
+@public(is_function=False)
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """The tensor itself: host memory is not pinned here."""
+    return self
+
+
+@public(is_function=False)
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """Whether the memory is pinned: never."""
+    return False
+
+
+@public(is_function=False)
+def share_memory_(self: Tensor) -> Tensor:
+    """The tensor itself: memory is shared among threads anyway."""
+    return self
+
+
+@public(is_function=False)
+def is_set_to(self: Tensor, tensor: Tensor) -> bool:
+    """Whether both show exactly the same memory in the same way."""
+    a, b = self.array, tensor.array
+    return a.__array_interface__["data"] == b.__array_interface__["data"] and a.shape == b.shape and a.strides == b.strides
+
+
+@public(method=False)
+def result_type(tensor1: Any, tensor2: Any) -> dtype:
+    """The dtype of an op on the two (tensors or numbers)."""
+    sized, flat, scalars = [], [], []
+    for value in (tensor1, tensor2):
+        if not isinstance(value, Tensor):
+            scalars.append(scalar_dtype(value))
+        else:
+            (sized if value.array.ndim else flat).append(value.dtype)
+    return result_dtype(sized, flat, scalars)
