@@ -45,13 +45,14 @@ from .autograd.size import Size as Size
 from .autograd.tensor import Tensor as Tensor
 from .version import __version__ as __version__
 
+inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.718281828459045
+
 # Public functions, dtypes and legacy types are listed where they are defined; this file only opens the door.
 globals().update(FUNCTIONS)
 globals().update({d.name: d for d in ALL}, **{alias: by_name(name) for alias, name in ALIASES.items()}, **TYPES)
 
 strided = "torch.strided"
 contiguous_format, preserve_format, channels_last = "torch.contiguous_format", "torch.preserve_format", "torch.channels_last"
-inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.718281828459045
 newaxis = None
 
 # Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.
