@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
+from ...autograd.api.creation import tensor
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
 from ..parameter import Buffer, Parameter
@@ -435,45 +436,47 @@ class Module(Hooked, Stateful):
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Moves and casts the parameters and buffers, in place: `to(device)`, `to(dtype)`, `to(device, dtype)`,
         `to(tensor)`. A dtype, floating point or complex, is applied to those that are floating point or complex."""
-        device, dtype, non_blocking, memory_format = _parse_to(*args, **kwargs)
-        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
+        # Tensor.to reads the arguments: of a floating-point tensor, and for the others of an empty one beside them
+        dtype = tensor(0.0).to(*args, **kwargs).dtype
+        if not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
                 f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
             )
 
-        def convert(tensor: Tensor) -> Tensor:
-            castable = tensor.is_floating_point() or tensor.is_complex()
-            return tensor.to(device, dtype if castable else None, non_blocking)
+        def convert(t: Tensor) -> Tensor:
+            if t.is_floating_point() or t.is_complex():
+                return t.to(*args, **kwargs)
+            return t.to(t.new_empty(0).to(*args, **kwargs).device)
 
         return self._apply(convert)
 
     def float(self) -> Self:
         """Casts the floating-point parameters and buffers to float32."""
-        return self._apply(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+        return self._apply(lambda t: t.float() if t.is_floating_point() else t)
 
     def double(self) -> Self:
         """Casts the floating-point parameters and buffers to float64."""
-        return self._apply(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+        return self._apply(lambda t: t.double() if t.is_floating_point() else t)
 
     def half(self) -> Self:
         """Casts the floating-point parameters and buffers to float16."""
-        return self._apply(lambda tensor: tensor.half() if tensor.is_floating_point() else tensor)
+        return self._apply(lambda t: t.half() if t.is_floating_point() else t)
 
     def bfloat16(self) -> Self:
         """Casts the floating-point parameters and buffers to bfloat16."""
-        return self._apply(lambda tensor: tensor.bfloat16() if tensor.is_floating_point() else tensor)
+        return self._apply(lambda t: t.bfloat16() if t.is_floating_point() else t)
 
     def type(self, dst_type: Any) -> Self:
         """Casts all parameters and buffers, integer ones too, to `dst_type`."""
-        return self._apply(lambda tensor: tensor.type(dst_type))
+        return self._apply(lambda t: t.type(dst_type))
 
     def cpu(self) -> Self:
         """Moves the parameters and buffers to the CPU."""
-        return self._apply(lambda tensor: tensor.cpu())
+        return self._apply(lambda t: t.cpu())
 
     def cuda(self, device: Any = None) -> Self:
         """Moves the parameters and buffers to an NVIDIA GPU."""
-        return self._apply(lambda tensor: tensor.cuda(device))
+        return self._apply(lambda t: t.cuda(device))
 
     # --- display
 
