@@ -49,6 +49,7 @@ class Record:
         else a dtype name, or a function of the input dtype name.
     rtol / grad_rtol: relative tolerances in float64.
     errors: calls that must raise.
+    core_dims: how many trailing dimensions of a broadcasting op do not broadcast (2 for a batched matrix product).
     complex: also check gradients with complex128 inputs.
     """
 
@@ -65,3 +66,4 @@ class Record:
     errors: list[Failure] = field(default_factory=list)
     complex: bool = False
     reference_note: str = ""
+    core_dims: int = 0

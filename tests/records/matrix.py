@@ -31,6 +31,7 @@ RECORDS = [
         linear=True,
         complex=True,
         dtypes=("float16", "float32", "float64"),
+        core_dims=2,
         errors=[Failure(S(np.ones((1, 2, 3)), np.ones((1, 2, 3))), RuntimeError, "batch2")],
     ),
     Record(
