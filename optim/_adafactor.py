@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..autograd.info import finfo
 from ..autograd.tensor import Tensor, wrap
 from ..backends.registry import backend_of
 from .arithmetic import lerp_
@@ -12,9 +13,6 @@ from .elementwise import FormulaOptimizer, number
 from .optimizer import Group, State
 
 __all__ = ["Adafactor"]
-
-# The relative spacing of the numbers near 1, PyTorch's finfo(dtype).eps: the default of the first eps.
-EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def adafactor_step(
@@ -108,7 +106,7 @@ class Adafactor(FormulaOptimizer):
     def advance(self, state: State, p: Tensor, group: Group) -> dict[str, Any]:
         eps1, eps2 = group["eps"]
         if eps1 is None:
-            eps1 = EPSILON[p.dtype.name]
+            eps1 = finfo(p.dtype).eps
         return {**super().advance(state, p, group), "eps": (number(eps1), number(eps2))}
 
     def check(self, p: Tensor, grad: Tensor) -> None:

@@ -69,11 +69,14 @@ class ASGD(FormulaOptimizer):
         state["ax"] = full_like(p)
 
     def advance(self, state: State, p: Tensor, group: Group) -> dict[str, Any]:
-        """This step's eta and mu, which the state held; those of the next step take their place."""
+        """This step's eta and mu, which the state held; those of the next step take their place.
+
+        They are rounded to a counter's precision even where loading has cast them to a wider one, as in PyTorch.
+        """
         numbers = super().advance(state, p, group)
         eta, mu, step = state["eta"].array, state["mu"].array, numbers["step"]
         numbers.update(eta=eta.item(), mu=mu.item())
         lr, lambd, alpha, t0 = (number(group[name]) for name in ("lr", "lambd", "alpha", "t0"))
-        eta[...] = lr / (1 + lambd * lr * step) ** alpha
-        mu[...] = 1 / max(1, step - t0)
+        eta[...] = self.new_counter(lr / (1 + lambd * lr * step) ** alpha, p, group).array
+        mu[...] = self.new_counter(1 / max(1, step - t0), p, group).array
         return numbers

@@ -21,10 +21,12 @@ from ..autograd.modes import enable_grad
 from ..autograd.tensor import Tensor, wrap
 from ..autograd.versions import mark_written
 from ..backends.registry import backend_of, kernels_of
+from . import differentiable
 from .optimizer import Group, Optimizer, State, scalar_state
 
-# Bytes of one array in a piece: with the six or so arrays of a formula, a piece stays in a core's second-level cache.
-PIECE_BYTES = 128 * 1024
+# Bytes of one array in a piece: the six or so of a formula then stay in a core's caches. Measured on Adam and SGD with
+# 0.3 to 10 M float32 parameters: 256 KiB took 0.73 of the time of 64 KiB, and 0.36 to 1.03 of that of whole arrays.
+PIECE_BYTES = 256 * 1024
 
 LABELS = {"lr": "learning rate", "eps": "epsilon value"}
 
@@ -117,6 +119,11 @@ class FormulaOptimizer(Optimizer):
             with enable_grad():
                 loss = closure()
         work = [(group, self._ready(group)) for group in self.param_groups]
+        if self.defaults.get("differentiable"):
+            with enable_grad():
+                for group, entries in work:
+                    self._update_recorded(group, entries)
+            return loss
         written: list[Tensor] = []
         try:
             with quiet(self.param_groups[0]["params"]):
@@ -136,6 +143,13 @@ class FormulaOptimizer(Optimizer):
             written.append(p)
             apply(p.array, grad.array, arrays, {**options, **numbers})
 
+    def _update_recorded(self, group: Group, entries: list[tuple[Tensor, Tensor]]) -> None:
+        options = {name: differentiable.option(group[name]) for name in self.option_names}
+        for p, grad in entries:
+            state = self.state_of(p, group)
+            numbers = self.advance(state, p, group)
+            differentiable.update(type(self).formula, p, grad, state, self.state_arrays, {**options, **numbers})
+
     def _ready(self, group: Group) -> list[tuple[Tensor, Tensor]]:
         """(parameter, gradient) of the group's parameters that have one, all of them fit for the formula."""
         entries = [(p, p.grad) for p in group["params"] if p.grad is not None]
@@ -146,7 +160,7 @@ class FormulaOptimizer(Optimizer):
     def check_fused(self) -> None:
         """RuntimeError for options that exclude each other, as PyTorch has it. Neither chooses anything here."""
         if self.defaults["fused"]:
-            if self.defaults["differentiable"]:
+            if self.defaults.get("differentiable"):
                 raise RuntimeError("`fused` does not support `differentiable`")
             if self.defaults["foreach"]:
                 raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
@@ -155,6 +169,8 @@ class FormulaOptimizer(Optimizer):
         """Raises RuntimeError for a parameter or gradient that the formula cannot take."""
         if grad.is_sparse:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients{self.sparse_hint}")
+        if self.defaults.get("differentiable"):
+            differentiable.check(p)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
