@@ -129,3 +129,18 @@ def _shown_edge(edge: Any) -> tuple[Any, int]:
     if edge.op.grad_name == "Output":
         return (edge.edges[0], edge.saved[1])
     return (edge, 0)
+
+
+# torch.autograd.graph's public names, defined in hooks.py (which rests on this module)
+_IN_HOOKS = (
+    "saved_tensors_hooks", "save_on_cpu", "disable_saved_tensors_hooks", "register_multi_grad_hook",
+    "get_gradient_edge", "increment_version", "GradientEdge",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IN_HOOKS:
+        from . import hooks
+
+        return getattr(hooks, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -5,17 +5,18 @@ A node with hooks gets an op that wraps its own, so nodes without hooks pay noth
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .engine import OWNED
-from .graph import Node
+from .graph import AccumulateGrad, Node
 from .modes import recording
 from .op import GRAPH, raw_by_type
 from .tensor import Tensor, wrap
-from .versions import version
+from .versions import mark_written, version
 
 
 class RemovableHandle:
@@ -247,6 +248,11 @@ class saved_tensors_hooks(recording):
         super().__init__(self)
         self.pack_hook, self.unpack_hook = pack_hook, unpack_hook
 
+    def __enter__(self) -> Any:
+        if _disabled.message is not None:
+            raise RuntimeError(_disabled.message)
+        return super().__enter__()
+
     def recorded(self, node: Node, tensors: tuple[Tensor, ...]) -> None:
         """Packs what the new node keeps."""
         op = node.op
@@ -282,3 +288,80 @@ class save_on_cpu(saved_tensors_hooks):
 
     def __init__(self, pin_memory: bool = False):
         super().__init__(lambda t: (t.device, t.cpu()), lambda packed: packed[1].to(packed[0]))
+
+
+class GradientEdge(NamedTuple):
+    """A place in the graph: a node and the number of its output. `autograd.grad` takes it for an input or output."""
+
+    node: Any
+    output_nr: int
+
+
+def get_gradient_edge(tensor: Tensor) -> GradientEdge:
+    """The place in the graph where the tensor's gradient arrives."""
+    if not tensor._rg:
+        raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
+    if tensor._node is None:
+        return GradientEdge(AccumulateGrad(tensor), 0)
+    return GradientEdge(tensor.grad_fn, tensor.output_nr)
+
+
+def increment_version(tensor: Tensor) -> None:
+    """Tells autograd that the tensor's memory was written by other means."""
+    mark_written(tensor)
+
+
+def register_multi_grad_hook(tensors: Any, fn: Callable[..., None], *, mode: str = "all") -> RemovableHandle:
+    """Calls `fn(gradients)` when all ("all") or the first ("any") of the tensors' gradients of one backward are there.
+
+    Raises ValueError for another mode.
+    """
+    if mode not in ("all", "any"):
+        raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
+    tensors = tuple(tensors)
+    state: dict[str, Any] = {"seen": {}}
+
+    def receive(place: int) -> Callable[[Tensor], None]:
+        def hook(g: Tensor) -> None:
+            state["seen"][place] = g
+            if mode == "any" and len(state["seen"]) == 1:
+                fn(g)
+            if len(state["seen"]) == len(tensors):
+                seen, state["seen"] = state["seen"], {}
+                if mode == "all":
+                    fn([seen.get(i) for i in range(len(tensors))])
+
+        return hook
+
+    handles = [register_hook(t, receive(i)) for i, t in enumerate(tensors)]
+
+    class _All(RemovableHandle):
+        def __init__(self) -> None:
+            self.handles = handles
+
+        def remove(self) -> None:
+            for handle in self.handles:
+                handle.remove()
+
+    return _All()
+
+
+class disable_saved_tensors_hooks:
+    """Inside, `saved_tensors_hooks` raises RuntimeError with the given text. Per thread."""
+
+    def __init__(self, error_message: str):
+        self.error_message = error_message
+
+    def __enter__(self) -> None:
+        self._before = _disabled.message
+        _disabled.message = self.error_message
+
+    def __exit__(self, *_: object) -> None:
+        _disabled.message = self._before
+
+
+class _Disabled(threading.local):
+    message: str | None = None
+
+
+_disabled = _Disabled()
