@@ -72,7 +72,7 @@ class MT19937Generator:
     threads may share a generator.
 
     >>> MT19937Generator(0).uniform((3,))
-    array([0.49625659, 0.7682218 , 0.08847743], dtype=float32)
+    array([0.4962566 , 0.7682218 , 0.08847743], dtype=float32)
     """
 
     def __init__(self, seed: int = DEFAULT_SEED) -> None:
