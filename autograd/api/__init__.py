@@ -9,7 +9,7 @@ from ..inplace import inplace
 from ..op import OPS
 from ..tensor import Tensor
 from .. import ops  # noqa: F401  (fills the op table)
-from . import convert, creation, elementwise, matrix, operators, random, reduce, shape  # noqa: F401  (fill the table)
+from . import convert, creation, cumulative, elementwise, matrix, operators, random, reduce, shape, sort  # noqa: F401  (fill the table)
 from .table import PUBLIC, declare
 
 for _op in OPS.values():

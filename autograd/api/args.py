@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
+
+from ..dtypes import as_dtype
+from ..op import GRAPH
 
 
 def dim_of(dim: int, ndim: int) -> int:
@@ -18,8 +22,18 @@ def axes_of(input: Any, dim: Any) -> tuple[int, ...]:
     ndim = input.array.ndim
     if dim is None or (dim.__class__ in (tuple, list) and not dim):
         return tuple(range(ndim))
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    axes = tuple(dim_of(int(d), ndim) for d in dims)
+    if dim.__class__ is int:
+        axis = dim_of(dim, ndim)
+        return (axis,) if ndim else ()
+    dims = (dim,) if hasattr(dim, "__index__") else tuple(dim)
+    axes = tuple([dim_of(index(d), ndim) for d in dims])
     if len(set(axes)) != len(axes):
-        raise RuntimeError(f"dim {axes[-1]} appears multiple times in the list of dims")
+        twice = next(a for i, a in enumerate(axes) if a in axes[:i])
+        raise RuntimeError(f"dim {twice} appears multiple times in the list of dims")
     return axes if ndim else ()
+
+
+def to_dtype(input: Any, dtype: Any) -> Any:
+    """`input` in the dtype given as `dtype=`, recorded; itself where it has it."""
+    target = as_dtype(dtype).np
+    return input if input.array.dtype is target or input.array.dtype == target else GRAPH.cast(input, dtype=target)

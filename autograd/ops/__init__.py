@@ -1,5 +1,5 @@
 """Every op of the library, by family. Importing this package fills the op table; nothing is generated until used."""
 
-from . import core, elementwise, matrix, reduce, shape
+from . import core, cumulative, elementwise, matrix, reduce, shape, softmax, sort
 
-__all__ = ["core", "elementwise", "matrix", "reduce", "shape"]
+__all__ = ["core", "cumulative", "elementwise", "matrix", "reduce", "shape", "softmax", "sort"]
