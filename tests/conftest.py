@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-
 import tapegrad as torch
+from tapegrad.autograd.anomaly import is_anomaly_enabled
 
 
 class State(NamedTuple):
@@ -23,7 +23,7 @@ GUARDED = {
     "default dtype": State(torch.get_default_dtype, torch.set_default_dtype),
     # None gives the choice back to the environment, where it was before the test
     "default device": State(torch.get_default_device, lambda before: torch.set_default_device(None)),
-    "anomaly mode": State(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "anomaly mode": State(is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     "TAPEGRAD_* variables": State(
         lambda: {name: value for name, value in os.environ.items() if name.startswith("TAPEGRAD_")},
         lambda before: os.environ.update(before),
