@@ -56,12 +56,15 @@ contiguous_format, preserve_format, channels_last = "torch.contiguous_format", "
 newaxis = None
 
 # Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.
-_ROOMS = ("nn", "optim", "utils", "backends", "linalg", "special", "func", "random", "cuda", "return_types", "testing", "version")
+_ROOMS = {
+    name: f".{name}"
+    for name in ("nn", "optim", "utils", "backends", "linalg", "special", "func", "cuda", "return_types", "testing")
+} | {"random": ".autograd.random"}  # no random.py here: on a path of its own it would hide Python's
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(_ROOMS[name], __name__)
     if name == "bfloat16":
         return by_name(name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

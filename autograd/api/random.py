@@ -90,7 +90,8 @@ def randint_like(input: Tensor, *args: Any, dtype: Any = None, device: Any = Non
 
 def _like(method: str, input: Tensor, generator: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = input.dtype if dtype is None else as_dtype(dtype)
-    host = getattr(_raw(generator), method)(tuple(input.shape), d.np)
+    host = np.empty_like(_host(input), dtype=d.np)  # in input's memory order, which the order of draws follows
+    getattr(_raw(generator), method + "_")(host)
     return finish(host, input.device if device is None else device, requires_grad)
 
 
@@ -119,7 +120,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
     like = mean if isinstance(mean, Tensor) else std
     if not isinstance(like, Tensor):
         raise TypeError("normal(): mean or std must be a Tensor where no size is given")
-    if isinstance(std, Tensor) and std.array.size and bool((std < 0).any()):
+    if isinstance(std, Tensor) and bool((_host(std) < 0).any()):
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = np.broadcast_shapes(np.shape(getattr(mean, "array", mean)), np.shape(getattr(std, "array", std)))
     z = new_like(like, _raw(generator).normal(shape, like.array.dtype))

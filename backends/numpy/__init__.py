@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ class NumpyBackend(Backend):
 
     def to_numpy(self, array: Any) -> Any:
         return array
+
+
+# Division by zero, overflow and NaN are values here, as in PyTorch. np.errstate would cost a microsecond per op, and
+# np.seterr would change the user's own NumPy; a filter on the frames of this package does neither.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=__name__.partition(".")[0] + r"\.")
 
 
 def make() -> NumpyBackend:
