@@ -45,15 +45,19 @@ def number(option: Any) -> Any:
 
 def check_options(**options: Any) -> None:
     """ValueError, as PyTorch words it, for an option that is negative or a beta outside [0, 1), in the order given."""
+
+    def plain(value: Any) -> Any:
+        return value.item() if isinstance(value, Tensor) else value
+
     lr = options.get("lr")
     if isinstance(lr, Tensor) and lr.array.size != 1:
         raise ValueError("Tensor lr must be 1-element")
     for name, value in options.items():
         if name == "betas":
             for i, beta in enumerate(value):
-                if not 0.0 <= beta < 1.0:
+                if not 0.0 <= plain(beta) < 1.0:
                     raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
-        elif not 0.0 <= value:
+        elif not 0.0 <= plain(value):
             raise ValueError(f"Invalid {LABELS.get(name, name + ' value')}: {value}")
 
 

@@ -61,17 +61,16 @@ def strong_wolfe(
         return abs(point.slope) <= -c2 * start.slope
 
     before, point = start, at(t)
-    evaluations, steps = 1, 0
+    steps = 0
     while steps < max_ls:
         if too_high(point) or (steps > 1 and point.f >= before.f):
             break
         if flat(point):
-            return point, evaluations
+            return point, steps + 1
         if point.slope >= 0:
             break
         bounds = (point.t + 0.01 * (point.t - before.t), point.t * 10)
         before, point = point, at(cubic_minimum(before, point, bounds))
-        evaluations += 1
         steps += 1
     else:
         before = start
@@ -80,20 +79,20 @@ def strong_wolfe(
     longest = float(abs(d).max())
     stuck = False
     while steps < max_ls and not abs(bracket[1].t - bracket[0].t) * longest < tolerance_change:
-        t, stuck = _inside(cubic_minimum(*bracket), *bracket, stuck)
+        a, b = bracket
+        t, stuck = _inside(cubic_minimum(a, b), a, b, stuck)
         point = at(t)
-        evaluations += 1
         steps += 1
         if too_high(point) or point.f >= bracket[low].f:
             bracket[1 - low] = point
             low = 0 if bracket[0].f <= bracket[1].f else 1
+        elif flat(point):
+            return point, steps + 1
         else:
-            if not flat(point) and point.slope * (bracket[1 - low].t - bracket[low].t) >= 0:
+            if point.slope * (bracket[1 - low].t - bracket[low].t) >= 0:
                 bracket[1 - low] = bracket[low]
             bracket[low] = point
-            if flat(point):
-                break
-    return bracket[low], evaluations
+    return bracket[low], steps + 1
 
 
 def _inside(t: float, a: Point, b: Point, stuck: bool) -> tuple[float, bool]:
