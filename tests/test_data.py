@@ -306,7 +306,7 @@ COLLATE = {
     "ints": ([1, 2], int64(1, 2)),
     "bools": ([True, False], ("bool", [True, False])),
     "floats": ([1, 2.5], ("float32", [1.0, 2.5])),
-    "floats first": ([2.5, 1], ("float64", [2.5, 1.0])),
+    "floats first": ([0.1, 1], ("float64", [0.1, 1.0])),
     "text": (["a", "b"], ["a", "b"]),
     "bytes": ([b"a"], [b"a"]),
     "float64 scalars": ([np.float64(1), np.float64(2)], ("float64", [1.0, 2.0])),
@@ -833,6 +833,28 @@ def test_seeding_in_a_worker_seeds_the_worker(no_threads_left):
     tapegrad.manual_seed(11)
     list(loader(tapegrad, num_workers=2))
     assert after == tapegrad.rand(1).item()
+
+
+def test_device_goes_with_the_work(no_threads_left):
+    dataset = Asking(lambda i: tapegrad.zeros(1), 2)
+    with tapegrad.device("fake"):
+        with tapegrad.device("cpu"):
+            iterator = iter(loader(tapegrad, dataset, num_workers=1))
+        assert next(iterator).device.type == "cpu"
+        assert [batch.device.type for batch in loader(tapegrad, dataset, num_workers=1)] == ["fake", "fake"]
+        assert tapegrad.zeros(1).device.type == "fake"
+    del iterator
+
+
+def test_shuffles_do_not_depend_on_the_device():
+    def shuffled():
+        tapegrad.manual_seed(1)
+        parts = data.random_split(range(9), [4, 5])
+        return [part.indices for part in parts], [b.tolist() for b in loader(tapegrad, batch_size=3, shuffle=True)]
+
+    expected = shuffled()
+    with tapegrad.device("fake"):
+        assert shuffled() == expected
 
 
 def test_grad_mode_goes_with_the_work(no_threads_left):

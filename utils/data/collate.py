@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd.api import as_tensor, stack, tensor
+from ...autograd.api.creation import as_tensor, tensor
+from ...autograd.api.join import stack
 from ...autograd.dtypes import float64
 from ...autograd.tensor import Tensor
 

@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
-from ...autograd.random import Generator, default_generator, randperm
+from ...autograd.api.random import randperm
+from ...autograd.random import Generator, default_generator
 from ...autograd.tensor import Tensor
 
 __all__ = [
@@ -257,7 +258,7 @@ def random_split(
     if sum(lengths) != total:
         raise ValueError("Sum of input lengths does not equal the length of the input dataset!")
     counts = cast(Sequence[int], lengths)
-    order = randperm(total, generator=generator).tolist()
+    order = randperm(sum(counts), device="cpu", generator=generator).tolist()
     return [
         Subset(dataset, order[end - count : end])
         for end, count in zip(itertools.accumulate(counts), counts, strict=True)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from ...autograd.random import Generator, randperm
+from ...autograd.api.random import randperm
+from ...autograd.random import Generator
 from .sampler import Sampler
 
 __all__ = ["DistributedSampler"]
@@ -51,7 +52,7 @@ class DistributedSampler(Sampler[T_co]):
         if self.shuffle:
             generator = Generator()
             generator.manual_seed(self.seed + self.epoch)
-            indices = randperm(n, generator=generator).tolist()
+            indices = randperm(n, device="cpu", generator=generator).tolist()
         else:
             indices = list(range(n))
         if self.total_size > n:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...autograd.device import device, get_default_device
 from ...autograd.modes import is_grad_enabled
 from .sampler import draw_seed
 from .workers import ExceptionWrapper, IterableFetcher, MapFetcher, Pool, Resume, StreamEnd, WorkerJob, replicate
@@ -143,6 +144,7 @@ class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
             init_fn=loader.worker_init_fn,
             threaded=self._pool.threaded,
             grad_enabled=is_grad_enabled(),
+            device=device(get_default_device()),  # a new object: entering one changes it
         )
 
     def _reset(self, loader: DataLoader, first_iter: bool = False) -> None:

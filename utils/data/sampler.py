@@ -3,7 +3,7 @@
 The random ones take the same numbers from the same generator at the same moment as PyTorch's, so that for one seed the
 order is PyTorch's, and so is every number drawn afterwards. That is why they are generator functions (nothing is drawn
 before the first index is asked for), why `RandomSampler` draws in portions of 32, and why it draws one more permutation
-after the last whole one.
+after the last whole one. Indices are drawn on the CPU wherever new tensors go.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar
 
-from ...autograd.api import as_tensor, empty
+from ...autograd.api.creation import as_tensor, empty
+from ...autograd.api.random import multinomial, randint, randperm
 from ...autograd.dtypes import float64, int64
-from ...autograd.random import Generator, multinomial, randint, randperm
+from ...autograd.random import Generator
 from ...autograd.tensor import Tensor
 
 __all__ = [
@@ -33,7 +34,7 @@ _PORTION = 32  # how many indices with replacement PyTorch draws at a time
 
 def draw_seed(generator: Generator | None) -> int:
     """One draw of `torch.empty((), dtype=torch.int64).random_(generator=generator)`: an int in [0, 2**63)."""
-    return int(empty((), dtype=int64).random_(generator=generator).item())
+    return int(empty((), dtype=int64, device="cpu").random_(generator=generator).item())
 
 
 def _positive_int(value: Any) -> bool:
@@ -102,11 +103,11 @@ class RandomSampler(Sampler[int]):
         if self.replacement:
             portions, rest = divmod(self.num_samples, _PORTION)
             for size in [_PORTION] * portions + [rest]:
-                yield from randint(n, (size,), dtype=int64, generator=generator).tolist()
+                yield from randint(n, (size,), dtype=int64, device="cpu", generator=generator).tolist()
         else:
             passes, rest = divmod(self.num_samples, n)
             for count in itertools.chain(itertools.repeat(n, passes), (rest,)):
-                yield from randperm(n, generator=generator).tolist()[:count]
+                yield from randperm(n, device="cpu", generator=generator).tolist()[:count]
 
     def __len__(self) -> int:
         return self.num_samples
@@ -122,7 +123,7 @@ class SubsetRandomSampler(Sampler[int]):
         self.generator = generator
 
     def __iter__(self) -> Iterator[int]:
-        for i in randperm(len(self.indices), generator=self.generator).tolist():
+        for i in randperm(len(self.indices), device="cpu", generator=self.generator).tolist():
             yield self.indices[i]
 
     def __len__(self) -> int:

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.device import device
 from ...autograd.modes import set_grad_enabled
-from ...autograd.random import Generator, manual_seed
+from ...autograd.random import Generator, default_generator, manual_seed
 
 __all__ = ["WorkerInfo", "get_worker_info"]
 
@@ -33,7 +34,26 @@ THREADS: Any = SimpleNamespace(Queue=queue.SimpleQueue, Event=threading.Event, P
 """The part of a multiprocessing context that is used here, made of threads. `SimpleQueue.put` may be called by the
 garbage collector at any moment, even from within itself; `queue.Queue` would deadlock there."""
 
-_local = threading.local()
+
+class _OfThread(threading.local):
+    info: WorkerInfo | None = None
+    stream: Any = None  # the engine of the worker's generator
+
+
+_local = _OfThread()
+
+
+class _StreamOfThread:
+    """The engine of the default generator once there are worker threads: each of them draws from, and seeds, its own.
+
+    So `rand()` in a dataset is repeatable, and the stream of the thread that trains is what it is without workers.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_local.stream or self._stream, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,7 @@ class WorkerInfo:
 
 def get_worker_info() -> WorkerInfo | None:
     """The `WorkerInfo` of the worker that calls; None outside of workers."""
-    return getattr(_local, "info", None)
+    return _local.info
 
 
 class IterableFetcher:
@@ -167,7 +187,9 @@ class WorkerJob:
     is_stream: bool
     init_fn: Callable[[int], None] | None
     threaded: bool
-    grad_enabled: bool  # of the thread that asks: what the dataset records must not depend on num_workers
+    # Those of the thread that asks: what a dataset makes must not depend on num_workers.
+    grad_enabled: bool
+    device: device
 
     @property
     def where(self) -> str:
@@ -217,8 +239,8 @@ def _seed_worker(job: WorkerJob) -> WorkerRNG | None:
     entropy = [job.worker_id, job.base_seed & 0xFFFFFFFF, job.base_seed >> 32, 0]
     words = np.random.SeedSequence(entropy).generate_state(4)
     if job.threaded:
-        generator = Generator()
-        generator.manual_seed(seed)
+        generator = Generator().manual_seed(seed)
+        _local.stream = generator.raw
         return WorkerRNG(random.Random(seed), generator, np.random.default_rng(words))
     random.seed(seed)
     manual_seed(seed)
@@ -229,7 +251,6 @@ def _seed_worker(job: WorkerJob) -> WorkerRNG | None:
 def _prepare(job: WorkerJob) -> Any:
     """Make the calling thread or process worker `job.worker_id`; its fetcher, or the exception that prevented one."""
     rng = _seed_worker(job)
-    set_grad_enabled(job.grad_enabled)
     _local.info = WorkerInfo(
         id=job.worker_id,
         num_workers=job.num_workers,
@@ -273,27 +294,31 @@ def _next_task(job: WorkerJob, tasks: Any) -> Any:
                 return None
 
 
-def work(job: WorkerJob, tasks: Any, results: Any, done: Any) -> None:
-    """The life of a worker: (number, index) in, (number, batch) out, until None comes in."""
-    try:
-        fetcher = _prepare(job)
-        ended = False
-        while (task := _next_task(job, tasks)) is not None:
-            if isinstance(task, Resume):
-                results.put((task, None))
-                ended = False
-                try:
-                    fetcher = job.make_fetcher(job.dataset)
-                except Exception:
-                    fetcher = ExceptionWrapper(job.where)
-                continue
-            if ended or done.is_set():
-                continue
+def _serve(job: WorkerJob, tasks: Any, results: Any, done: Any) -> None:
+    fetcher = _prepare(job)
+    ended = False
+    while (task := _next_task(job, tasks)) is not None:
+        if isinstance(task, Resume):
+            results.put((task, None))
+            ended = False
+            try:
+                fetcher = job.make_fetcher(job.dataset)
+            except Exception:
+                fetcher = ExceptionWrapper(job.where)
+        elif not ended and not done.is_set():
             number, index = task
             data = _fetch(job, fetcher, index)
             ended = isinstance(data, StreamEnd)
             results.put((number, data))
-            del task, index, data  # the batch belongs to the consumer now
+            del index, data  # the batch belongs to the consumer now
+        del task
+
+
+def work(job: WorkerJob, tasks: Any, results: Any, done: Any) -> None:
+    """The life of a worker: (number, index) in, (number, batch) out, until None comes in."""
+    try:
+        with set_grad_enabled(job.grad_enabled), job.device:
+            _serve(job, tasks, results, done)
     except (KeyboardInterrupt, SystemExit):
         pass  # the first comes to processes and to their parent, which raises it; after the second the parent misses us
     if done.is_set() and not job.threaded:
@@ -306,6 +331,8 @@ class Pool:
 
     def __init__(self, context: Any | None) -> None:
         self.threaded = context is None
+        if self.threaded and not isinstance(default_generator.raw, _StreamOfThread):
+            default_generator.raw = _StreamOfThread(default_generator.raw)
         self.context = THREADS if context is None else context
         self.results = self.context.Queue()
         self.done = self.context.Event()
