@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 
 from ...autograd.api.creation import tensor
-from ...autograd.api.shape import stack
+from ...autograd.api.join import stack
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
 

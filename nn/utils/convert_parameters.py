@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...autograd.api.shape import cat
+from ...autograd.api.join import cat
 from ...autograd.tensor import Tensor
 from ..modules.registry import typename
 

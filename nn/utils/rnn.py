@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
 
 from ...autograd.api.creation import arange, as_tensor, empty_like, full
-from ...autograd.api.shape import cat
+from ...autograd.api.join import cat
 from ...autograd.dtypes import float16, float32, float64, int8, int16, int32, int64, uint8
 from ...autograd.tensor import Tensor
 
