@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .container import *
+from .linear import *
 from .module import Module
 
 # the classes alone: the files' own names (`container`, ...) must not reach those who import everything from here

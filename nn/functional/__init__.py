@@ -1,0 +1,6 @@
+"""torch.nn.functional: the mathematics of the layers. A new file declares `__all__` and gets one line here."""
+# ruff: noqa: F403
+
+from __future__ import annotations
+
+from .linear import *
