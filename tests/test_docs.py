@@ -32,7 +32,8 @@ def run_page(text: str, name: str) -> None:
     for line, source in blocks(text):
         if source.lstrip().startswith(">>>"):
             report = failures(source, name, namespace, name, line)
-            assert not report, "\n" + report
+            if report:
+                pytest.fail(report, pytrace=False)
         else:
             exec(compile("\n" * (line - 1) + source, name, "exec"), namespace)
 
@@ -63,7 +64,7 @@ def test_a_wrong_example_is_seen():
     page = "Text\n\n```python\nx = 1\n```\n\n- item\n\n  ```python\n  >>> x + 1\n  2\n  ```\n"
     assert blocks(page) == [(4, "x = 1\n"), (10, ">>> x + 1\n2\n")]
     run_page(page, "page")
-    with pytest.raises(AssertionError, match="Expected"):
+    with pytest.raises(pytest.fail.Exception, match="Expected"):
         run_page(page.replace("  2\n", "  3\n"), "page")
     with pytest.raises(ZeroDivisionError):
         run_page("```python\n1 / 0\n```\n", "page")

@@ -44,7 +44,8 @@ def test_docstring_examples(module, tmp_path, monkeypatch):
     namespace = vars(importlib.import_module(module)) | user_names()
     monkeypatch.chdir(tmp_path)
     reports = [failures(text, name, namespace.copy(), str(path), line) for name, text, line in examples(path)]
-    assert not any(reports), "\n" + "\n".join(filter(None, reports))
+    if any(reports):
+        pytest.fail("\n".join(filter(None, reports)), pytrace=False)
 
 
 def test_a_wrong_example_is_seen():
