@@ -9,7 +9,23 @@ from ..inplace import inplace
 from ..op import OPS
 from ..tensor import Tensor
 from .. import ops  # noqa: F401  (fills the op table)
-from . import convert, creation, cumulative, elementwise, matrix, operators, random, reduce, shape, sort  # noqa: F401  (fill the table)
+from . import (  # noqa: F401  (fill the table of public functions)
+    convert,
+    creation,
+    cumulative,
+    elementwise,
+    index,
+    join,
+    masked,
+    matrix,
+    operators,
+    random,
+    rearrange,
+    reduce,
+    scatter,
+    shape,
+    sort,
+)
 from .table import PUBLIC, declare
 
 for _op in OPS.values():

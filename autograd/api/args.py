@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from operator import index
 from typing import Any
 
@@ -37,3 +38,75 @@ def to_dtype(input: Any, dtype: Any) -> Any:
     """`input` in the dtype given as `dtype=`, recorded; itself where it has it."""
     target = as_dtype(dtype).np
     return input if input.array.dtype is target or input.array.dtype == target else GRAPH.cast(input, dtype=target)
+
+
+def sizes_of(sizes: tuple[Any, ...], name: str, what: str = "size") -> tuple[int, ...]:
+    """The ints of `f(2, 3)`, `f((2, 3))` or `f([2, 3])`. TypeError for anything that is no integer."""
+    if len(sizes) == 1 and not hasattr(sizes[0], "__index__"):
+        try:
+            sizes = tuple(sizes[0])
+        except TypeError:
+            raise TypeError(
+                f"{name}(): argument '{what}' (position 1) must be tuple of ints, not {type(sizes[0]).__name__}"
+            ) from None
+    for i, n in enumerate(sizes):
+        if n.__class__ is not int:
+            if not hasattr(n, "__index__"):
+                raise TypeError(
+                    f"{name}(): argument '{what}' (position 1) must be tuple of ints, but found element of type "
+                    f"{type(n).__name__} at pos {i}"
+                )
+            sizes = tuple([index(m) for m in sizes])
+    return sizes
+
+
+def int_of(value: Any, name: str, what: str) -> int:
+    """One integer argument. TypeError for anything else."""
+    if value.__class__ is int:
+        return value
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name}(): argument '{what}' must be int, not {type(value).__name__}")
+    return index(value)
+
+
+def tensors_of(tensors: Any, name: str, like: type) -> tuple[Any, ...]:
+    """A tuple of Tensors from a tuple or list of them. TypeError for anything else."""
+    if tensors.__class__ is not tuple and tensors.__class__ is not list and not isinstance(tensors, (tuple, list)):
+        raise TypeError(
+            f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}"
+        )
+    for i, t in enumerate(tensors):
+        if not isinstance(t, like):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}")
+    return tuple(tensors)
+
+
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
+_C_NAMES = {
+    "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double", "bool": "bool",
+    "complex64": "c10::complex<float>", "complex128": "c10::complex<double>",
+}  # fmt: skip
+
+
+def number_for(value: Any, input: Any) -> Any:
+    """A Python number as `input`'s dtype takes it: floats cut to ints, -1 as the largest unsigned number.
+
+    RuntimeError where the dtype has no such value.
+    """
+    name, kind = input.dtype.name, input.array.dtype.kind
+    value = value.item() if hasattr(value, "item") else value
+    if kind == "c":
+        return value
+    if not isinstance(value, complex):
+        if kind == "b":
+            return bool(value)
+        if kind in "fV":
+            if not _LARGEST.get(name, math.inf) < abs(value) < math.inf:
+                return float(value)
+        elif math.isfinite(value):
+            number, bits = int(value), 8 * input.array.itemsize
+            if kind == "u" and -(2**bits) < number < 2**bits:
+                return number % 2**bits
+            if kind == "i" and -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+                return number
+    raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(name, name + '_t')} without overflow")
