@@ -157,7 +157,7 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
     if len(given) != len(axes):
-        word = "'self.dim() = " + f"{ndim}', since dim argument was not given" if dim is None else f"'dim' = {len(axes)}"
+        word = f"'self.dim() = {ndim}', since dim argument was not given" if dim is None else f"dim, {len(axes)}"
         raise RuntimeError(
             "torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to "
             f"{word}, but got a list of length {len(given)}"

@@ -1,4 +1,4 @@
-"""Reductions, with PyTorch's arguments. Functions here are named as the builtins they shadow: sum, max, min, any, all."""
+"""Reductions, with PyTorch's arguments. These shadow builtins: sum, max, min, any, all."""
 
 from __future__ import annotations
 
@@ -142,25 +142,33 @@ def _spread(name: str, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, co
 
 
 @public
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def var(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """Variance over dim, divided by n - correction (1 by default). input: (*S) -> (S without dim), real."""
     return op.var(input, **_spread("var", input, dim, unbiased, keepdim, correction))
 
 
 @public
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def std(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """Standard deviation over dim, with the divisor n - correction. input: (*S) -> (S without dim), real."""
     return op.std(input, **_spread("std", input, dim, unbiased, keepdim, correction))
 
 
 @public(method=False)
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+def var_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Any:
     """(variance, mean) over dim. input: (*S) -> two of (S without dim)."""
     return op.var_mean(input, **_spread("var_mean", input, dim, unbiased, keepdim, correction))
 
 
 @public(method=False)
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+def std_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Any:
     """(standard deviation, mean) over dim. input: (*S) -> two of (S without dim)."""
     return op.std_mean(input, **_spread("std_mean", input, dim, unbiased, keepdim, correction))
 
@@ -176,7 +184,9 @@ def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool, other: Any) -> A
         refuse(input, "c", f"\"{name}_all\" not implemented for '{{}}'")
         return getattr(op, name + "_all")(input)
     if not hasattr(dim, "__index__"):
-        raise TypeError(f"{name}() received an invalid combination of arguments: dim must be int, not {type(dim).__name__}")
+        raise TypeError(
+            f"{name}() received an invalid combination of arguments: dim must be int, not {type(dim).__name__}"
+        )
     need_elements(input, dim, name)
     refuse(input, "c", name + "(): does not support complex input", RuntimeError)
     return getattr(return_types, name)(along(getattr(op, name + "_dim"), input, dim, keepdims=keepdim))
@@ -348,8 +358,7 @@ def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
     difference = input - other
     if difference.array.dtype.kind in "biu":
         raise RuntimeError(
-            "norm(): input dtype should be either floating point or complex. "
-            f"Got {difference.dtype.legacy} instead."
+            f"norm(): input dtype should be either floating point or complex. Got {difference.dtype.legacy} instead."
         )
     return _vector_norm(difference, p, axes_of(difference, None), False)
 

@@ -82,7 +82,7 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
 
 @public
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
-    """The most frequent value along dim, of several the smallest, and its last index. (*S) -> two of (S without dim)."""
+    """The most frequent value along dim (the smallest of them) and its last index. (*S) -> two of (S without dim)."""
     need_elements(input, dim, "mode")
     refuse(input, "c", "\"mode_cpu\" not implemented for '{}'")
     return return_types.mode(along(op.mode, input, dim, keepdims=keepdim))
@@ -192,7 +192,11 @@ def _results(values: Any, inverse: Any, counts: Any) -> Any:
 
 @public
 def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
 ) -> Any:
     """The distinct values of input (or slices along dim), sorted; no gradient.
 

@@ -148,3 +148,11 @@ def cummax(xp, x, *, axis):
 def cummin(xp, x, *, axis):
     """Running minimum along axis and where it was seen last. x: (*S) -> (*S), (*S) int64."""
     return _running_extreme(xp, x, axis, True)
+
+
+def _seen_last(F, g, *, x_shape, out, axis):
+    return F.unpick(g[0], out[1], shape=x_shape, axis=axis, keepdims=True)
+
+
+cummax.vjp(x=_seen_last)
+cummin.vjp(x=_seen_last)

@@ -120,7 +120,11 @@ def prod_all(xp, x):
     return _folded(xp.multiply, x, None, False)
 
 
-prod_all.vjp(x=lambda F, g, *, x, out: F.reshape(F.prod_backward(g, F.reshape(x, shape=(-1,)), out, axis=0, keepdims=False), shape=x.shape))
+prod_all.vjp(
+    x=lambda F, g, *, x, out: F.reshape(
+        F.prod_backward(g, F.reshape(x, shape=(-1,)), out, axis=0, keepdims=False), shape=x.shape
+    )
+)
 
 
 @op(grad_name="ProdBackward1", holomorphic=True)
@@ -189,7 +193,9 @@ def var_backward(F, g, x, *, axis, correction, keepdims):
     """2 g (x - mean(x)) / (n - correction). g: (S without axis), x: (*S) -> (*S)."""
     free = math.prod([x.shape[i] for i in axis]) - correction
     scale = 2 / free if free else math.inf
-    return F.kept_axes(g * scale, shape=x.shape, axis=axis, keepdims=keepdims) * (x - F.mean(x, axis=axis, keepdims=True))
+    return F.kept_axes(g * scale, shape=x.shape, axis=axis, keepdims=keepdims) * (
+        x - F.mean(x, axis=axis, keepdims=True)
+    )
 
 
 @op()
@@ -209,7 +215,7 @@ std.vjp(
 def divide_or_zero(F, g, y):
     """g / y, and 0 where y is 0: the gradient PyTorch gives at the kink of a root. g, y: (*S) -> (*S)."""
     zero = y == 0
-    return F.where(zero, F.zeros_like(g), g / F.where(zero, F.ones_like(y), y))
+    return F.zero_where(g / F.where(zero, F.ones_like(y), y), zero)
 
 
 @op(outputs=("var", "mean"))
@@ -249,9 +255,7 @@ std_mean.vjp(
         g[1],
         None
         if g[0] is None
-        else F.var_backward(
-            F.divide_or_zero(g[0], 2 * out[0]), x, axis=axis, correction=correction, keepdims=keepdims
-        ),
+        else F.var_backward(F.divide_or_zero(g[0], 2 * out[0]), x, axis=axis, correction=correction, keepdims=keepdims),
         x.shape,
         axis,
         keepdims,
@@ -279,7 +283,9 @@ def tie_shares(xp, x, out, *, axis, keepdims, nan_ties=False):
 
 
 def _shared(F, g, *, x, out, axis, keepdims):
-    return F.kept_axes(g, shape=x.shape, axis=axis, keepdims=keepdims) * F.tie_shares(x, out, axis=axis, keepdims=keepdims)
+    return F.kept_axes(g, shape=x.shape, axis=axis, keepdims=keepdims) * F.tie_shares(
+        x, out, axis=axis, keepdims=keepdims
+    )
 
 
 def shared_by_all(F, g, *, x, out):
@@ -326,7 +332,9 @@ def aminmax(xp, x, *, axis, keepdims):
 
 
 def _shared_pair(F, g, *, x, out, axis, keepdims):
-    parts = [_shared(F, h, x=x, out=o, axis=axis, keepdims=keepdims) for h, o in zip(g, out, strict=True) if h is not None]
+    parts = [
+        _shared(F, h, x=x, out=o, axis=axis, keepdims=keepdims) for h, o in zip(g, out, strict=True) if h is not None
+    ]
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
@@ -351,6 +359,14 @@ def _with_index(xp, x, index, axis, keepdims):
     return (values, index) if keepdims else (xp.squeeze(values, axis), xp.squeeze(index, axis))
 
 
+@composite
+def unpick(F, g, index, *, shape, axis, keepdims):
+    """Zeros with g added at the places that index names along axis. g, index: (S without axis) -> (*shape)."""
+    g = F.kept_axes(g, shape=shape, axis=(axis,), keepdims=keepdims)
+    index = F.kept_axes(index, shape=shape, axis=(axis,), keepdims=keepdims)
+    return F.gather_backward(g, index, shape=shape, axis=axis)
+
+
 def selected(F, g, *, x_shape, out, axis, keepdims):
     """The rule of ops that pick one element per slice: the gradient goes to that element."""
     return F.unpick(g[0], out[1], shape=x_shape, axis=axis, keepdims=keepdims)
@@ -362,13 +378,13 @@ min_dim.vjp(x=selected)
 
 @op()
 def argmax(xp, x, *, axis, keepdims):
-    """The first index of the maximum over axis: an int, or None for the flattened array. x: (*S) -> (S without axis)."""
+    """The first index of the maximum over axis (an int; None: flattened). x: (*S) -> (S without axis)."""
     return xp.argmax(x, axis=axis, keepdims=keepdims)
 
 
 @op()
 def argmin(xp, x, *, axis, keepdims):
-    """The first index of the minimum over axis: an int, or None for the flattened array. x: (*S) -> (S without axis)."""
+    """The first index of the minimum over axis (an int; None: flattened). x: (*S) -> (S without axis)."""
     return xp.argmin(x, axis=axis, keepdims=keepdims)
 
 
@@ -400,7 +416,7 @@ def count_nonzero(xp, x, *, axis):
 
 @op(grad_name="LinalgVectorNorm")
 def vector_norm(xp, x, *, p, axis, keepdims):
-    """(sum |x|**p)**(1/p) over axis; p: 0 counts, inf and -inf are extremes of |x|. x: (*S), real -> (S without axis)."""
+    """(sum |x|**p)**(1/p) over axis; p = 0 counts, p = inf, -inf are extremes. x: (*S) real -> (S without axis)."""
     work = xp.abs(wide(x))
     if p == math.inf or p == -math.inf:
         out = (xp.max if p > 0 else xp.min)(work, axis=axis, keepdims=keepdims)
@@ -435,9 +451,9 @@ def vector_norm_backward(F, g, x, out, *, p, axis, keepdims):
     if p == 2:
         return x * F.divide_or_zero(g, out)
     # |x / out|**(p-1) rather than a quotient of powers, which overflow
-    flat = (x == 0) | (out == 0)
-    ratio = F.abs(F.where(flat, F.ones_like(x), x)) / F.where(out == 0, F.ones_like(out), out)
-    return F.where(flat, F.zeros_like(x), g * F.sign(x) * ratio ** (p - 1))
+    zero = F.logical_or(x == 0, out == 0)
+    ratio = F.abs(F.where(zero, F.ones_like(x), x)) / F.where(out == 0, F.ones_like(out), out)
+    return F.zero_where(g * F.sign(x) * ratio ** (p - 1), zero)
 
 
 @op(holomorphic=True)
@@ -454,6 +470,8 @@ def logsumexp(xp, x, *, axis, keepdims):
 
 
 logsumexp.vjp(
-    x=lambda F, g, *, x, out, axis, keepdims: F.kept_axes(g, shape=x.shape, axis=axis, keepdims=keepdims)
-    * F.exp(x - F.kept_axes(out, shape=x.shape, axis=axis, keepdims=keepdims))
+    x=lambda F, g, *, x, out, axis, keepdims: (
+        F.kept_axes(g, shape=x.shape, axis=axis, keepdims=keepdims)
+        * F.exp(x - F.kept_axes(out, shape=x.shape, axis=axis, keepdims=keepdims))
+    )
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from ..op import composite, op
+from ..op import op
 from .cumulative import cut, doubling
 from .reduce import selected, shared_by_all, wide
 
@@ -101,7 +101,7 @@ nanmedian_all.vjp(x=shared_by_all)
 
 @op(outputs=("values", "indices"))
 def mode(xp, x, *, axis, keepdims):
-    """The most frequent value along axis, of several the smallest, and its last index. x: (*S) -> two of (S without axis)."""
+    """The most frequent (smallest) value along axis, and its last index. x: (*S) -> two of (S without axis)."""
     order = order_of(xp, x, axis, False)
     values = xp.take_along_axis(x, order, axis=axis)
     place = xp.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])

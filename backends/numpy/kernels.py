@@ -5,4 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+from . import reduce_kernels, softmax_kernels
+
+KERNELS: dict[str, Callable[..., Any]] = {**reduce_kernels.KERNELS, **softmax_kernels.KERNELS}
