@@ -6,6 +6,7 @@ A case is a function of the library, `lambda lib: ...`; its result is turned int
 from __future__ import annotations
 
 import gc
+import importlib
 import math
 import multiprocessing
 import os
@@ -399,7 +400,8 @@ def test_collate_map_can_be_extended():
 
 def test_convert_shares_memory(lib):
     array = np.zeros(2)
-    lib.utils.data.default_convert([array])[0][0] = 7.0
+    with lib.device("cpu"):
+        lib.utils.data.default_convert([array])[0][0] = 7.0
     assert array[0] == 7.0
 
 
@@ -567,6 +569,60 @@ def test_batches_of_tensors(lib):
         [("int64", [[0, 1], [2, 3]]), ("float32", [1.0, 2.0])],
         [("int64", [[4, 5]]), ("float32", [3.0])],
     ]
+
+
+def in_tensors(lib):
+    x = lib.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
+    return lib.utils.data.TensorDataset(x, lib.arange(4), lib.zeros(4, 0), lib.ones(4, dtype=lib.bool))
+
+
+def test_tensors_are_read_at_once_as_one_by_one(lib):
+    """A `TensorDataset` is read by one indexing per batch; the result is that of the samples collated."""
+    whole = in_tensors(lib)
+    for dataset in (whole, lib.utils.data.Subset(whole, [3, 1, 0]),
+                    lib.utils.data.Subset(lib.utils.data.Subset(whole, [3, 1, 0]), [2, 2, 1])):  # fmt: skip
+        for indices in ([0, 2], [1], [-1, 0, 1, 1], lib.tensor([1, 0])):
+            (batch,) = loader(lib, dataset, batch_sampler=[indices])
+            samples = lib.utils.data.default_collate([dataset[i] for i in indices])
+            assert type(batch) is list and plain(batch) == plain(samples)
+            assert all(a.is_contiguous() and a.shape == b.shape for a, b in zip(batch, samples, strict=True))
+    for bad in ([], [0, 4]):
+        with pytest.raises(IndexError):
+            next(iter(loader(lib, whole, batch_sampler=[bad])))
+
+
+def test_what_reads_its_samples_in_its_own_way_is_asked_for_them(lib):
+    class Doubled(lib.utils.data.TensorDataset):
+        def __getitem__(self, index):
+            return tuple(2 * tensor for tensor in super().__getitem__(index))
+
+    class Shifted(lib.utils.data.Subset):
+        def __getitem__(self, idx):
+            return self.__getitems__([idx])[0]
+
+        def __getitems__(self, indices):
+            return [self.dataset[self.indices[i] + 1] for i in indices]
+
+    doubled = Doubled(lib.arange(5))
+    shifted = Shifted(lib.utils.data.TensorDataset(lib.arange(5)), [3, 1])
+    datasets = [doubled, lib.utils.data.Subset(doubled, [3, 1]), shifted]
+    first = [next(iter(loader(lib, dataset, batch_size=2))) for dataset in datasets]
+    assert plain(first) == [[int64(0, 2)], [int64(6, 2)], [int64(4, 2)]]
+
+
+def test_a_changed_collate_map_is_obeyed(lib, monkeypatch):
+    name = "torch.utils.data._utils.collate" if lib is not tapegrad else "tapegrad.utils.data.collate"
+    own = {lib.Tensor: lambda batch, *, collate_fn_map: "own"}
+    mapping = importlib.import_module(name).default_collate_fn_map
+    for key, function in own.items():
+        monkeypatch.setitem(mapping, key, function)
+    assert next(iter(loader(lib, lib.utils.data.TensorDataset(lib.arange(3))))) == ["own"]
+
+
+def test_gradients_of_batches(lib):
+    x = lib.ones(4, 2, requires_grad=True)
+    next(iter(loader(lib, lib.utils.data.TensorDataset(x), batch_size=3)))[0].sum().backward()
+    assert x.grad.sum(1).tolist() == [2.0, 2.0, 2.0, 0.0]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -776,8 +832,10 @@ def test_errors_of_worker_init_fn(lib):
     def fail(worker_id):
         raise ArithmeticError(f"init {worker_id}")
 
+    iterator = iter(loader(lib, num_workers=2, worker_init_fn=fail))
     with pytest.raises(ArithmeticError, match="(?s)Caught ArithmeticError in DataLoader worker process 0.*init 0"):
-        list(loader(lib, num_workers=2, worker_init_fn=fail))
+        next(iterator)
+    iterator._shutdown_workers()
 
 
 def test_worker_info():

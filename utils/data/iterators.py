@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...autograd.device import device, get_default_device
 from ...autograd.modes import is_grad_enabled
+from .fetch import IterableFetcher, MapFetcher
 from .sampler import draw_seed
-from .workers import ExceptionWrapper, IterableFetcher, MapFetcher, Pool, Resume, StreamEnd, WorkerJob, replicate
+from .workers import ExceptionWrapper, Pool, Resume, StreamEnd, WorkerJob, replicate
 
 if TYPE_CHECKING:
     from .dataloader import DataLoader

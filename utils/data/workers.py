@@ -87,48 +87,6 @@ def get_worker_info() -> WorkerInfo | None:
     return _local.info
 
 
-class IterableFetcher:
-    """Reads the next samples of a stream; the indices only say how many. `StopIteration` at its end."""
-
-    def __init__(self, dataset: Any, auto_collation: bool, collate_fn: Callable, drop_last: bool) -> None:
-        self.auto_collation = auto_collation
-        self.collate_fn = collate_fn
-        self.drop_last = drop_last
-        self.samples = iter(dataset)
-        self.ended = False
-
-    def fetch(self, index: Any) -> Any:
-        """One batch, as long as `index` unless the stream ends; without automatic batches, one sample."""
-        if not self.auto_collation:
-            return self.collate_fn(next(self.samples))
-        batch: list = []
-        while not self.ended and len(batch) < len(index):
-            try:
-                batch.append(next(self.samples))
-            except StopIteration:
-                self.ended = True  # a stream that has ended once is not asked again
-        if not batch or (self.drop_last and len(batch) < len(index)):
-            raise StopIteration
-        return self.collate_fn(batch)
-
-
-class MapFetcher:
-    """Reads the samples at given indices."""
-
-    def __init__(self, dataset: Any, auto_collation: bool, collate_fn: Callable, drop_last: bool) -> None:
-        self.dataset = dataset
-        self.auto_collation = auto_collation
-        self.collate_fn = collate_fn
-
-    def fetch(self, index: Any) -> Any:
-        """The batch at a list of indices; without automatic batches, the sample at one index."""
-        dataset = self.dataset
-        if not self.auto_collation:
-            return self.collate_fn(dataset[index])
-        getitems = getattr(dataset, "__getitems__", None)
-        return self.collate_fn(getitems(index) if getitems else [dataset[i] for i in index])
-
-
 class _RawMessage(str):
     """A str whose repr is itself: `KeyError` shows its argument's repr, which would put a traceback on one line."""
 
@@ -332,7 +290,8 @@ class Pool:
     def __init__(self, context: Any | None) -> None:
         self.threaded = context is None
         if self.threaded and not isinstance(default_generator.raw, _StreamOfThread):
-            default_generator.raw = _StreamOfThread(default_generator.raw)
+            stream: Any = _StreamOfThread(default_generator.raw)
+            default_generator.raw = stream
         self.context = THREADS if context is None else context
         self.results = self.context.Queue()
         self.done = self.context.Event()
