@@ -184,13 +184,25 @@ class Raw:
         if op is None:
             raise AttributeError(f"no op named '{name}'")
         kernel = kernels_of(self.backend).get(name)
-        if kernel is None:
+        if kernel is None or getattr(kernel, "may_decline", False):
             if op.ufunc is not None:
-                kernel = getattr(self.xp, op.ufunc)
+                generic = getattr(self.xp, op.ufunc)
             else:
-                kernel = bind_first(op.generic, self if op.composite else self.xp)
+                generic = bind_first(op.generic, self if op.composite else self.xp)
+            kernel = generic if kernel is None else _first_of(kernel, generic)
         setattr(self, name, kernel)
         return kernel
+
+
+def _first_of(kernel: Callable[..., Any], generic: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel where it serves, else (it answers NotImplemented) the generic form."""
+
+    def either(*arrays: Any, **kw: Any) -> Any:
+        out = kernel(*arrays, **kw)
+        return generic(*arrays, **kw) if out is NotImplemented else out
+
+    either.kernel = kernel  # type: ignore[attr-defined]
+    return either
 
 
 def bind_first(function: Callable[..., Any], value: Any) -> Callable[..., Any]:

@@ -67,9 +67,10 @@ class Backend:
         return nullcontext()
 
 
-def sole_reference(count: int) -> bool:
-    """Whether sys.getrefcount's answer, taken in the caller for a local name, means that nobody else holds the object."""
-    return count <= 2
+def may_decline(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a kernel that answers NotImplemented for what it does not serve; the generic form then runs instead."""
+    kernel.may_decline = True  # type: ignore[attr-defined]
+    return kernel
 
 
 refcount = sys.getrefcount

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import reduce_kernels, softmax_kernels
+from . import norm_kernels, reduce_kernels, softmax_kernels
 
-KERNELS: dict[str, Callable[..., Any]] = {**reduce_kernels.KERNELS, **softmax_kernels.KERNELS}
+KERNELS: dict[str, Callable[..., Any]] = {
+    **norm_kernels.KERNELS,
+    **reduce_kernels.KERNELS,
+    **softmax_kernels.KERNELS,
+}

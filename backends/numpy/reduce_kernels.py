@@ -172,7 +172,7 @@ def _with_index(x: Any, index: Any, axis: int, keepdims: bool) -> tuple[Any, Any
     shape = x.shape
     inner = math.prod(shape[axis + 1 :])
     places = index.reshape(-1, inner) * inner if inner > 1 else index.reshape(-1, 1)
-    places = places + np.arange(0, x.size, shape[axis] * inner)[:, None]
+    places = places + np.arange(len(places))[:, None] * (shape[axis] * inner)
     if inner > 1:
         places += np.arange(inner)
     values = x.reshape(-1)[places].reshape(index.shape)

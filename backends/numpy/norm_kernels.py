@@ -1,0 +1,166 @@
+"""Normalisation in blocks that fit the cache: each block of rows is read once from memory for all of its passes.
+
+Row sums are products with a vector of ones, which the BLAS adds faster than np.sum along the last axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..base import may_decline
+
+BLOCK = 1 << 16  # elements of a block: 256 KB of float32
+
+
+def _rows(x: Any, n_axes: int) -> tuple[int, int, int]:
+    """(rows, row length, rows per block) of x normalised over its last axes."""
+    width = math.prod(x.shape[x.ndim - n_axes :])
+    count = x.size // width if width else 0
+    return count, width, max(1, BLOCK // max(width, 1))
+
+
+def _served(*arrays: Any) -> bool:
+    """Whether the kernel takes these arrays: single and double precision, not empty."""
+    return all(a is None or (a.dtype.itemsize in (4, 8) and a.dtype.kind == "f" and a.size) for a in arrays)
+
+
+@may_decline
+def layer_norm(x: Any, w: Any = None, b: Any = None, *, n_axes: int, eps: float) -> Any:
+    """The op's forward: (out, mean, rstd)."""
+    if not _served(x, w, b):
+        return NotImplemented
+    count, width, step = _rows(x, n_axes)
+    x2, out = np.ascontiguousarray(x).reshape(count, width), np.empty((count, width), x.dtype)
+    weights = np.full(width, 1 / width, x.dtype)
+    w1 = None if w is None else w.reshape(width)
+    b1 = None if b is None else b.reshape(width)
+    mean, rstd = np.empty(count, x.dtype), np.empty(count, x.dtype)
+    for i in range(0, count, step):
+        block, o = x2[i : i + step], out[i : i + step]
+        m = mean[i : i + step]
+        np.matmul(block, weights, out=m)
+        np.subtract(block, m[:, None], out=o)
+        r = rstd[i : i + step]
+        np.einsum("ij,ij->i", o, o, out=r)
+        r *= 1 / width
+        r += eps
+        np.sqrt(r, out=r)
+        np.reciprocal(r, out=r)
+        o *= r[:, None]
+        if w1 is not None:
+            o *= w1
+        if b1 is not None:
+            o += b1
+    lead = (*x.shape[: x.ndim - n_axes], *(1,) * n_axes)
+    return out.reshape(x.shape), mean.reshape(lead), rstd.reshape(lead)
+
+
+@may_decline
+def layer_norm_backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, *, needs: Any, n_axes: int, eps: float) -> Any:
+    """The composite, from the forward's mean and rstd."""
+    if not _served(g, x, w):
+        return NotImplemented
+    count, width, step = _rows(x, n_axes)
+    g2, x2 = (np.ascontiguousarray(a).reshape(count, width) for a in (g, x))
+    w1 = None if w is None else w.reshape(width)
+    m, r = mean.reshape(count, 1), rstd.reshape(count, 1)
+    weights = np.full(width, 1 / width, x.dtype)
+    gx = np.empty((count, width), x.dtype) if needs[0] else None
+    gw = np.zeros(width, x.dtype) if needs[1] else None
+    gb = np.zeros(width, x.dtype) if needs[2] else None
+    unit_buffer, h_buffer = np.empty((step, width), x.dtype), np.empty((step, width), x.dtype)
+    for i in range(0, count, step):
+        gi = g2[i : i + step]
+        unit, h = unit_buffer[: len(gi)], h_buffer[: len(gi)]
+        np.subtract(x2[i : i + step], m[i : i + step], out=unit)
+        unit *= r[i : i + step]
+        if gw is not None:
+            gw += np.einsum("ij,ij->j", gi, unit)
+        if gb is not None:
+            gb += np.ones(len(gi), x.dtype) @ gi
+        if gx is not None:
+            if w1 is None:
+                h[...] = gi
+            else:
+                np.multiply(gi, w1, out=h)
+            slope = np.einsum("ij,ij->i", h, unit)
+            slope *= 1 / width
+            h -= (h @ weights)[:, None]
+            unit *= slope[:, None]
+            h -= unit
+            np.multiply(h, r[i : i + step], out=gx[i : i + step])
+    tail = x.shape[x.ndim - n_axes :]
+    return (
+        None if gx is None else gx.reshape(x.shape),
+        None if gw is None else gw.reshape(tail),
+        None if gb is None else gb.reshape(tail),
+    )
+
+
+@may_decline
+def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
+    """The op's forward: (out, mean, var, mean, rstd), image by image."""
+    if not _served(x, w, b) or x.size // x.shape[1] < 64:
+        return NotImplemented
+    n, c = x.shape[:2]
+    x3 = np.ascontiguousarray(x).reshape(n, c, -1)
+    length = x3.shape[2]
+    ones = np.ones(length, x.dtype)
+    mean = (x3.reshape(n * c, length) @ ones).reshape(n, c).sum(0)
+    mean /= n * length
+    var, buffer = np.zeros(c, x.dtype), np.empty((c, length), x.dtype)
+    for image in x3:
+        np.subtract(image, mean[:, None], out=buffer)
+        var += np.einsum("cl,cl->c", buffer, buffer)
+    var /= n * length
+    rstd = 1 / np.sqrt(var + x.dtype.type(eps))
+    scale = rstd if w is None else rstd * w
+    out = np.empty_like(x3)
+    for image, o in zip(x3, out, strict=True):
+        np.subtract(image, mean[:, None], out=o)
+        o *= scale[:, None]
+        if b is not None:
+            o += b[:, None]
+    return out.reshape(x.shape), mean, var, mean, rstd
+
+
+@may_decline
+def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs: Any, eps: float) -> Any:
+    """The composite, image by image, from the forward's mean and rstd."""
+    if not _served(g, x, w) or x.size // x.shape[1] < 64:
+        return NotImplemented
+    n, c = x.shape[:2]
+    g3, x3 = (np.ascontiguousarray(a).reshape(n, c, -1) for a in (g, x))
+    length = x3.shape[2]
+    total = (g3.reshape(n * c, length) @ np.ones(length, x.dtype)).reshape(n, c).sum(0)
+    slope, buffer = np.zeros(c, x.dtype), np.empty((c, length), x.dtype)
+    for gi, image in zip(g3, x3, strict=True):
+        np.subtract(image, centre[:, None], out=buffer)
+        slope += np.einsum("cl,cl->c", gi, buffer)
+    slope *= rstd
+    gx = None
+    if needs[0]:
+        a = rstd if w is None else rstd * w
+        k = -a * rstd * slope / (n * length)
+        shift = -a * total / (n * length)
+        gx = np.empty_like(x3)
+        for gi, image, o in zip(g3, x3, gx, strict=True):
+            np.subtract(image, centre[:, None], out=buffer)
+            buffer *= k[:, None]
+            np.multiply(gi, a[:, None], out=o)
+            o += buffer
+            o += shift[:, None]
+        gx = gx.reshape(x.shape)
+    return gx, slope if needs[1] else None, total if needs[2] else None
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "layer_norm": layer_norm,
+    "layer_norm_backward": layer_norm_backward,
+    "batch_norm": batch_norm,
+    "batch_norm_backward": batch_norm_backward,
+}
