@@ -11,6 +11,7 @@ from . import (
     core,
     cumulative,
     elementwise,
+    embedding,
     index,
     matrix,
     norm,
