@@ -40,8 +40,12 @@ def to_dtype(input: Any, dtype: Any) -> Any:
     return input if input.array.dtype is target or input.array.dtype == target else GRAPH.cast(input, dtype=target)
 
 
-def sizes_of(sizes: tuple[Any, ...], name: str, what: str = "size") -> tuple[int, ...]:
-    """The ints of `f(2, 3)`, `f((2, 3))` or `f([2, 3])`. TypeError for anything that is no integer."""
+def sizes_of(sizes: tuple[Any, ...], name: str, what: str = "size", keyword: Any = None) -> tuple[int, ...]:
+    """The ints of `f(2, 3)`, `f((2, 3))` or `f(what=(2, 3))`. TypeError for none at all, and for what is no integer."""
+    if keyword is not None:
+        sizes = (keyword,)
+    elif not sizes:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "{what}"')
     if len(sizes) == 1 and not hasattr(sizes[0], "__index__"):
         try:
             sizes = tuple(sizes[0])

@@ -136,11 +136,9 @@ def read(t: Tensor, index: Any) -> Reading:
                 masks, advanced = masks + 1, advanced + 1
             to += 1
         elif item is Ellipsis:
-            if at + used > len(shape):
-                raise IndexError("an index can only have a single ellipsis ('...')")
-            left = len(shape) - used
+            left, used = len(shape) - used, len(shape)  # a second one stands for nothing
             basic += [_ALL] * left
-            at, to, used = at + left, to + left, used + left
+            at, to = at + left, to + left
         else:
             mask = item.dtype == "?"
             if mask and item.shape != shape[at : at + item.ndim]:
@@ -171,7 +169,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         return shape_op.select(self, axis=0, index=index + n if index < 0 else index)
     view, basic, places, arrays, unique = read(self, index)
     if not places:
-        return (view or shape_op.slice_view)(self, index=basic)
+        whole = shape_op.slice_view if index.__class__ is slice else shape_op.alias_view
+        return (view or whole)(self, index=basic)
     x = self if view is None else view(self, index=basic)
     return op.index(x, *[wrap(a) for a in arrays], places=places, unique=unique)
 

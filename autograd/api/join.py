@@ -100,7 +100,8 @@ def dstack(tensors: Any) -> Tensor:
 @public(method=False)
 def column_stack(tensors: Any) -> Tensor:
     """Joined along dimension 1, 1-D tensors as columns."""
-    return cat(_at_least(tensors, "column_stack", lambda t: t if t.array.ndim > 1 else op.view(t, shape=(t.numel(), 1))), 1)
+    columns = _at_least(tensors, "column_stack", lambda t: t if t.array.ndim > 1 else unsqueeze(atleast_1d(t), 1))
+    return cat(columns, 1)
 
 
 def _each(tensors: tuple[Any, ...], one: Any) -> Any:
@@ -182,9 +183,7 @@ def split_op(name: str) -> Any:
 
     def record(x: Tensor, *, axis: int, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
         lead = (slice(None),) * axis
-        steps = [
-            {"index": (*lead, slice(a, a + n), Ellipsis)} for a, n in zip(op.starts_of(sizes), sizes, strict=True)
-        ]
+        steps = [{"index": (*lead, slice(a, a + n), Ellipsis)} for a, n in zip(op.starts_of(sizes), sizes, strict=True)]
         return _parts(name, x, "slice_view", steps, {"axis": axis, "sizes": sizes})
 
     OPS[name].fn = record
@@ -223,8 +222,8 @@ def split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, s
             )
         if sum(sizes) != n:
             raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {axis}), "
-                f"but got split_sizes={list(sizes)}"
+                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {axis})"
+                f", but got split_sizes={list(sizes)}"
             )
         return _split_with_sizes(tensor, axis=axis, sizes=sizes)
     width = int_of(how, "split", "split_size")
@@ -270,7 +269,8 @@ def _axis_split(name: str, dims: int, axis_of: Any) -> None:
         ndim = input.array.ndim
         if ndim < dims:
             raise RuntimeError(
-                f"torch.{name} requires a tensor with at least {dims} dimension, but got a tensor with {ndim} dimensions!"
+                f"torch.{name} requires a tensor with at least {dims} dimension, but got a tensor with {ndim} "
+                "dimensions!"
             )
         axis = axis_of(ndim)
         n = input.array.shape[axis]

@@ -14,14 +14,18 @@ from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
 from .args import dim_of, int_of, number_for, sizes_of, to_dtype
 from .scatter import _same_dtype, _tensor, _zero_dim, writer
-from .shape import _plane, expanded
+from .shape import _plane, as_strided, expanded
 from .table import public
 
 
 def _mask(mask: Any, name: str, text: str) -> Tensor:
     if _tensor(mask, name, "mask").array.dtype != "?":
-        raise RuntimeError(text.format(mask.dtype.legacy.lower()))
+        raise RuntimeError(text.format(mask.dtype.legacy))
     return mask
+
+
+def _word(mask: Any) -> str:
+    return mask.dtype.legacy.lower() if isinstance(mask, Tensor) else ""
 
 
 def _common(input: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +33,7 @@ def _common(input: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     a, m = input.array.shape, mask.array.shape
     if a == m:
         return input, mask
-    text = broadcast_text([a, m])
+    text = broadcast_text([m, a])
     if text:
         raise RuntimeError(text)
     shape = np.broadcast_shapes(a, m)
@@ -38,8 +42,8 @@ def _common(input: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 @writer
 def masked_fill(input: Tensor, mask: Tensor, value: Any, *, _inplace: bool = False) -> Tensor:
-    """input with one value (a number or 0-d tensor) where mask is True. input: (*S), mask: broadcasts with it -> (*S)."""
-    _mask(mask, "masked_fill", "masked_fill_ only supports boolean masks, but got mask with dtype {}")
+    """input with one value (a number or 0-d tensor) where mask is True. input, mask: broadcast -> (*S)."""
+    _mask(mask, "masked_fill", f"masked_fill_ only supports boolean masks, but got mask with dtype {_word(mask)}")
     x, wide = _common(input, mask)
     into = _inplace and x is input
     if not isinstance(value, Tensor):
@@ -50,7 +54,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any, *, _inplace: bool = Fal
 
 @writer
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor, *, _inplace: bool = False) -> Tensor:
-    """input with the first elements of source, in order, where mask is True. input, mask: (*S), source: (*T) -> (*S)."""
+    """input with the first elements of source, in order, where mask is True. input, mask: (*S), source: (*T)."""
     _mask(mask, "masked_scatter", "masked_scatter_ only supports boolean masks, but got mask with dtype {}")
     text = "masked_scatter: expected self and source to have same dtypes but got{a} and {b}"
     _same_dtype(text, input, _tensor(source, "masked_scatter", "source"))
@@ -88,7 +92,8 @@ def _replaced(made: Any, input: Tensor, src: Tensor, part: tuple[int, ...], step
     have = _tensor(src, made.__name__, "src").array.shape
     if part != have:
         raise RuntimeError(
-            f"expected src to have a size equal to the slice of self. src size = {list(have)}, slice size = {list(part)}"
+            f"expected src to have a size equal to the slice of self. src size = {list(have)}, "
+            f"slice size = {list(part)}"
         )
     return made(input, to_dtype(src, input.dtype), chain=(step,))
 
@@ -128,6 +133,22 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     kw = {"offset": offset, "axis1": axis1, "axis2": axis2}
     part = input.array.diagonal(offset, axis1, axis2).shape
     return _replaced(shape_op.diagonal_scatter, input, src, part, ("diagonal", kw))
+
+
+@public(is_function=False)
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Writes one number on the main diagonal; `wrap`: again below it where a matrix has more rows. (*S) -> (*S)."""
+    a = self.array
+    if a.ndim < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if a.ndim > 2 and len(set(a.shape)) > 1:
+        raise RuntimeError("all dimensions of input must be of equal length")
+    stride = self.stride()
+    count = min(a.shape)
+    if wrap and a.ndim == 2 and a.shape[0] > a.shape[1] + 1:
+        count = -(-a.shape[0] * a.shape[1] // (a.shape[1] + 1))
+    as_strided(self, (count,), (sum(stride),)).fill_(fill_value)
+    return self
 
 
 # ---- places by value -------------------------------------------------------------------------------------------------
@@ -199,11 +220,11 @@ def searchsorted(
 
 
 @public(method=False)
-def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+def bucketize(input_: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """The number of the bucket between sorted boundaries that each value falls into. input: (*S) -> (*S) int64."""
     if boundaries.array.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.array.ndim})")
-    return _searched(boundaries, input, right, out_int32)
+    return _searched(boundaries, input_, right, out_int32)
 
 
 @public(method=False)

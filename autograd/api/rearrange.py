@@ -25,16 +25,12 @@ from .table import public
 
 
 @public(is_function=False)
-def repeat(self: Tensor, *repeats: Any) -> Tensor:
+def repeat(self: Tensor, *times: Any, repeats: Any = None) -> Tensor:
     """Copies end to end: repeats[i] times along dimension i, new dimensions in front. (*S) -> (repeats[i] * S[i])."""
-    if not repeats:
-        raise TypeError('repeat() missing 1 required positional arguments: "repeats"')
-    reps = sizes_of(repeats, "repeat", "repeats")
+    reps = sizes_of(times, "repeat", "repeats", repeats)
     shape = self.array.shape
     if len(reps) < len(shape):
-        raise RuntimeError(
-            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
-        )
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     shape = (1,) * (len(reps) - len(shape)) + shape
     if any(r < 0 for r in reps):
         sizes = [r * n for r, n in zip(reps, shape, strict=True)]
@@ -43,9 +39,9 @@ def repeat(self: Tensor, *repeats: Any) -> Tensor:
 
 
 @public
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *times: Any, dims: Any = None) -> Tensor:
     """NumPy's tile: as repeat, but missing repeats are 1. input: (*S) -> (dims[i] * S[i])."""
-    reps = sizes_of(dims, "tile", "dims")
+    reps = sizes_of(times, "tile", "dims", dims)
     return repeat(input, (1,) * (input.array.ndim - len(reps)) + reps)
 
 
@@ -88,13 +84,10 @@ def _repeated(input: Tensor, repeats: Any, n: int) -> Any:
 
 
 @public
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """The order along dims reversed, a copy. input: (*S) -> (*S)."""
-    return op.flip(input, axes=_distinct(input, sizes_of(dims, "flip", "dims")))
-
-
-def _distinct(input: Tensor, dims: tuple[int, ...]) -> tuple[int, ...]:
-    return axes_of(input, dims) if dims else ()
+    dims = sizes_of(axes, "flip", "dims", dims)
+    return op.flip(input, axes=axes_of(input, dims) if dims else ())
 
 
 @public
@@ -181,7 +174,7 @@ _triangle("triu_indices", np.triu_indices)
 
 @public
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The matrix with this diagonal, or the diagonal of this matrix (a copy). input: (N,) -> (N, N), or (N, M) -> (n,)."""
+    """The matrix with this diagonal, or a copy of this matrix's. input: (N,) -> (N, N), or (N, M) -> (n,)."""
     a = input.array
     if a.ndim == 1:
         n = a.shape[0] + abs(diagonal)
@@ -346,7 +339,7 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
     if any(a < 0 or b < 0 for a, b in widths):
         input = op.pad_constant(input, widths=tuple([(min(a, 0), min(b, 0)) for a, b in widths]), value=0)
         widths = tuple([(max(a, 0), max(b, 0)) for a, b in widths])
-    return op.pad_edge(input, widths=widths, mode=mode)
+    return op.pad_edge(input, widths=widths, how=mode)
 
 
 def _check_edges(given: tuple[int, ...], shape: tuple[int, ...], widths: Any, mode: str) -> None:

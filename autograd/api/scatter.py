@@ -21,7 +21,7 @@ from .table import PUBLIC, public
 
 
 def writer(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Declares NAME and the method NAME_. The function's `_inplace` says that the op may write into the input itself."""
+    """Declares NAME and the method NAME_. `_inplace` tells the function that its op may write into the input."""
     public(function)
     name = function.__name__ + "_"
     call = PUBLIC[function.__name__].function
@@ -83,7 +83,8 @@ def _along(name: str, input: Tensor, dim: int, index: Any, src: Tensor | None = 
     if over or short:
         tail = "" if src is None else f" and to be no larger size than src {list(src.array.shape)}"
         raise RuntimeError(
-            f"Expected index {list(i.shape)} to be no larger than self {list(a.shape)} apart from dimension {axis}{tail}"
+            f"Expected index {list(i.shape)} to be no larger than self {list(a.shape)} apart from dimension {axis}"
+            f"{tail}"
         )
     return axis
 
@@ -215,7 +216,9 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return out if input.array.ndim else shape_op.view(out, shape=())
 
 
-def _vector(name: str, index: Tensor, input: Tensor, dim: int, kinds: Any, error: type, text: str) -> tuple[int, Tensor]:
+def _vector(
+    name: str, index: Tensor, input: Tensor, dim: int, kinds: Any, error: type[Exception], text: str
+) -> tuple[int, Tensor]:
     """(axis, index as a vector), checked."""
     axis = dim_of(int_of(dim, name, "dim"), input.array.ndim)
     if not _is_index(_tensor(index, name, "index"), kinds):
@@ -258,7 +261,8 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, *, _inpla
     text = "index_copy_(): Expected a long tensor for index, but got {}"
     axis, index = _vector("index_copy", index, input, dim, ("i8",), RuntimeError, text)
     x, src = _flat(input), _flat(_tensor(source, "index_copy", "source"))
-    _same_dtype("index_copy_(): self and source expected to have the same dtype, but got (self) {a} and (source) {b}", x, src)
+    text = "index_copy_(): self and source expected to have the same dtype, but got (self) {a} and (source) {b}"
+    _same_dtype(text, x, src)
     have, want = list(src.array.shape), list(x.array.shape)
     if have[:axis] + have[axis + 1 :] != want[:axis] + want[axis + 1 :]:
         raise RuntimeError(

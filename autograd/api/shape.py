@@ -43,18 +43,14 @@ def inferred(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 
 @public(is_function=False)
-def view(self: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
-    """The same memory in another shape (one size may be -1), or read as another dtype. (*S) -> (*shape).
+def view(self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """The same memory in another shape (one size may be -1), or read as another dtype. (*S) -> (*size).
 
     Raises RuntimeError where the strides do not allow it; `reshape` copies then.
     """
-    if size is not None:
-        shape = (size,)
-    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], _DTYPE)):
-        return _view_dtype(self, shape[0] if dtype is None else dtype)
-    if not shape:
-        raise TypeError("view() received an invalid combination of arguments - got ()")
-    return op.view(self, shape=inferred(sizes_of(shape, "view"), self.array.size))
+    if dtype is not None or (len(sizes) == 1 and isinstance(sizes[0], _DTYPE)):
+        return _view_dtype(self, sizes[0] if dtype is None else dtype)
+    return op.view(self, shape=inferred(sizes_of(sizes, "view", "size", size), self.array.size))
 
 
 _DTYPE = dtype
@@ -70,8 +66,8 @@ def _view_dtype(input: Tensor, target: dtype) -> Tensor:
             )
         if a.strides[-1] != a.itemsize and a.shape[-1] != 1:
             raise RuntimeError(
-                f"self.stride(-1) must be 1 to view {have.legacy} as {target.legacy} (different element sizes), but got "
-                f"{a.strides[-1] // a.itemsize}"
+                f"self.stride(-1) must be 1 to view {have.legacy} as {target.legacy} (different element sizes), but "
+                f"got {a.strides[-1] // a.itemsize}"
             )
         if a.shape[-1] * a.itemsize % new.itemsize:
             raise RuntimeError(
@@ -88,12 +84,9 @@ def view_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @public
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """input in another shape: a view where its strides allow one, else a copy. input: (*S) -> (*shape)."""
-    if not shape:
-        raise TypeError('reshape() missing 1 required positional arguments: "shape"')
-    a = input.array
-    return _reshaped(input, inferred(sizes_of(shape, "reshape", "shape"), a.size))
+    return _reshaped(input, inferred(sizes_of(sizes, "reshape", "shape", shape), input.array.size))
 
 
 def _reshaped(input: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -148,11 +141,9 @@ def ravel(input: Tensor) -> Tensor:
 
 
 @public
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """Dimensions in the order of dims, a view. input: (*S) -> (S[dims[0]], S[dims[1]], ...)."""
-    if not dims:
-        raise TypeError('permute() missing 1 required positional arguments: "dims"')
-    dims = sizes_of(dims, "permute", "dims")
+    dims = sizes_of(order, "permute", "dims", dims)
     ndim = input.array.ndim
     if len(dims) != ndim:
         raise RuntimeError(
@@ -271,11 +262,9 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 
 @public(is_function=False)
-def expand(self: Tensor, *size: Any, implicit: bool = False) -> Tensor:
+def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Dimensions of size 1 stretched, and new ones in front, without a copy; -1 leaves a size. (*S) -> (*size)."""
-    if not size:
-        raise TypeError('expand() missing 1 required positional arguments: "size"')
-    return expanded(self, sizes_of(size, "expand"))
+    return expanded(self, sizes_of(sizes, "expand", "size", size))
 
 
 def expanded(input: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -284,8 +273,8 @@ def expanded(input: Tensor, size: tuple[int, ...]) -> Tensor:
     new = len(size) - len(have)
     if new < 0:
         raise RuntimeError(
-            f"expand(torch.{input.dtype.legacy}Tensor{{{list(have)}}}, size={list(size)}): the number of sizes provided "
-            f"({len(size)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})"
+            f"expand(torch.{input.dtype.legacy}Tensor{{{list(have)}}}, size={list(size)}): the number of sizes "
+            f"provided ({len(size)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})"
         )
     target = list(size)
     for i, n in enumerate(size):
@@ -310,9 +299,9 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @public
-def broadcast_to(input: Tensor, *size: Any) -> Tensor:
+def broadcast_to(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """NumPy's name of expand. input: (*S) -> (*size)."""
-    return expanded(input, sizes_of(size, "broadcast_to"))
+    return expanded(input, sizes_of(sizes, "broadcast_to", "size", size))
 
 
 # ---- parts of a tensor, as views -------------------------------------------------------------------------------------
@@ -418,8 +407,12 @@ def size(self: Tensor, dim: Any = None) -> Any:
 def stride(self: Tensor, dim: Any = None) -> Any:
     """The distance in memory, in elements, between neighbours along each dimension, or along dim."""
     a = self.array
-    strides = tuple([s // a.itemsize for s in a.strides])
-    return strides if dim is None else strides[dim_of(int_of(dim, "stride", "dim"), a.ndim)]
+    strides = [s // a.itemsize for s in a.strides]
+    if 1 in a.shape or not a.size:  # libraries differ in the strides of what has no neighbour; PyTorch's are these
+        for d in range(a.ndim - 1, -1, -1):
+            if not a.size or (a.shape[d] == 1 and not strides[d]):
+                strides[d] = strides[d + 1] * max(a.shape[d + 1], 1) if d + 1 < a.ndim else 1
+    return tuple(strides) if dim is None else strides[dim_of(int_of(dim, "stride", "dim"), a.ndim)]
 
 
 def address(array: Any) -> int:

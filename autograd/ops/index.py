@@ -14,7 +14,10 @@ from ..op import composite, op
 FEW = 32  # rows shorter than this are added element by element
 
 
-def bounded(xp, index, size, axis, error=IndexError, text="index {bad} is out of bounds for dimension {axis} with size {size}"):
+OUT_OF_BOUNDS = "index {bad} is out of bounds for dimension {axis} with size {size}"
+
+
+def bounded(xp, index, size, axis, error=IndexError, text=OUT_OF_BOUNDS):
     """`index` as int64, if all of it is in [0, size); else the error, naming the first that is not."""
     if index.size:
         if index.dtype.itemsize != 8:
@@ -83,7 +86,7 @@ def torch_text(error, indices):
 
 @op(index=("indices",))
 def index(xp, x, *indices, places, unique=False):
-    """x indexed by integer arrays at the dimensions `places`, which are broadcast together; negative numbers count from the end.
+    """x indexed by integer arrays, broadcast together, at the dimensions `places`; negative numbers count from the end.
 
     Where the places are neighbours, the broadcast shape B stands there, else it comes first. `unique`: no element is
     taken twice. x: (*S), indices: (*B) int -> (S without places, with B).
@@ -138,14 +141,12 @@ def index_backward(xp, g, *indices, shape, places, unique=False):
     return spread(xp, g, indices, shape, places, unique)
 
 
-index_backward.vjp(
-    g=lambda F, h, *, indices, places, unique: F.index(h, *indices, places=places, unique=unique)
-)
+index_backward.vjp(g=lambda F, h, *, indices, places, unique: F.index(h, *indices, places=places, unique=unique))
 
 
 @op(index=("indices",))
 def index_put(xp, x, value, *indices, places, accumulate=False, inplace=False):
-    """x with x[indices] replaced by value, or value added to it. x: (*S), value: broadcasts to the indexed shape -> (*S)."""
+    """x with x[indices] replaced by value, or value added to it. x: (*S), value: (*V), to be broadcast -> (*S)."""
     key, out = key_of(indices, places), x if inplace else xp.array(x, copy=True, order="C")
     try:
         if not accumulate:
@@ -191,9 +192,7 @@ def index_select(xp, x, index, *, axis):
     return x.take(bounded(xp, index, x.shape[axis], axis, text="index out of range in self"), axis)
 
 
-index_select.vjp(
-    x=lambda F, g, *, x_shape, index, axis: F.index_backward(g, index, shape=x_shape, places=(axis,))
-)
+index_select.vjp(x=lambda F, g, *, x_shape, index, axis: F.index_backward(g, index, shape=x_shape, places=(axis,)))
 
 
 def _lead(axis, index):

@@ -9,7 +9,7 @@ from .index import bounded, written
 
 
 def flat_places(xp, index, shape, axis):
-    """The row-major number, in an array of `shape`, of each element that index names along axis. index: (*I) -> (*I)."""
+    """The row-major numbers, in an array of `shape`, of what index names along axis. index: (*I) -> (*I)."""
     strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
     offset = 0
     for d, n in enumerate(index.shape):
@@ -46,7 +46,7 @@ gather_backward.vjp(g=lambda F, h, *, index, axis: F.gather(h, index, axis=axis)
 
 @op(index=("index",))
 def scatter(xp, x, index, src, *, axis, inplace=False):
-    """x with x[index[i][j]][j] = src[i][j] for axis 0. x: (*S), index, src: (*I) -> (*S). One of repeated writes stays."""
+    """x with x[index[i][j]][j] = src[i][j] for axis 0. x: (*S), index, src: (*I) -> (*S). The last write stays."""
     places = flat_places(xp, checked(xp, index, x.shape, axis), x.shape, axis)
 
     def write(out):
@@ -184,9 +184,7 @@ def scatter_prod_backward(F, g, needs, x, index, src, out, *, axis, include_self
 def scatter_reduce_backward(F, g, needs, x, index, src, out, *, axis, reduce, include_self, dtype):
     """The gradients of scatter_reduce in x and src. g, x, out: (*S), index, src: (*I) -> (*S), (*I)."""
     if reduce == "prod":
-        return F.scatter_prod_backward(
-            g, needs, x, index, src, out, axis=axis, include_self=include_self, dtype=dtype
-        )
+        return F.scatter_prod_backward(g, needs, x, index, src, out, axis=axis, include_self=include_self, dtype=dtype)
     if reduce in ("amax", "amin"):
         own, other = F.scatter_shares(x, index, src, out, axis=axis, include_self=include_self)
         return g * own, F.gather(g, index, axis=axis) * other

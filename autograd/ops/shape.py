@@ -141,10 +141,11 @@ def slice_view(xp, x, *, index):
     return x[index]
 
 
-# The same under the name that PyTorch gives to the last step of its chain, for x[0, 1], x[0, None].
+# The same under the name that PyTorch gives to the last step of its chain, for x[0, 1], x[0, None], x[...].
 select_view = op(slice_view.op.generic, name="select_view", view=True, grad_name="Select")
 unsqueeze_view = op(slice_view.op.generic, name="unsqueeze_view", view=True, grad_name="Unsqueeze")
-for _op in (slice_view, select_view, unsqueeze_view):
+alias_view = op(slice_view.op.generic, name="alias_view", view=True, grad_name="Alias")
+for _op in (slice_view, select_view, unsqueeze_view, alias_view):
     _op.vjp(x=lambda F, g, *, x_shape, index: F.slice_backward(g, shape=x_shape, index=index))
 
 
@@ -222,7 +223,7 @@ def _strided_places(xp, size, stride, offset):
 
 
 def _logical_places(xp, shape, layout, size, stride, offset):
-    """For each element of an as_strided view, the row-major number of x's element there, -1 where is none. -> (*size)."""
+    """For each element of an as_strided view, the row-major number of x's element there, else -1. -> (*size)."""
     places = _strided_places(xp, size, stride, offset)
     own = _strided_places(xp, shape, layout, 0).reshape(-1)
     number = xp.full(max(int(own.max(initial=0)), int(places.max(initial=0))) + 1, -1)
@@ -424,7 +425,7 @@ def roll(xp, x, *, shifts, axes):
 roll.vjp(x=lambda F, g, *, shifts, axes: F.roll(g, shifts=tuple(-s for s in shifts), axes=axes))
 
 
-@op()
+@op(grad_name="Rot90Backward0")
 def rot90(xp, x, *, k, axes):
     """x rotated k quarter turns in the plane of two axes. x: (*S) -> (S, axes exchanged for odd k)."""
     return xp.array(xp.rot90(x, k, axes), copy=True, order="K")
@@ -466,48 +467,46 @@ def pad_constant(xp, x, *, widths, value):
     return out
 
 
-pad_constant.vjp(
-    x=lambda F, g, *, widths: F.pad_constant(g, widths=tuple((-a, -b) for a, b in widths), value=0)
-)
+pad_constant.vjp(x=lambda F, g, *, widths: F.pad_constant(g, widths=tuple((-a, -b) for a, b in widths), value=0))
 
 
-def _padded_places(xp, n, before, after, mode):
+def _padded_places(xp, n, before, after, how):
     """The index in a dimension of n elements that each place of the padded one shows. -> (before + n + after,) int."""
     places = xp.arange(-before, n + after)
-    if mode == "circular":
+    if how == "circular":
         return places % n
-    if mode == "reflect":
+    if how == "reflect":
         return (n - 1) - abs((n - 1) - abs(places))
     return xp.clip(places, 0, n - 1)
 
 
 @op(grad_name="Pad")
-def pad_edge(xp, x, *, widths, mode):
+def pad_edge(xp, x, *, widths, how):
     """x continued beyond its edges: "reflect", "replicate" or "circular". x: (*S) -> (S[i] + before + after ...)."""
     out = x
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            out = out.take(_padded_places(xp, x.shape[axis], before, after, mode), axis)
+            out = out.take(_padded_places(xp, x.shape[axis], before, after, how), axis)
     return x.copy() if out is x else out
 
 
 @op()
-def pad_edge_backward(xp, g, *, widths, mode):
+def pad_edge_backward(xp, g, *, widths, how):
     """g with what lies in the padding added to the elements it was copied from. g: (padded S) -> (*S)."""
     for axis, (before, after) in enumerate(widths):
         if before or after:
             n = g.shape[axis] - before - after
             g = xp.moveaxis(g, axis, 0)
             out = g[before : before + n].copy()
-            places = _padded_places(xp, n, before, after, mode).tolist()
+            places = _padded_places(xp, n, before, after, how).tolist()
             for i in (*range(before), *range(before + n, before + n + after)):
                 out[places[i]] += g[i]
             g = xp.moveaxis(out, 0, axis)
     return g
 
 
-pad_edge.vjp(x=lambda F, g, *, widths, mode: F.pad_edge_backward(g, widths=widths, mode=mode))
-pad_edge_backward.vjp(g=lambda F, h, *, widths, mode: F.pad_edge(h, widths=widths, mode=mode))
+pad_edge.vjp(x=lambda F, g, *, widths, how: F.pad_edge_backward(g, widths=widths, how=how))
+pad_edge_backward.vjp(g=lambda F, h, *, widths, how: F.pad_edge(h, widths=widths, how=how))
 
 # ---- a part replaced -------------------------------------------------------------------------------------------------
 
