@@ -233,7 +233,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
         raise RuntimeError(
             "aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity."
         )
-    need_elements(input, dim, "aminmax")
+    if dim is not None and not input.array.size and 0 in [input.array.shape[i] for i in axes_of(input, dim)]:
+        raise IndexError(f"aminmax: Expected reduction dim {dim} to have non-zero size.")
     refuse(input, "c", "\"aminmax_cpu\" not implemented for '{}'")
     return return_types.aminmax(op.aminmax(input, axis=axes_of(input, dim), keepdims=keepdim))
 

@@ -64,7 +64,7 @@ def _median(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Any:
     refuse(input, "bc", "\"median_cpu\" not implemented for '{}'")
     if dim is None:
         return getattr(op, name + "_all")(input)
-    need_elements(input, dim, name)
+    need_elements(input, dim, "median")
     return getattr(return_types, name)(along(getattr(op, name + "_dim"), input, dim, keepdims=keepdim))
 
 
@@ -120,25 +120,26 @@ def _levels(name: str, input: Tensor, q: Any, interpolation: str) -> Any:
     array = input.array
     xp = backend_of(array).xp
     if not array.size:
-        raise RuntimeError(f"{name}() input tensor must be non-empty")
+        raise RuntimeError("quantile() input tensor must be non-empty")
     if array.dtype not in ("f4", "f8"):
-        raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+        raise RuntimeError("quantile() input tensor must be either float or double dtype")
     if interpolation not in _INTERPOLATIONS:
         raise RuntimeError(
-            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}"
+            "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, "
+            f"but got {interpolation}"
         )
     if not isinstance(q, Tensor):
         if not isinstance(q, (int, float)):
             raise TypeError(f"{name}(): argument 'q' (position 2) must be float or Tensor, not {type(q).__name__}")
         if not 0 <= q <= 1:
-            raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q:g}")
+            raise RuntimeError(f"quantile() q must be in the range [0, 1] but got {q:g}")
         return xp.full(1, q, array.dtype)
     if q.array.ndim > 1:
-        raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
+        raise RuntimeError("quantile() q must be a scalar or 1D tensor")
     if q.array.dtype != array.dtype:
-        raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
+        raise RuntimeError("quantile() q tensor must be same dtype as the input tensor")
     if not bool(((q.array >= 0) & (q.array <= 1)).all()):
-        raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
+        raise RuntimeError("quantile() q values must be in the range [0, 1]")
     return q.array.reshape(-1)
 
 

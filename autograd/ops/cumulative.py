@@ -121,7 +121,9 @@ logcumsumexp.vjp(x=lambda F, g, *, x, out, axis: F.logcumsumexp_backward(g, x, o
 @composite
 def logcumsumexp_backward(F, g, x, out, *, axis):
     """exp(x - y) r with r[i] = g[i] + exp(y[i] - y[i+1]) r[i+1]: every factor is at most 1. g, x, out: (*S) -> (*S)."""
-    steps = F.exp(out - F.shift(out, axis=axis, by=-1))
+    following = F.shift(out, axis=axis, by=-1)
+    endless = F.logical_and(F.isinf(out), out == following)  # inf - inf would be nan
+    steps = F.exp(F.zero_where(out - following, endless))
     return F.exp(x - out) * F.recurrence(steps, g, axis=axis, reverse=True)
 
 
