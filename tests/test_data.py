@@ -1190,6 +1190,7 @@ class Process(data.Dataset):
         if i == 3:
             raise ValueError("three")
         if i == 4:
+            time.sleep(0.5)  # sample 2 is to be on its way before this process is gone
             os._exit(1)
         info = data.get_worker_info()
         return (
@@ -1201,7 +1202,7 @@ class Process(data.Dataset):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="fork is of POSIX")
 def test_processes(monkeypatch):
-    monkeypatch.setattr(workers, "STATUS_CHECK_INTERVAL", 0.2)
+    monkeypatch.setattr(workers, "STATUS_CHECK_INTERVAL", 1.0)
     options = {"num_workers": 2, "multiprocessing_context": "fork"}
     tapegrad.manual_seed(6)
     batches = list(loader(tapegrad, Process(3), **options))
