@@ -72,7 +72,7 @@ def test_a_name_moves_between_kinds(torch):
 def test_refused_assignments(torch):
     m = net(torch)
     first = m.first
-    assert raises(TypeError, setattr, first, "weight", torch.ones(2)) == (
+    assert raises(TypeError, setattr, first, "weight", torch.ones(2, device="cpu")) == (
         "cannot assign 'torch.FloatTensor' as parameter 'weight' (torch.nn.Parameter or None expected)"
     )
     assert raises(TypeError, setattr, first, "weight", 3).startswith("cannot assign 'int' as parameter 'weight'")
@@ -547,13 +547,14 @@ def test_repr(torch):
 
 
 def test_repr_of_parameter_containers(torch):
-    assert repr(torch.nn.ParameterList([torch.ones(2), torch.ones(1, 3, dtype=torch.float64), 3])) == (
+    ones, doubles = torch.ones(2, device="cpu"), torch.ones(1, 3, dtype=torch.float64, device="cpu")
+    assert repr(torch.nn.ParameterList([ones, doubles, 3])) == (
         "ParameterList(\n"
         "    (0): Parameter containing: [torch.float32 of size 2]\n"
         "    (1): Parameter containing: [torch.float64 of size 1x3]\n"
         "    (2): Object of type: int\n)"
     )
-    assert repr(torch.nn.ParameterDict({"a": torch.ones(2)})) == (
+    assert repr(torch.nn.ParameterDict({"a": ones})) == (
         "ParameterDict(  (a): Parameter containing: [torch.FloatTensor of size 2])"
     )
 

@@ -4,7 +4,7 @@ Tests that take `torch` run twice with the same assertions: with tapegrad, and w
 """
 
 import importlib
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 
 import pytest
 from module_samples import affine, raises
@@ -186,6 +186,23 @@ def test_backward_hook_of_an_output_that_holds_no_tensor_directly(torch):
         y = m(x)["y"]
     y.backward()
     assert x.grad.tolist() == [2]
+
+
+def test_backward_hooks_keep_a_named_tuple(torch):
+    Pair = namedtuple("Pair", ["left", "right"])
+
+    class Split(torch.nn.Module):
+        def forward(self, x):
+            return Pair(x * 2, 3)
+
+    m = Split()
+    seen = []
+    m.register_full_backward_hook(lambda module, inputs, outputs: seen.append(len(outputs)))
+    x = torch.ones(1, requires_grad=True)
+    out = m(x)
+    assert type(out) is Pair and out.right == 3
+    out.left.backward()
+    assert seen == [2] and x.grad.tolist() == [2]
 
 
 def test_two_kinds_of_backward_hooks_do_not_mix(torch):
