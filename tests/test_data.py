@@ -660,6 +660,17 @@ def test_pinning_is_accepted(lib):
         assert plain(next(iter(loader(lib, batch_size=2, pin_memory=True)))) == int64(0, 1)
 
 
+def test_no_warning_of_pinning_with_an_accelerator(monkeypatch):
+    monkeypatch.setattr("tapegrad.utils.data.iterators.load", lambda name: object())
+    assert plain(next(iter(loader(tapegrad, batch_size=2, pin_memory=True)))) == int64(0, 1)
+
+
+def test_the_device_to_pin_for_is_deprecated(lib):
+    with pytest.warns(UserWarning) as caught:
+        iter(loader(lib, pin_memory=True, pin_memory_device="cuda"))
+    assert "pin_memory_device is deprecated" in str(caught[0].message) and caught[0].filename == caught[1].filename
+
+
 def test_many_processes_warn_but_many_threads_do_not(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
     loader(tapegrad, num_workers=2)

@@ -85,7 +85,7 @@ class DataLoader(Generic[T_co]):
     shuffle: a new random order in every epoch. sampler, batch_sampler: iterables of indices, or of lists of them.
     num_workers: 0 loads in the calling thread when a batch is asked for; n > 0 loads ahead in n threads.
     collate_fn: list of samples -> batch; by default `default_collate` (`default_convert` if batch_size is None).
-    pin_memory, pin_memory_device: accepted, without effect on the CPU. drop_last: leave out a last, shorter batch.
+    pin_memory, pin_memory_device: accepted, without effect. drop_last: leave out a last, shorter batch.
     timeout: seconds to wait for a batch, 0 for ever. worker_init_fn(worker_id): called in each worker before it loads.
     multiprocessing_context: a start method ("fork", "spawn", "forkserver") or context: workers are processes.
     generator: gives the shuffles and the workers' seeds instead of the default generator.

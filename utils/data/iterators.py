@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...autograd.device import device, get_default_device
 from ...autograd.modes import is_grad_enabled
+from ...backends.registry import BackendError, load
 from .fetch import IterableFetcher, MapFetcher
 from .sampler import draw_seed
 from .workers import ExceptionWrapper, Pool, Resume, StreamEnd, WorkerJob, replicate
@@ -86,7 +87,16 @@ class _BaseDataLoaderIter:
         raise NotImplementedError("{} cannot be pickled", type(self).__name__)
 
 
+def _has_accelerator() -> bool:
+    try:
+        load("cupy")
+    except BackendError:
+        return False
+    return True
+
+
 def _warn_of_pinning(loader: DataLoader) -> None:
+    """PyTorch's warnings. There is nothing else to do: host memory is not pinned here (see `Tensor.pin_memory`)."""
     if not loader.pin_memory:
         return
     if loader.pin_memory_device:
@@ -95,10 +105,12 @@ def _warn_of_pinning(loader: DataLoader) -> None:
             f"ignore pin_memory_device='{loader.pin_memory_device}'.",
             stacklevel=6,
         )
-    warnings.warn(
-        "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be used.",
-        stacklevel=6,
-    )
+    if not _has_accelerator():
+        warnings.warn(
+            "'pin_memory' argument is set as true but no accelerator is found, "
+            "then device pinned memory won't be used.",
+            stacklevel=6,
+        )
 
 
 class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):
