@@ -151,14 +151,14 @@ def true_divide(input: Any, other: Any) -> Tensor:
 @public(inplace=True)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 * tensor2. (*S), (*T), (*U) -> (*broadcast(S, T, U))."""
-    _only_tensors("addcmul", tensor1=tensor1, tensor2=tensor2)
+    only_tensors("addcmul", tensor1=tensor1, tensor2=tensor2)
     return op.addcmul(input, tensor1, tensor2, value=_value_in(value, input, tensor1, tensor2))
 
 
 @public(inplace=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 / tensor2. (*S), (*T), (*U) -> (*broadcast(S, T, U)). RuntimeError for integers."""
-    _only_tensors("addcdiv", tensor1=tensor1, tensor2=tensor2)
+    only_tensors("addcdiv", tensor1=tensor1, tensor2=tensor2)
     if tensor1.dtype.category <= INT and tensor2.dtype.category <= INT:
         raise RuntimeError(
             "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a "
@@ -173,7 +173,8 @@ def _value_in(value: Any, *tensors: Tensor) -> Any:
     return int(value) if isinstance(value, float) and result_of(*tensors).category <= INT else value
 
 
-def _only_tensors(name: str, **arguments: Any) -> None:
+def only_tensors(name: str, **arguments: Any) -> None:
+    """TypeError where an argument is no Tensor."""
     for argument, value in arguments.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}(): argument '{argument}' must be Tensor, not {type(value).__name__}")
@@ -182,7 +183,7 @@ def _only_tensors(name: str, **arguments: Any) -> None:
 @public(inplace=True)
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """input + weight * (end - input). input: (*S), end: (*T), weight: (*U) or a number -> (*broadcast)."""
-    _only_tensors("lerp", end=end)
+    only_tensors("lerp", end=end)
     if isinstance(weight, Tensor):
         if not weight.array.ndim and weight.dtype is not input.dtype:
             weight = cast(weight, input.dtype)
@@ -367,7 +368,7 @@ def frexp(input: Tensor) -> Any:
 @public
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements. Gives a Python bool."""
-    _only_tensors("equal", other=other)
+    only_tensors("equal", other=other)
     x, y = input.array, other.array
     return x.shape == y.shape and bool((x == y).all())
 
@@ -375,7 +376,7 @@ def equal(input: Tensor, other: Tensor) -> bool:
 @public
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Whether |input - other| <= atol + rtol * |other|, or both are equal. (*S), (*T) -> (*broadcast(S, T)) bool."""
-    _only_tensors("isclose", other=other)
+    only_tensors("isclose", other=other)
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.legacy} did not match {other.dtype.legacy}")
     for name, value in (("rtol", rtol), ("atol", atol)):
@@ -388,104 +389,6 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether `isclose` holds everywhere. Gives a Python bool."""
     return bool(isclose(input, other, rtol, atol, equal_nan).array.all())
-
-
-# ---- complex numbers -------------------------------------------------------------------------------------------------
-
-
-@public
-def conj(input: Tensor) -> Tensor:
-    """The complex conjugate; the tensor itself where it is real. (*S) -> (*S).
-
-    Here a tensor of its own: PyTorch's is a view with a flag.
-    """
-    return GRAPH.conj(input) if input.dtype.is_complex else input
-
-
-@public(inplace=True)
-def conj_physical(input: Tensor) -> Tensor:
-    """The complex conjugate; the tensor itself where it is real. (*S) -> (*S)."""
-    return conj(input)
-
-
-@public
-def resolve_conj(input: Tensor) -> Tensor:
-    """The tensor itself: nothing is conjugated lazily here. (*S) -> (*S)."""
-    return input
-
-
-@public
-def resolve_neg(input: Tensor) -> Tensor:
-    """The tensor itself: nothing is negated lazily here. (*S) -> (*S)."""
-    return input
-
-
-@public
-def is_conj(input: Tensor) -> bool:
-    """Whether the tensor is conjugated lazily: never."""
-    return False
-
-
-@public
-def is_neg(input: Tensor) -> bool:
-    """Whether the tensor is negated lazily: never."""
-    return False
-
-
-@public(method=False)
-def real(input: Tensor) -> Tensor:
-    """The real part, sharing memory; the tensor itself where it is real. (*S) -> (*S). Also the attribute `.real`."""
-    return GRAPH.real(input) if input.dtype.is_complex else input
-
-
-@public(method=False)
-def imag(input: Tensor) -> Tensor:
-    """The imaginary part, sharing memory. (*S) complex -> (*S). RuntimeError for real dtypes. Also `.imag`."""
-    if not input.dtype.is_complex:
-        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    return GRAPH.imag(input)
-
-
-def _real_pair(name: str, second: str, x: Tensor, y: Tensor) -> None:
-    _only_tensors(name, **{second: y})
-    for t in (x, y):
-        if not t.dtype.is_floating_point:
-            raise RuntimeError(
-                "Expected both inputs to be Half, Float or Double tensors but got "
-                f"{x.dtype.legacy} and {y.dtype.legacy}"
-            )
-    if x.dtype is not y.dtype:
-        raise RuntimeError(
-            f"Expected object of scalar type {x.dtype.legacy} but got scalar type {y.dtype.legacy} for second argument"
-        )
-
-
-@public(method=False, name="complex")
-def complex_(real: Tensor, imag: Tensor) -> Tensor:
-    """real + i imag. real, imag: float32 or float64, (*S), (*T) -> (*broadcast(S, T)) complex."""
-    _only_tensors("complex", real=real)
-    _real_pair("complex", "imag", real, imag)
-    return GRAPH.complex(real, imag)
-
-
-@public(method=False)
-def polar(abs: Tensor, angle: Tensor) -> Tensor:
-    """abs * exp(i angle). abs, angle (radians): float32 or float64, (*S), (*T) -> (*broadcast(S, T)) complex."""
-    _only_tensors("polar", abs=abs)
-    _real_pair("polar", "angle", abs, angle)
-    return GRAPH.polar(abs, angle)
-
-
-@public(method=False)
-def view_as_real(input: Tensor) -> Tensor:
-    """Complex numbers as pairs (real, imaginary), sharing memory. (*S) -> (*S, 2)."""
-    return GRAPH.view_as_real(input)
-
-
-@public(method=False)
-def view_as_complex(input: Tensor) -> Tensor:
-    """Pairs (real, imaginary) as complex numbers, sharing memory. (*S, 2) -> (*S)."""
-    return GRAPH.view_as_complex(input)
 
 
 # ---- special functions -----------------------------------------------------------------------------------------------
@@ -562,7 +465,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 @public
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """input where positive, else weight * input; weight: (1) or (C), S = (N, C, ...). (*S) -> (*S)."""
-    _only_tensors("prelu", weight=weight)
+    only_tensors("prelu", weight=weight)
     n, shape = weight.array.size, input.array.shape
     if weight.array.ndim > 1:
         raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.array.ndim}")

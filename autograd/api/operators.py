@@ -11,13 +11,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import codegen, coerce
 from ..codegen import ENVIRONMENT
 from ..dtypes import F32, F64
 from ..inplace import inplace
 from ..op import OPS, Op
-from ..tensor import Tensor
-from . import elementwise
+from ..tensor import Tensor, wrap
+from . import complexes, elementwise  # noqa: F401  (complexes fills the table)
 from .table import PUBLIC
 
 OPERANDS = (Tensor, *elementwise.NUMBERS)
@@ -38,6 +40,8 @@ def _check(op: Op, args: tuple[Any, ...]) -> None:
 def slow_operator(op: Op, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """What the guard of an operator turns away: NotImplemented, or the op on repaired arguments."""
     if not isinstance(args[0], OPERANDS) or not isinstance(args[1], OPERANDS):
+        if op.name == "eq" and isinstance(args[1], np.ndarray):  # PyTorch compares with arrays in this one operator
+            return OPS["eq"].fn(args[0], wrap(args[1]))
         return NotImplemented
     _check(op, args)
     if op.run is None:

@@ -51,7 +51,7 @@ threshold.vjp(x=lambda F, g, *, x, threshold: F.zero_where(g, F.le(x, threshold)
 
 
 @op()
-def leaky_relu(xp, x, *, negative_slope):
+def leaky_relu(xp, x, *, negative_slope=0.01):
     """x where x > 0, else negative_slope * x. x: (*S) -> (*S)."""
     z = floating("leaky_relu", x)
     choose = xp.maximum if negative_slope <= 1 else xp.minimum
@@ -263,7 +263,7 @@ tanhshrink.vjp(x=lambda F, g, *, x: F.tanhshrink_backward(g, x))
 def hardtanh(xp, x, *, min_val=-1.0, max_val=1.0):
     """x brought into [min_val, max_val]; relu6 is that of 0 and 6. x: (*S) -> (*S). The gradient at a bound is 0."""
     only("iufV", "hardtanh", x)
-    return xp.minimum(xp.maximum(x, min_val), max_val)
+    return narrow(xp.minimum(xp.maximum(x, min_val), max_val), x)
 
 
 @composite
@@ -320,7 +320,7 @@ def softshrink(xp, x, *, lambd=0.5):
     only("fV", "softshrink", x)
     if not lambd >= 0:
         raise RuntimeError(f"lambda must be in range [0, {xp.finfo(x.dtype).max:.6g}], but found {lambd}")
-    return x - xp.minimum(xp.maximum(x, -lambd), lambd)
+    return x - narrow(xp.minimum(xp.maximum(x, -lambd), lambd), x)
 
 
 @op()

@@ -99,7 +99,7 @@ reciprocal.vjp(x=lambda F, g, *, out: -g * out * out)
 @op(broadcasts=True, promote="same", holomorphic=True)
 def addcmul(xp, x, a, b, *, value):
     """x + value * a * b. x: (*S), a: (*T), b: (*U) -> (*broadcast(S, T, U))."""
-    return x + (a * b if value == 1 else a * value * b)
+    return narrow(x + (a * b if value == 1 else a * value * b), x)
 
 
 addcmul.vjp(
@@ -112,7 +112,7 @@ addcmul.vjp(
 @op(broadcasts=True, promote="same", holomorphic=True)
 def addcdiv(xp, x, a, b, *, value):
     """x + value * a / b. x: (*S), a: (*T), b: (*U) -> (*broadcast(S, T, U))."""
-    return x + (a / b if value == 1 else a * value / b)
+    return narrow(x + (a / b if value == 1 else a * value / b), x)
 
 
 addcdiv.vjp(
@@ -141,7 +141,7 @@ lerp.vjp(
 def lerp_scalar(xp, x, end, *, weight):
     """x + weight * (end - x) for a number. x: (*S), end: (*T) -> (*broadcast(S, T))."""
     only("fVc", "lerp", x)
-    return x + weight * (end - x) if -0.5 < weight < 0.5 else end - (end - x) * (1 - weight)
+    return narrow(x + weight * (end - x) if -0.5 < weight < 0.5 else end - (end - x) * (1 - weight), x)
 
 
 lerp_scalar.vjp(x=lambda F, g, *, weight: g * (1 - weight), end=lambda F, g, *, weight: g * weight)
@@ -380,9 +380,8 @@ fmin.vjp(
 def clamp(xp, x, *, min=None, max=None):
     """x, but at least min, then at most max (numbers or None). x: (*S) -> (*S). The gradient at a bound is 1."""
     only("biufV", "clamp", x)
-    if min is not None:
-        x = xp.maximum(x, min)
-    return x if max is None else xp.minimum(x, max)
+    out = x if min is None else xp.maximum(x, min)
+    return narrow(out if max is None else xp.minimum(out, max), x)
 
 
 clamp.vjp(x=lambda F, g, *, x, min, max: F.zero_where(g, F.outside(x, min=min, max=max)))
