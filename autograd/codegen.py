@@ -16,8 +16,9 @@ import linecache
 import threading
 from typing import Any
 
-from ..backends.base import refcount
+from ..backends.registry import backend_of
 from . import coerce
+from .device import device_of
 from .dtypes import F32, F64
 from .graph import Node, counter, output_node
 from .modes import inference_blocks, mode
@@ -274,6 +275,8 @@ def _saved_source(op: Op, request: str, data: dict[str, str], diff: list[str]) -
     if request in op.params:
         return request
     name, _, attribute = request.rpartition("_")
+    if attribute == "device" and name in data:
+        return f"device_of({data[name]})"
     if attribute in ("shape", "dtype", "shapes", "dtypes") and (name in data or f"{name}" == op.variadic):
         if name == op.variadic:
             return f"tuple([d.{attribute[:5]} for d in d_{name}])"
@@ -401,6 +404,10 @@ def _attach_outputs(node: Node, tensors: tuple[Any, ...]) -> None:
             t._rg, t._node = False, None
 
 
+def _device_of(array: Any) -> Any:
+    return device_of(array, backend_of(array))
+
+
 def _mark_inference(*tensors: Any) -> None:
     if mode.inference:
         for t in tensors:
@@ -408,8 +415,9 @@ def _mark_inference(*tensors: Any) -> None:
 
 
 ENVIRONMENT.update(
+    device_of=_device_of,
     __name__=__name__, __package__=__package__,     new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,
-    mark_inference=_mark_inference, refcount=refcount,
+    mark_inference=_mark_inference,
 )  # fmt: skip

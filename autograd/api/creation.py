@@ -59,7 +59,7 @@ def legacy_array(data: tuple[Any, ...], device: Any, dtype: Any = None) -> Any:
     if len(data) == 1 and isinstance(data[0], Tensor):
         return data[0].array
     if len(data) == 1 and not isinstance(data[0], (int, np.integer)):
-        return finish(_host_of(data[0]).astype(d.np), device).array
+        return finish(_host_of(data[0], infer=False).astype(d.np), device).array
     if any(not hasattr(n, "__index__") for n in data):
         raise TypeError(f"new(): data must be a sequence or sizes must be ints (got {[type(n).__name__ for n in data]})")
     return finish(np.zeros(tuple(data) or (0,), d.np), device).array
@@ -80,8 +80,8 @@ def _plain(data: Any) -> Any:
     return data
 
 
-def _host_of(data: Any) -> Any:
-    """`data` as a NumPy array of the dtype that PyTorch infers."""
+def _host_of(data: Any, infer: bool = True) -> Any:
+    """`data` as a NumPy array: of the dtype that PyTorch infers, or (infer=False) as exact as it was given."""
     if isinstance(data, Tensor):
         return data.detach().cpu().array
     if isinstance(data, (np.ndarray, np.generic)):
@@ -108,7 +108,7 @@ def _host_of(data: Any) -> Any:
         raise RuntimeError(f"Could not infer dtype of {found}")
     if host.size == 0 and not isinstance(first, (np.generic, np.ndarray)):
         return host.astype(get_default_dtype().np)
-    if host.dtype.kind in "fc" and not isinstance(first, (np.generic, np.ndarray, Tensor)):
+    if infer and host.dtype.kind in "fc" and not isinstance(first, (np.generic, np.ndarray, Tensor)):
         host = host.astype(scalar_dtype(host.reshape(-1)[0].item() if host.dtype.kind == "f" else 1j).np)
     return host
 
@@ -135,7 +135,7 @@ def tensor(
     """
     if isinstance(data, Tensor) and device is None:
         device = data.device
-    host = np.array(_host_of(data), order="C")
+    host = np.array(_host_of(data, infer=dtype is None), order="C")
     if dtype is not None:
         host = _converted(host, as_dtype(dtype).np)
     return finish(host, device, requires_grad)

@@ -3,4 +3,9 @@
 
 from __future__ import annotations
 
+from .activation import *
+from .distance import *
+from .dropout import *
 from .linear import *
+from .normalization import *
+from .sparse import *
