@@ -5,6 +5,8 @@ Importing this package gives Tensor its methods and operators, from the table.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..inplace import inplace
 from ..op import OPS
 from ..tensor import Tensor
@@ -40,3 +42,8 @@ for _name, _entry in PUBLIC.items():
 
 FUNCTIONS = {name: entry.function for name, entry in PUBLIC.items() if entry.is_function}
 operators.attach(Tensor)
+globals().update(FUNCTIONS)
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"no public function '{name}'")

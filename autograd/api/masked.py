@@ -135,7 +135,7 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     return _replaced(shape_op.diagonal_scatter, input, src, part, ("diagonal", kw))
 
 
-@public(is_function=False)
+@public(name="fill_diagonal_", is_function=False)
 def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
     """Writes one number on the main diagonal; `wrap`: again below it where a matrix has more rows. (*S) -> (*S)."""
     a = self.array
@@ -171,8 +171,6 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         largest = int(a.max())
         if num_classes == -1:
             num_classes = largest + 1
-        elif num_classes < 1:
-            raise RuntimeError("num_classes should be positive")
         elif largest >= num_classes:
             raise RuntimeError("Class values must be smaller than num_classes.")
     return op.one_hot(tensor, classes=num_classes)

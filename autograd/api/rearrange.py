@@ -267,8 +267,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
     grids = []
     for i, t in enumerate(many):
         row = op.view(t, shape=tuple([n if i == j else 1 for j, n in enumerate(shape)]))
-        grid = expanded(row, shape)
-        grids.append(op.transpose(grid, axis0=0, axis1=1) if swap else grid)
+        grids.append(expanded(row, shape))
     return (grids[1], grids[0], *grids[2:]) if swap else tuple(grids)
 
 
@@ -332,7 +331,7 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value is not None and value != 0:
-        raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+        raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if len(pairs) > 3 or len(shape) - len(pairs) not in (1, 2):
         raise NotImplementedError(f"Padding size {len(given)} is not supported for {len(shape)}D input tensor.")
     _check_edges(given, shape, widths, mode)

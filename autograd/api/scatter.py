@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +153,13 @@ def scatter(
     axis = _along("scatter", input, dim, index, src if tensor else None)
     if tensor:
         _same_dtype(_DTYPES, input, src)
+        if reduce is not None:
+            warnings.warn(
+                "The reduce argument of torch.scatter with Tensor src is deprecated and will be removed in a future PyTorch "
+                "release. Use torch.scatter_reduce instead for more reduction options.",
+                UserWarning,
+                stacklevel=3,
+            )
     x, index = _flat(input), _flat(index)
     if not tensor and reduce is None:
         out = scatter_op.scatter_fill(x, index, axis=axis, value=number_for(src, input), inplace=_inplace)

@@ -43,7 +43,7 @@ def public(
     """
     if function is None:
         return lambda f: public(f, name=name, method=method, is_function=is_function, inplace=inplace)
-    name = name or function.__name__.rstrip("_")
+    name = name or function.__name__
     code = function.__code__
     parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     aliases = {a: p for a, p in _ALIASES.items() if p in parameters and a not in parameters}
