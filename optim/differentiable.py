@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..autograd.api.complexes import view_as_complex, view_as_real
 from ..autograd.tensor import Tensor
 
 
@@ -116,7 +117,7 @@ def update(
     is_complex = p.dtype.is_complex
 
     def cell(tensor: Any) -> Cell:
-        return Cell(tensor.view_as_real() if is_complex else tensor)
+        return Cell(view_as_real(tensor) if is_complex else tensor)
 
     cells = [cell(state[name]) if name in state else None for name in names]
     parameter = cell(p)
@@ -128,4 +129,4 @@ def update(
 
 
 def _back(tensor: Any, is_complex: bool) -> Any:
-    return tensor.view_as_complex() if is_complex else tensor
+    return view_as_complex(tensor) if is_complex else tensor

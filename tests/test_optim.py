@@ -259,6 +259,18 @@ def test_gradients_flow_through_the_step(name, options):
     np.testing.assert_allclose(trained(start, grad).detach().array, params[0].array, rtol=1e-12)
 
 
+def test_gradients_flow_through_a_complex_step():
+    def trained(start, grad):
+        p = start * 1.0
+        p.grad = grad * 1.0
+        optim.Adam([p], lr=0.1, differentiable=True).step()
+        return p
+
+    draw = rng(5)
+    z, g = (leaf(draw.standard_normal(3) + 1j * draw.standard_normal(3), "complex128") for _ in range(2))
+    assert tapegrad.autograd.gradcheck(trained, (z, g))
+
+
 def test_gradient_of_the_learning_rate():
     start, lr = leaf([1.0, -2.0], "float64"), leaf(0.1, "float64")
     p = start * 1.0
