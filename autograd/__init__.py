@@ -17,7 +17,7 @@ from .tensor import Tensor as Variable
 # name -> the module that defines it, loaded when the name is first used
 _LAZY = {
     "Function": "function", "once_differentiable": "function", "detect_anomaly": "anomaly",
-    "set_detect_anomaly": "anomaly", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
+    "set_detect_anomaly": "anomaly", "gradcheck": "checks", "gradgradcheck": "checks", "GradcheckError": "checks",
 }  # fmt: skip
 
 __all__ = ["Variable", "backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled", *_LAZY]

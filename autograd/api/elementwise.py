@@ -14,6 +14,7 @@ import numpy as np
 
 from ..coerce import cast, into, scalar_tensor
 from ..dtypes import BOOL, COMPLEX, INT, complex128, dtype, float64, result_dtype, scalar_dtype
+from ..inplace import inplace
 from ..op import GRAPH, OPS
 from ..ops import elementwise as op
 from ..tensor import Tensor, wrap
@@ -162,8 +163,8 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     if tensor1.dtype.category <= INT and tensor2.dtype.category <= INT:
         raise RuntimeError(
             "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a "
-            "true division of tensor1 and tensor2. Use (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) "
-            "or convert the inputs to floating point first."
+            "true division of tensor1 and tensor2. Use (input + value * torch.trunc(tensor1 / tensor2)).to("
+            "input.dtype) or convert the inputs to floating point first."
         )
     return op.addcdiv(input, tensor1, tensor2, value=_value_in(value, input, tensor1, tensor2))
 
@@ -374,6 +375,12 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 
 @public
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the one element of the tensor is not 0. RuntimeError for more or fewer elements."""
+    return bool(input)
+
+
+@public
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Whether |input - other| <= atol + rtol * |other|, or both are equal. (*S), (*T) -> (*broadcast(S, T)) bool."""
     only_tensors("isclose", other=other)
@@ -420,6 +427,7 @@ def _polygamma_method(self: Tensor, n: int) -> Tensor:
 
 
 Tensor.polygamma = _polygamma_method  # type: ignore[attr-defined]
+Tensor.polygamma_ = inplace(_polygamma_method, "polygamma_")  # type: ignore[attr-defined]
 
 
 @public(inplace=True)

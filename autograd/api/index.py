@@ -45,6 +45,13 @@ def _items(index: Any) -> tuple[Any, ...]:
         return index
     if isinstance(index, list) and len(index) < 32:
         if any(i is None or i is Ellipsis or isinstance(i, (Tensor, slice, list, tuple, range)) for i in index):
+            warnings.warn(
+                "Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch "
+                "2.9; use x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, "
+                "x[torch.tensor(seq)], which will result either in an error or a different result",
+                UserWarning,
+                stacklevel=4,
+            )
             return tuple(index)
     return (index,)
 
@@ -132,7 +139,7 @@ def read(t: Tensor, index: Any) -> Reading:
             basic.append(None)
             if item is not None:  # a bool: a new dimension of size 1 or 0
                 places.append(to)
-                arrays.append(item.reshape(1).nonzero()[0])
+                arrays += _nonzero(item.reshape(1))
                 masks, advanced = masks + 1, advanced + 1
             to += 1
         elif item is Ellipsis:
@@ -143,13 +150,17 @@ def read(t: Tensor, index: Any) -> Reading:
             mask = item.dtype == "?"
             if mask and item.shape != shape[at : at + item.ndim]:
                 raise _mask_error(item, shape, at, t.array[(*basic, ...)].shape, to)
-            found = item.nonzero() if mask else (item,)
+            found = _nonzero(item) if mask else [item]
             places += range(to, to + len(found))
             arrays += found
             basic += [_ALL] * len(found)
             masks, advanced = masks + mask, advanced + 1
             at, to = at + len(found), to + len(found)
     return Reading(view, (*basic, Ellipsis), tuple(places), tuple(arrays), masks == advanced == 1)
+
+
+def _nonzero(mask: Any) -> list[Any]:
+    return [backend_of(mask).tidy(places) for places in mask.nonzero()]
 
 
 def _mask_error(mask: Any, shape: Any, at: int, seen: Any, to: int) -> IndexError:
@@ -213,15 +224,17 @@ def _scalar(value: Any, like: Tensor) -> Tensor:
     return wrap(backend.asarray(host, device=backend.device_of(like.array)))
 
 
-def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A value without leading dimensions of size 1 that the target has not, stretched to the target's shape."""
-    have = value.array.shape
-    if have == shape:
-        return value
-    extra = 0
-    while extra < len(have) - len(shape) and have[extra] == 1:
+def unled(value: Tensor, ndim: int) -> Tensor:
+    """A value without leading dimensions of size 1 beyond `ndim`."""
+    have, extra = value.array.shape, 0
+    while extra < len(have) - ndim and have[extra] == 1:
         extra += 1
-    return expanded(value.reshape(have[extra:]) if extra else value, shape)
+    return shape_op.view(value, shape=have[extra:]) if extra else value
+
+
+def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A value stretched to the target's shape, leading dimensions of size 1 that the target has not left out."""
+    return value if value.array.shape == shape else expanded(unled(value, len(shape)), shape)
 
 
 def _put(self: Tensor, view: Any, basic: Any, places: Any, arrays: Any, value: Any) -> None:
@@ -236,6 +249,7 @@ def _put(self: Tensor, view: Any, basic: Any, places: Any, arrays: Any, value: A
         )
     elif value.array.__class__ is not self.array.__class__ and not value.array.ndim:
         value = value.to(self.device)
+    value = unled(value, x.array.ndim - len(places) + max([a.ndim for a in arrays]))
     check_writable(x, "index_put_")
     check_overlap(x.array, "index_put_")
     since = counter()

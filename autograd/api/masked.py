@@ -13,6 +13,7 @@ from ..ops import index as op
 from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
 from .args import dim_of, int_of, number_for, sizes_of, to_dtype
+from .convert import fill_
 from .scatter import _same_dtype, _tensor, _zero_dim, writer
 from .shape import _plane, as_strided, expanded
 from .table import public
@@ -147,7 +148,7 @@ def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
     count = min(a.shape)
     if wrap and a.ndim == 2 and a.shape[0] > a.shape[1] + 1:
         count = -(-a.shape[0] * a.shape[1] // (a.shape[1] + 1))
-    as_strided(self, (count,), (sum(stride),)).fill_(fill_value)
+    fill_(as_strided(self, (count,), (sum(stride),)), fill_value)
     return self
 
 

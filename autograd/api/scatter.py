@@ -15,7 +15,7 @@ from ..ops import scatter as scatter_op
 from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
 from .args import dim_of, int_of, number_for, to_dtype
-from .index import read
+from .index import read, unled
 from .rearrange import broadcast_shapes
 from .shape import _reshaped, expanded
 from .table import PUBLIC, public
@@ -339,6 +339,7 @@ def index_put(
     )  # fmt: skip
     found = read(input, tuple([_flat(i) if i.array.dtype != "?" else i for i in indices]))
     arrays = [wrap(a) for a in found.arrays]
+    values = unled(values, input.array.ndim - len(arrays) + max([a.ndim for a in found.arrays]))
     return op.index_put(input, values, *arrays, places=found.places, accumulate=accumulate, inplace=_inplace)
 
 

@@ -207,14 +207,14 @@ def unique(
     array = input.array
     xp = backend_of(array).xp
     axis = None if dim is None else dim_of(dim, array.ndim)
+    order: Any = None
     if axis is not None:
         rows, shape = _slices(array, axis)
         order = xp.lexsort(xp.flip(rows.T, 0)) if rows.shape[1] else xp.arange(rows.shape[0])
-        ranked = rows[order]
     else:
         rows, shape = array.reshape(-1), None
-        order = xp.argsort(rows, kind="stable")
-        ranked = rows[order]
+        order = xp.argsort(rows) if return_inverse else None
+    ranked = xp.sort(rows) if order is None else rows[order]
     first, inverse, counts = _runs(xp, ranked, return_inverse, return_counts)
     if inverse is not None:
         placed = xp.empty_like(inverse)
