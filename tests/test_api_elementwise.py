@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tapegrad
 from tapegrad.autograd.op import GRAPH
 from tapegrad.autograd.tensor import wrap
@@ -44,9 +43,9 @@ def same(ours: Any, theirs: Any, rtol: float = 1e-12) -> None:
 WIDE, POSITIVE, UNIT, ABOVE_1 = (-4.0, 4.0), (0.05, 4.0), (-0.95, 0.95), (1.05, 4.0)
 UNARY: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
-        "neg abs absolute negative sign sgn square exp exp2 expm1 sin cos tan atan arctan sinh cosh tanh asinh arcsinh deg2rad rad2deg "
-        "sinc floor ceil round trunc fix frac reciprocal erf erfc sigmoid relu angle nan_to_num positive real "
-        "conj_physical selu celu hardshrink".split(),
+        "neg abs absolute negative sign sgn square exp exp2 expm1 sin cos tan atan arctan sinh cosh tanh asinh arcsinh "
+        "deg2rad rad2deg sinc floor ceil round trunc fix frac reciprocal erf erfc sigmoid relu angle nan_to_num "
+                "positive real conj_physical selu celu hardshrink".split(),
         WIDE,
     ),
     **dict.fromkeys("sqrt rsqrt log log2 log10 log1p lgamma digamma".split(), POSITIVE),
@@ -250,8 +249,8 @@ LEFT = [0.0, 0.0, 0.0, 1.0, -1.0, 2.0, nan, inf, inf, -inf, 2.0, -2.0, -0.0, 3.0
 RIGHT = [0.0, 1.0, -1.0, 1.0, -1.0, 0.0, 1.0, inf, -inf, -inf, nan, 0.5, 2.0, -2.0]
 BINARY: dict[str, Any] = {
     name: (lambda m, x, y, name=name: getattr(m, name)(x, y))
-    for name in "maximum minimum fmax fmin pow atan2 arctan2 hypot logaddexp logaddexp2 xlogy copysign remainder fmod div true_divide "
-    "divide nextafter ldexp float_power add sub subtract mul multiply".split()
+    for name in "maximum minimum fmax fmin pow atan2 arctan2 hypot logaddexp logaddexp2 xlogy copysign remainder fmod "
+    "div true_divide divide nextafter ldexp float_power add sub subtract mul multiply".split()
 } | {
     "clamp(min=t)": lambda m, x, y: x.clamp(min=y),
     "clamp(max=t)": lambda m, x, y: m.clamp(x, max=y),
@@ -294,7 +293,8 @@ def test_binary_kinks(label: str) -> None:
 
 
 def test_clamp_between_tensors() -> None:
-    x, low, high = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, nan], [1.0, 1.0, 2.0, 1.0, 4.0, 6.0, 0.0], [3.0, 3.0, 2.0, 3.0, 4.0, 4.0, 1.0]
+    x, low = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, nan], [1.0, 1.0, 2.0, 1.0, 4.0, 6.0, 0.0]
+    high = [3.0, 3.0, 2.0, 3.0, 4.0, 4.0, 1.0]
     compare_gradients(lambda m, *t: m.clamp(*t), [np.array(a) for a in (x, low, high)])
 
 
@@ -344,9 +344,9 @@ def test_parts_are_views() -> None:
 DTYPES = ["bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64", "complex64"]
 ALL_UNARY = [*dict.fromkeys([*UNARY, *QUESTIONS, "frexp", "imag", "conj"])]
 ALL_BINARY = (
-    "add sub mul div true_divide floor_divide remainder fmod pow float_power copysign logaddexp logaddexp2 xlogy atan2 hypot maximum "
-    "minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor "
-    "bitwise_left_shift bitwise_right_shift nextafter ldexp gcd lcm heaviside isclose equal allclose rsub"
+    "add sub mul div true_divide floor_divide remainder fmod pow float_power copysign logaddexp logaddexp2 xlogy atan2 "
+    "hypot maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or "
+    "bitwise_xor bitwise_left_shift bitwise_right_shift nextafter ldexp gcd lcm heaviside isclose equal allclose rsub"
 ).split()
 
 
@@ -423,17 +423,19 @@ def test_binary_dtypes(name: str) -> None:
 
 INTEGERS = """
 t([7, -7, 7, -7]) // t([2, 2, -2, -2]);  t([7, -7, 7, -7]) % t([2, 2, -2, -2]);  t([5, 6]) / t([2, 4])
-t([7, -7]) // 2;  7 // t([2, -2]);  7 % t([2, -2]);  t([-7]).fmod(3);  7 / t([2, 4]);  7 - t([2, 4]);  t([2]) ** 3;  2 ** t([3])
-t([7, -7]).div(2, rounding_mode='trunc');  t([7, -7]).div(t([2, -2]), rounding_mode='trunc')
-t([1, 2]) ** t([-1, -2]);  2 ** t([-1]);  (-1) ** t([-3, -2]);  t([-1, 1, 0]) ** t([-3, 2, 5]);  t([2]) ** 2.5;  2.5 ** t([2])
-u([5]) - 6;  u([5]) * 60;  -u([5]);  u([5]) + 300;  u([5]) + i8([5]);  i8([100]) + 100;  ~u([5]);  u([200]) + u([100])
-t([1, 2]) << 3;  t([1]) << 64;  t([1]) << -1;  t([-8]) >> 1;  t([-8]) >> 70;  t([8]) >> -1;  1 << t([3]);  8 >> t([1]);  i8([64]) << 1
-t([6, 5]) & 3;  3 | t([4]);  t([6]) ^ 3;  b([True, False]) & True;  b([True]) | t([4]);  ~b([True, False]);  b([True]) ^ b([True])
-b([True, False]) + 1;  b([True]) + b([True]);  b([True]) * 2.5;  b([True]) / 2;  b([True]) ** 2;  b([True]) < b([False])
-t([3]) > 2.5;  t([3]) == 3.0;  f([0.1]) == 0.1;  t([2]).clamp(2.5);  t([2, 9]).clamp(min=3, max=5);  u([5]).clamp(max=3)
-t([5, 0]).gcd(t([15, 3]));  t([4, -6]).lcm(t([6, 4]));  t([-5, 0, 3]).sign();  u([5, 0]).sign();  t([-5]).abs();  t([3]).square()
-t([0, 3]).heaviside(t([7, 7]));  t([1, 2]).lerp if False else t([1]);  b([True]).clamp(0, 1);  t([2]).reciprocal();  t([0]).exp()
-t([1]).addcmul(t([2]), t([3]), value=0.5);  t([1]).add(t([2]), alpha=3);  b([True]).add(b([False]), alpha=True);  t([4]).sqrt()
+t([7, -7]) // 2;  7 // t([2, -2]);  7 % t([2, -2]);  t([-7]).fmod(3);  7 / t([2, 4]);  7 - t([2, 4]);  t([2]) ** 3
+2 ** t([3]);  t([7, -7]).div(2, rounding_mode='trunc');  t([7, -7]).div(t([2, -2]), rounding_mode='trunc')
+t([1, 2]) ** t([-1, -2]);  2 ** t([-1]);  (-1) ** t([-3, -2]);  t([-1, 1, 0]) ** t([-3, 2, 5]);  t([2]) ** 2.5
+2.5 ** t([2]);  u([5]) - 6;  u([5]) * 60;  -u([5]);  u([5]) + 300;  u([5]) + i8([5]);  i8([100]) + 100;  ~u([5])
+u([200]) + u([100]);  t([1, 2]) << 3;  t([1]) << 64;  t([1]) << -1;  t([-8]) >> 1;  t([-8]) >> 70;  t([8]) >> -1
+1 << t([3]);  8 >> t([1]);  i8([64]) << 1;  t([6, 5]) & 3;  3 | t([4]);  t([6]) ^ 3;  b([True, False]) & True
+b([True]) | t([4]);  ~b([True, False]);  b([True]) ^ b([True]);  b([True, False]) + 1;  b([True]) + b([True])
+b([True]) * 2.5;  b([True]) / 2;  b([True]) ** 2;  b([True]) < b([False]);  t([3]) > 2.5;  t([3]) == 3.0
+f([0.1]) == 0.1;  t([2]).clamp(2.5);  t([2, 9]).clamp(min=3, max=5);  u([5]).clamp(max=3);  t([5, 0]).gcd(t([15, 3]))
+t([4, -6]).lcm(t([6, 4]));  t([-5, 0, 3]).sign();  u([5, 0]).sign();  t([-5]).abs();  t([3]).square()
+t([0, 3]).heaviside(t([7, 7]));  b([True]).clamp(0, 1);  t([2]).reciprocal();  t([0]).exp()
+t([1]).addcmul(t([2]), t([3]), value=0.5);  t([1]).add(t([2]), alpha=3);  b([True]).add(b([False]), alpha=True)
+t([4]).sqrt()
 """.replace("\n", ";").split(";")
 
 
@@ -513,7 +515,8 @@ def test_operators(symbol: Any) -> None:
                 kind += " reflected"
                 agree(outcome(symbol, other, wrap(make())), outcome(symbol, other, to_torch(make())), 1e-5, kind)
         if symbol is not operator.matmul:
-            ours, theirs = outcome(symbol, wrap(make()), wrap(make())), outcome(symbol, to_torch(make()), to_torch(make()))
+            ours = outcome(symbol, wrap(make()), wrap(make()))
+            theirs = outcome(symbol, to_torch(make()), to_torch(make()))
             agree(ours, theirs, 1e-5, f"{symbol.__name__} of two")
 
 
@@ -542,17 +545,72 @@ def test_equality_with_anything() -> None:
 
 
 def test_reflected_operators_record() -> None:
-    compare_gradients(lambda m, x: 2 * x + (1 - x) / (3 / x) - 2**x - x * 2, [np.array([0.3, 1.7, 2.2])], second=False)
+    x = np.array([0.3, 1.7, 2.2])
+    compare_gradients(lambda m, x: 2 * x + (1 - x) / (3 / x) - 2**x - x * 2, [x], second=False)
     x = tapegrad.ones(2, requires_grad=True)
     assert "MulBackward0" in repr(2 * x) and "SubBackward0" in repr(1 - x) and "PowBackward0" in repr(x**2)
+
+
+# ---- in place, and out= ----------------------------------------------------------------------------------------------
+
+INPLACE = """
+x.add_(y, alpha=2);  x.sub_(y);  x.mul_(y);  x.div_(y);  x.div_(y, rounding_mode="floor");  x.pow_(2);  x.pow_(y)
+x.neg_();  x.abs_();  x.exp_();  x.sqrt_();  x.sigmoid_();  x.tanh_();  x.relu_();  x.clamp_(0.5, 1);  x.clamp_min_(0.6)
+x.lerp_(y, 0.3);  x.addcmul_(y, y, value=2);  x.addcdiv_(y, y);  x.reciprocal_();  x.log_();  x.square_();  x.floor_()
+x.round_(decimals=1);  x.nan_to_num_();  x.remainder_(0.3);  x.fmod_(y);  x.atan2_(y);  x.xlogy_(y);  x.logit_(0.1)
+x.erf_();  x.sign_();  x.copysign_(-y);  x.hypot_(y);  x.lgamma_();  x.sgn_();  x.multiply_(y);  x.negative_()
+x.clip_(max=0.7);  x.eq_(y);  x.gt_(0.7);  x.float_power_(2);  x.polygamma_(1);  x.true_divide_(y)
+""".replace("\n", ";  ").split(";")
+
+
+@pytest.mark.parametrize("text", [e.strip() for e in INPLACE if e.strip()])
+def test_inplace(text: str) -> None:
+    """The tensor is the one written to, with PyTorch's values, and so are both gradients."""
+
+    def program(m: Any, x: Any, y: Any) -> Any:
+        x = x * 1
+        out = eval(text, {"x": x, "y": y})
+        assert out is x
+        return x + y
+
+    rng = np.random.default_rng(2)
+    compare_gradients(program, [rng.uniform(0.3, 0.9, (3, 4)), rng.uniform(0.3, 0.9, (3, 4))], second=False)
+
+
+def test_inplace_operators() -> None:
+    for text in "x += y;x -= 2;x *= y;x /= y;x %= 0.3;x **= 2;x **= y".split(";"):
+
+        def program(m: Any, x: Any, y: Any, text: str = text) -> Any:
+            names = {"x": x * 1, "y": y}
+            before = names["x"]
+            exec(text, names)
+            assert names["x"] is before
+            return names["x"]
+
+        rng = np.random.default_rng(2)
+        compare_gradients(program, [rng.uniform(0.3, 0.9, (3, 4)), rng.uniform(0.3, 0.9, (3, 4))], second=False)
+
+
+@pytest.mark.parametrize("name", "exp add mul clamp pow maximum sigmoid lerp eq round div".split())
+def test_out(name: str) -> None:
+    arguments = {"exp": (), "clamp": (0, 1), "lerp": (np.ones(3), 0.5), "round": (), "sigmoid": ()}
+    rest = arguments.get(name, (np.array([2.0, 3.0, 4.0]),))
+    results = []
+    for m, make in ((tapegrad, wrap), (torch, to_torch)):
+        out = m.empty(0)
+        more = [r if isinstance(r, (int, float)) else make(r.astype("f4")) for r in rest]
+        given = getattr(m, name)(make(np.array([0.5, 1.5, 4.0], "f4")), *more, out=out)
+        assert given is out
+        results.append(out)
+    same(*results, rtol=1e-6)
 
 
 # ---- names of the nodes ----------------------------------------------------------------------------------------------
 
 NODES = """
-abs acos acosh asin asinh atan atanh ceil cos cosh deg2rad digamma erf erfc erfinv exp exp2 expm1 floor frac lgamma log log10
-log1p log2 logit neg rad2deg reciprocal relu round rsqrt sgn sigmoid sign sin sinc sinh sqrt square tan tanh trunc angle
-nan_to_num selu celu hardshrink
+abs acos acosh asin asinh atan atanh ceil cos cosh deg2rad digamma erf erfc erfinv exp exp2 expm1 floor frac lgamma log
+log10 log1p log2 logit neg rad2deg reciprocal relu round rsqrt sgn sigmoid sign sin sinc sinh sqrt square tan tanh
+trunc angle nan_to_num selu celu hardshrink
 """.split()
 
 
@@ -567,13 +625,17 @@ def test_node_names(name: str) -> None:
         assert ours.grad_fn.name() == theirs.grad_fn.name()
 
 
+NODES_OF_TWO = [
+    "x + y", "x - y", "x * y", "x / y", "x ** y", "x ** 2", "2 ** x", "torch.maximum(x, y)", "torch.fmin(x, y)",
+    "torch.atan2(x, y)", "torch.hypot(x, y)", "x.clamp(0)", "x.clamp(y)", "torch.where(x > 0, x, y)",
+    "torch.lerp(x, y, 0.5)", "torch.lerp(x, y, y)", "torch.addcmul(x, x, y)", "torch.addcdiv(x, x, y)",
+    "torch.logaddexp(x, y)", "torch.copysign(x, y)", "torch.complex(x, y)", "torch.polar(x, y)",
+    "x.div(y, rounding_mode='floor')", "torch.logaddexp2(x, y)", "torch.ldexp(x, y)", "torch.nextafter(x, y)",
+]  # fmt: skip
+
+
 def test_node_names_of_two() -> None:
-    for text in (
-        "x + y;x - y;x * y;x / y;x ** y;x ** 2;2 ** x;torch.maximum(x, y);torch.fmin(x, y);torch.atan2(x, y);torch.hypot(x, y);"
-        "x.clamp(0);x.clamp(y);torch.where(x > 0, x, y);torch.lerp(x, y, 0.5);torch.lerp(x, y, y);torch.addcmul(x, x, y);"
-        "torch.addcdiv(x, x, y);torch.logaddexp(x, y);torch.copysign(x, y);torch.complex(x, y);torch.polar(x, y);"
-        "x.div(y, rounding_mode='floor');torch.logaddexp2(x, y);torch.ldexp(x, y);torch.nextafter(x, y)"
-    ).split(";"):
+    for text in NODES_OF_TWO:
         names = []
         for m in (tapegrad, torch):
             x, y = m.tensor([0.5], requires_grad=True), m.tensor([1.5], requires_grad=True)
@@ -593,7 +655,8 @@ def test_special_functions() -> None:
         same(wrap(x).polygamma(n), torch.polygamma(n, to_torch(x)), 1e-8)
     compare_gradients(lambda m, x: m.polygamma(1, x), [rng.uniform(0.5, 5, 20)])
     compare_gradients(lambda m, x: m.mvlgamma(x, 3), [rng.uniform(2, 5, 20)])
-    for name, low, high in (("erf", -7, 7), ("erfc", -7, 26), ("erfinv", -1, 1), ("lgamma", 0.01, 40), ("digamma", 1.6, 40)):
+    ranges = {"erf": (-7, 7), "erfc": (-7, 26), "erfinv": (-1, 1), "lgamma": (0.01, 40), "digamma": (1.6, 40)}
+    for name, (low, high) in ranges.items():
         x = np.concatenate([np.linspace(low, high, 501), [1e-300, 1e-8, 0.46875, 0.46876, 1 - 1e-9, 1 - 1e-15]])
         same(getattr(tapegrad, name)(wrap(x)), getattr(torch, name)(to_torch(x)), 4e-14)
     x = np.array([1 + 1e-9, 1 - 1e-7, 2 - 1e-9, 2 + 1e-4])  # lgamma beside its zeros: relative, not absolute, accuracy
@@ -611,25 +674,29 @@ def test_special_functions() -> None:
 # ---- wrong calls -----------------------------------------------------------------------------------------------------
 
 WRONG = """
-torch.exp('a') | torch.exp(1.0) | torch.exp() | torch.exp(f, f) | torch.log([1.0]) | torch.mul(f) | torch.mul(f, f, f) | torch.mul(f, 'a')
-torch.add(f, f, f) | f.add() | f.add('a') | torch.sub(f, None) | f + f[:2] | torch.eq(f, f[:2]) | f.mul_(torch.ones(2, 3)) | torch.pow(f)
-torch.pow(2, 3) | torch.pow(f, 'a') | i ** -1 | i.pow(-2) | torch.pow(torch.tensor(2, dtype=torch.int8), 300) | torch.pow(b, b)
-i // 0 | i % 0 | i // torch.tensor([0, 1, 1]) | torch.fmod(i, 0) | torch.div(i, 0, rounding_mode='floor') | torch.div(f, 2, rounding_mode='up')
-b - b | b - 1 | True - b | f - b | -b | +b | torch.sub(b, b) | torch.rsub(f, True) | b.neg() | torch.positive(b) | ~f | f & 1 | f << 1
-f.clamp() | f.clamp('a') | f.clamp([1.0]) | f.clamp(1j) | c.clamp(0) | torch.tensor([1], dtype=torch.uint8).clamp(max=300) | f.clamp_min('a')
-torch.lerp(i, i, 0.5) | torch.lerp(f, f.double(), 0.5) | torch.lerp(f, f, 'a') | torch.lerp(f, f, 1j) | torch.lerp(f, 1.0, 0.5)
+torch.exp('a') | torch.exp(1.0) | torch.exp() | torch.exp(f, f) | torch.log([1.0]) | torch.mul(f) | torch.mul(f, f, f)
+torch.mul(f, 'a') | torch.add(f, f, f) | f.add() | f.add('a') | torch.sub(f, None) | f + f[:2] | torch.eq(f, f[:2])
+f.mul_(torch.ones(2, 3)) | torch.pow(f) | torch.pow(2, 3) | torch.pow(f, 'a') | i ** -1 | i.pow(-2)
+torch.pow(torch.tensor(2, dtype=torch.int8), 300) | torch.pow(b, b) | i // 0 | i % 0 | i // torch.tensor([0, 1, 1])
+torch.fmod(i, 0) | torch.div(i, 0, rounding_mode='floor') | torch.div(f, 2, rounding_mode='up') | b - b | b - 1
+True - b | f - b | -b | +b | torch.sub(b, b) | torch.rsub(f, True) | b.neg() | torch.positive(b) | ~f | f & 1 | f << 1
+f.clamp() | f.clamp('a') | f.clamp([1.0]) | f.clamp(1j) | c.clamp(0)
+torch.tensor([1], dtype=torch.uint8).clamp(max=300) | f.clamp_min('a') | torch.lerp(i, i, 0.5)
+torch.lerp(f, f.double(), 0.5) | torch.lerp(f, f, 'a') | torch.lerp(f, f, 1j) | torch.lerp(f, 1.0, 0.5)
 torch.addcmul(f, 2.0, f) | torch.addcdiv(i, i, i) | torch.addcdiv(f, i, i) | torch.addcdiv(f, f, 2)
 torch.where(i, f, f) | torch.where(True, f, f) | torch.where(b, 'a', f) | torch.where(b, torch.ones(2), f)
-torch.round(i, decimals=1) | torch.round(f, decimals=0.5) | i.add(i, alpha=0.5) | i.add(i, alpha=True) | f.add(f, alpha=1j) | i.sub(1, alpha=0.5)
-i.add_(0.5) | i.div_(2) | f.mul_(1j) | i.exp_() | b.add_(1) | b.exp_()
-torch.isclose(f, f, rtol=-1) | torch.isclose(f, i) | torch.isclose(f, 1.0) | torch.allclose(f, f, atol=-1) | torch.equal(f, 2.0)
-torch.polygamma(-1, f) | torch.polygamma(f, 2) | torch.mvlgamma(f, 0) | torch.frexp(i) | torch.heaviside(f, i) | torch.heaviside(f, f.double())
-torch.complex(f, f.double()) | torch.complex(i, i) | torch.complex(f, 1.0) | torch.polar(i, i) | f.imag | torch.imag(f) | torch.view_as_real(f)
-torch.view_as_complex(f) | torch.view_as_complex(torch.ones(3, 2, dtype=torch.int64)) | torch.view_as_complex(torch.ones(2, 3).t())
-c < c | torch.maximum(c, c) | torch.floor(c) | c.sign() | c % 2 | torch.deg2rad(c) | torch.isposinf(c) | torch.atan2(c, c) | torch.erf(c)
-torch.relu(b) | torch.relu(c) | torch.abs(b) | torch.floor(b) | torch.frac(i) | torch.gcd(f, f) | torch.nextafter(i, i) | torch.logaddexp(i, i)
-torch.exp(f, out=i) | torch.add(f, f, out=i) | torch.exp(r, out=f.clone()) | torch.prelu(torch.ones(2, 3), torch.ones(2)) | torch.prelu(f, 0.5)
-torch.celu(f, 0) | torch.hardshrink(i) | torch.threshold(b, 0, 0) | torch.selu(i) | torch.logical_and(f, 2) | torch.bitwise_and(f, f)
+torch.round(i, decimals=1) | torch.round(f, decimals=0.5) | i.add(i, alpha=0.5) | i.add(i, alpha=True)
+f.add(f, alpha=1j) | i.sub(1, alpha=0.5) | i.add_(0.5) | i.div_(2) | f.mul_(1j) | i.exp_() | b.add_(1) | b.exp_()
+torch.isclose(f, f, rtol=-1) | torch.isclose(f, i) | torch.isclose(f, 1.0) | torch.allclose(f, f, atol=-1)
+torch.equal(f, 2.0) | torch.polygamma(-1, f) | torch.polygamma(f, 2) | torch.mvlgamma(f, 0) | torch.frexp(i)
+torch.heaviside(f, i) | torch.heaviside(f, f.double()) | torch.complex(f, f.double()) | torch.complex(i, i)
+torch.complex(f, 1.0) | torch.polar(i, i) | f.imag | torch.imag(f) | torch.view_as_real(f) | torch.view_as_complex(f)
+torch.view_as_complex(torch.ones(3, 2, dtype=torch.int64)) | torch.view_as_complex(torch.ones(2, 3).t()) | c < c
+torch.maximum(c, c) | torch.floor(c) | c.sign() | c % 2 | torch.deg2rad(c) | torch.isposinf(c) | torch.atan2(c, c)
+torch.erf(c) | torch.relu(b) | torch.relu(c) | torch.abs(b) | torch.floor(b) | torch.frac(i) | torch.gcd(f, f)
+torch.nextafter(i, i) | torch.logaddexp(i, i) | torch.exp(f, out=i) | torch.add(f, f, out=i)
+torch.exp(r, out=f.clone()) | torch.prelu(torch.ones(2, 3), torch.ones(2)) | torch.prelu(f, 0.5) | torch.celu(f, 0)
+torch.hardshrink(i) | torch.threshold(b, 0, 0) | torch.selu(i) | torch.logical_and(f, 2) | torch.bitwise_and(f, f)
 """
 WRONG_CALLS = [c.strip() for line in WRONG.strip().splitlines() for c in line.split(" | ")]
 

@@ -112,7 +112,9 @@ ARITHMETIC = [
         "addcdiv", triple(0.3, 2, value=-0.7), lambda x, a, b, value: x + value * a / b, dtypes=ALL_FLOATS, complex=True
     ),
     Record("lerp", triple(-2, 2), lambda x, y, w: x + w * (y - x), complex=True),
-    Record("lerp_scalar", pair(-2, 2, weight=0.8), lambda x, y, weight: x + weight * (y - x), linear=True, complex=True),
+    Record(
+        "lerp_scalar", pair(-2, 2, weight=0.8), lambda x, y, weight: x + weight * (y - x), linear=True, complex=True
+    ),
     Record(
         "where",
         lambda rng: [
@@ -142,8 +144,9 @@ ARITHMETIC = [
     ]),
     step("div_trunc", fraction_free, lambda rng: [S(np.array([5.5, -5.5, 5.5]), np.array([2.0, 2.0, -2.0]))]),
     Record(
-        "remainder", lambda rng: [S(np.array([5.5, -5.5, 5.5]), np.array([2.0, 2.0, -2.0]))], np.remainder, second=False,
-        dtypes=ALL_FLOATS, errors=[Failure(S(np.ones(2, int), np.zeros(2, int)), RuntimeError, "ZeroDivisionError")],
+        "remainder", lambda rng: [S(np.array([5.5, -5.5, 5.5]), np.array([2.0, 2.0, -2.0]))], np.remainder,
+        second=False, dtypes=ALL_FLOATS,
+        errors=[Failure(S(np.ones(2, int), np.zeros(2, int)), RuntimeError, "ZeroDivisionError")],
     ),
     Record(
         "fmod", lambda rng: [S(np.array([5.5, -5.5, 5.5]), np.array([2.0, 2.0, -2.0]))], np.fmod, second=False,
@@ -206,7 +209,7 @@ ARITHMETIC = [
 ]
 
 TRANSCENDENTAL = [
-    *(function(name, getattr(np, name), WIDE) for name in ("exp", "exp2", "expm1", "sin", "cos", "sinh", "cosh", "tanh")),
+    *(function(name, getattr(np, name), WIDE) for name in "exp exp2 expm1 sin cos sinh cosh tanh".split()),
     *(function(name, getattr(np, name), draw(0.3, 3)) for name in ("log", "log2", "log10", "log1p")),
     function("tan", np.tan, draw(-1, 1)),
     function("asin", np.arcsin, draw(-0.8, 0.8)),

@@ -45,11 +45,12 @@ RECORDS = [
         reference("erfinv"), dtypes=ALL_FLOATS, rtol=2e-15, reference_note="SciPy is not installed",
     ),
     Record(
-        "lgamma", lambda rng: [S(rng.uniform(0.3, 5, (3, 4))), S(np.array([-3.5, -0.3, 12.9, 13.1, 1.0, 2.0]))], reference("gammaln", math.lgamma),
-        dtypes=ALL_FLOATS, rtol=2e-14, reference_note="SciPy is not installed",
+        "lgamma", lambda rng: [S(rng.uniform(0.3, 5, (3, 4))), S(np.array([-3.5, -0.3, 12.9, 13.1, 1.0, 2.0]))],
+        reference("gammaln", math.lgamma), dtypes=ALL_FLOATS, rtol=2e-14, reference_note="SciPy is not installed",
     ),
     Record(
-        "digamma", lambda rng: [S(rng.uniform(0.5, 5, (3, 4))), S(np.linspace(-3.9, -3.1, 7)), S(np.linspace(5, 30, 7))],
+        "digamma",
+        lambda rng: [S(rng.uniform(0.5, 5, (3, 4))), S(np.linspace(-3.9, -3.1, 7)), S(np.linspace(5, 30, 7))],
         reference("digamma"), dtypes=ALL_FLOATS, rtol=2e-14, reference_note="SciPy is not installed",
     ),
     Record(
@@ -61,7 +62,9 @@ RECORDS = [
     record("sigmoid", "expit", -4, 4, lambda x: 1 / (1 + math.exp(-x)), complex=True),
     Record(
         "logit",
-        lambda rng: [S(rng.uniform(0.1, 0.9, (3, 4))), S(rng.uniform(0.3, 0.7, 5), eps=0.2), S(np.array([0.1, 0.95]), eps=0.2)],
+        lambda rng: [
+            S(rng.uniform(0.1, 0.9, (3, 4))), S(rng.uniform(0.3, 0.7, 5), eps=0.2), S(np.array([0.1, 0.95]), eps=0.2),
+        ],
         lambda x, eps=None: np.log((y := x if eps is None else np.clip(x, eps, 1 - eps)) / (1 - y)),
         dtypes=ALL_FLOATS,
     ),
