@@ -289,12 +289,13 @@ def _saved_source(op: Op, request: str, data: dict[str, str], diff: list[str]) -
             f"a rule of op {op.name} asks for '{request}', which is no input, keyword or auxiliary of it "
             f"(inputs {op.inputs}, keywords {op.params}, aux {op.aux})"
         )
-    users = [n for n, rule in op.rules.items() if request in _requests_of(rule)]
-    if op.joint or len(diff) == 1 or set(users) >= set(diff) or any(u == op.variadic for u in users):
+    if op.joint or op.variadic in op.differentiable:
         return data[request]
-    users = [u for u in users if u in diff]
+    users = [n for n, rule in op.rules.items() if n in diff and request in _requests_of(rule)]
     if not users:
-        return "None"
+        return "None"  # only the rule of an input that is a number here asks for it
+    if set(users) >= set(diff):
+        return data[request]
     return f"{data[request]} if {' or '.join(f'e_{u} is not None' for u in users)} else None"
 
 
