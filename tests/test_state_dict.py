@@ -3,6 +3,7 @@
 Tests that take `torch` run twice with the same assertions: with tapegrad, and with PyTorch where it is installed.
 """
 
+import importlib
 from collections import OrderedDict
 
 import pytest
@@ -168,3 +169,13 @@ def test_load_from_state_dict_is_overridable(torch):
     state["0.old"] = state.pop("0.weight")
     m.load_state_dict(state)
     assert list(state) == ["0.steps", "0.old"] and m.state_dict()._metadata["0"] == {"version": 2}
+
+
+def test_a_prefix_is_consumed(torch):
+    utils = importlib.import_module(f"{torch.__name__}.nn.modules.utils")
+    state = torch.nn.ModuleDict({"module": torch.nn.Sequential(affine(torch)())}).state_dict()
+    state["other"] = 1
+    utils.consume_prefix_in_state_dict_if_present(state, "module.")
+    assert list(state) == ["other", "0.weight", "0.steps"] and list(state._metadata) == ["", "0"]
+    assert utils._pair(3) == (3, 3) and utils._triple([1, 2, 3]) == (1, 2, 3) and utils._single.__name__ == "_single"
+    assert utils._reverse_repeat_tuple((1, 2), 2) == (2, 2, 1, 1)
