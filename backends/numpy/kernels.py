@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import norm_kernels, reduce_kernels, softmax_kernels
+from . import norm_kernels, reduce_kernels, softmax_kernels, sort_kernels
 
 KERNELS: dict[str, Callable[..., Any]] = {
     **norm_kernels.KERNELS,
     **reduce_kernels.KERNELS,
     **softmax_kernels.KERNELS,
+    **sort_kernels.KERNELS,
 }

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..base import may_decline
+
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 BLOCK = 4096  # elements that one product with ones adds up
 SMALL = 256  # fewer elements are summed by NumPy itself
@@ -36,16 +38,6 @@ def fast(x: Any) -> bool:
     """Whether the products with ones serve x."""
     dt = x.dtype
     return (dt is F32 or dt is F64) and x.size >= SMALL and x.flags.c_contiguous
-
-
-def add_up(x: Any, axis: Any, keepdims: bool = False) -> Any:
-    """NumPy's own sum, accumulated as PyTorch does: integers in int64, 2-byte floats in float32."""
-    kind = x.dtype.kind
-    if kind in "iub":
-        return np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=np.int64)
-    if x.dtype.itemsize == 2:
-        return np.add.reduce(x.astype(F32), axis=axis, keepdims=keepdims).astype(x.dtype)
-    return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
 def sum_flat(x: Any) -> Any:
@@ -89,21 +81,25 @@ def sum_axes(x: Any, axis: tuple[int, ...]) -> Any:
     return x
 
 
+@may_decline
 def sum_all(x: Any) -> Any:
     """Op sum_all."""
     if fast(x):
         return sum_flat(x)
-    if x.dtype.kind == "b":
-        return np.asarray(np.count_nonzero(x))
-    return add_up(x, None)
+    dt = x.dtype
+    if dt is F32 or dt is F64:
+        return np.add.reduce(x, axis=None)
+    return np.asarray(np.count_nonzero(x)) if dt.kind == "b" else NotImplemented
 
 
+@may_decline
 def sum_(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Op sum."""
-    if not fast(x):
-        return add_up(x, axis, keepdims)
-    out = sum_flat(x) if len(axis) == x.ndim else sum_axes(x, axis)
-    return out.reshape(kept_shape(x.shape, axis)) if keepdims else out
+    if fast(x):
+        out = sum_flat(x) if len(axis) == x.ndim else sum_axes(x, axis)
+        return out.reshape(kept_shape(x.shape, axis)) if keepdims else out
+    dt = x.dtype
+    return np.add.reduce(x, axis=axis, keepdims=keepdims) if dt is F32 or dt is F64 else NotImplemented
 
 
 def kept_shape(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,24 +107,19 @@ def kept_shape(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]
     return tuple([1 if i in axis else n for i, n in enumerate(shape)])
 
 
+@may_decline
 def mean_all(x: Any) -> Any:
     """Op mean_all."""
-    if fast(x):
-        return sum_flat(x) / x.dtype.type(x.size)
-    if not x.size:
-        return np.full((), np.nan, x.dtype)
-    if x.dtype.itemsize == 2:
-        return (np.add.reduce(x.astype(F32), axis=None) / F32.type(x.size)).astype(x.dtype)
-    return np.add.reduce(x, axis=None) / x.size
+    return sum_flat(x) / x.dtype.type(x.size) if fast(x) else NotImplemented
 
 
+@may_decline
 def mean(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Op mean."""
+    if not fast(x):
+        return NotImplemented
     n = math.prod([x.shape[i] for i in axis])
-    work = x.astype(F32) if x.dtype.itemsize == 2 else x
-    total = np.asarray(sum_(work, axis=axis, keepdims=keepdims))
-    total = total / n if n else np.full_like(total, np.nan)
-    return total if total.dtype == x.dtype else total.astype(x.dtype)
+    return sum_(x, axis=axis, keepdims=keepdims) / x.dtype.type(n)
 
 
 def row_extreme(x: Any, smallest: bool = False) -> Any:
@@ -151,17 +142,19 @@ def row_extreme(x: Any, smallest: bool = False) -> Any:
 
 def _extreme(x: Any, axis: tuple[int, ...], keepdims: bool, smallest: bool) -> Any:
     k = x.ndim - 1
-    if axis == (k,) and k and fast(x):
-        out = row_extreme(x.reshape(-1, x.shape[k]), smallest)
-        return out.reshape((*x.shape[:k], 1) if keepdims else x.shape[:k])
-    return (np.minimum if smallest else np.maximum).reduce(x, axis=axis, keepdims=keepdims)
+    if axis != (k,) or not k or not fast(x):
+        return NotImplemented
+    out = row_extreme(x.reshape(-1, x.shape[k]), smallest)
+    return out.reshape((*x.shape[:k], 1) if keepdims else x.shape[:k])
 
 
+@may_decline
 def amax(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Op amax."""
     return _extreme(x, axis, keepdims, False)
 
 
+@may_decline
 def amin(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Op amin."""
     return _extreme(x, axis, keepdims, True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base import may_decline
 from .reduce_kernels import BLOCK, CHUNK, F32, F64, ones, row_extreme, sum_middle
 
 
@@ -62,23 +63,16 @@ def _served(*arrays: Any) -> bool:
     return arrays[0].size > 0 and all(v.dtype == arrays[0].dtype and v.dtype in (F32, F64) for v in arrays)
 
 
-def _in_float32(function: Callable[..., Any], axis: int, *arrays: Any) -> Any:
-    """For 2-byte floats, mixed dtypes and empty arrays."""
-    if not arrays[0].size:
-        return arrays[0].copy()
-    wide = np.result_type(F32, *[v.dtype for v in arrays if v.dtype.itemsize > 2])
-    return function(*[v.astype(wide) for v in arrays], axis=axis).astype(arrays[0].dtype)
-
-
 def _softmax(out: Any, x: Any) -> None:
     np.subtract(x, _top(x), out=out)
     np.exp(out, out=out)
     np.multiply(out, 1 / _total(out), out=out)
 
 
+@may_decline
 def softmax(x: Any, *, axis: int) -> Any:
     """Op softmax."""
-    return _run(_softmax, axis, x) if _served(x) else _in_float32(softmax, axis, x)
+    return _run(_softmax, axis, x) if _served(x) else NotImplemented
 
 
 def _softmax_backward(out: Any, g: Any, y: Any) -> None:
@@ -86,9 +80,10 @@ def _softmax_backward(out: Any, g: Any, y: Any) -> None:
     np.multiply(out, y, out=out)
 
 
+@may_decline
 def softmax_backward(g: Any, out: Any, *, axis: int) -> Any:
     """Composite softmax_backward: out (g - sum(g out))."""
-    return _run(_softmax_backward, axis, g, out) if _served(g, out) else _in_float32(softmax_backward, axis, g, out)
+    return _run(_softmax_backward, axis, g, out) if _served(g, out) else NotImplemented
 
 
 def _log_softmax(out: Any, x: Any) -> None:
@@ -96,9 +91,10 @@ def _log_softmax(out: Any, x: Any) -> None:
     np.subtract(out, np.log(_total(np.exp(out))), out=out)
 
 
+@may_decline
 def log_softmax(x: Any, *, axis: int) -> Any:
     """Op log_softmax."""
-    return _run(_log_softmax, axis, x) if _served(x) else _in_float32(log_softmax, axis, x)
+    return _run(_log_softmax, axis, x) if _served(x) else NotImplemented
 
 
 def _log_softmax_backward(out: Any, g: Any, y: Any) -> None:
@@ -107,11 +103,10 @@ def _log_softmax_backward(out: Any, g: Any, y: Any) -> None:
     np.subtract(g, out, out=out)
 
 
+@may_decline
 def log_softmax_backward(g: Any, out: Any, *, axis: int) -> Any:
     """Composite log_softmax_backward: g - exp(out) sum(g)."""
-    if _served(g, out):
-        return _run(_log_softmax_backward, axis, g, out)
-    return _in_float32(log_softmax_backward, axis, g, out)
+    return _run(_log_softmax_backward, axis, g, out) if _served(g, out) else NotImplemented
 
 
 def _row_sums(rows: Any) -> tuple[Any, Any]:
@@ -129,20 +124,14 @@ def _row_sums(rows: Any) -> tuple[Any, Any]:
     return top, total
 
 
+@may_decline
 def logsumexp(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Op logsumexp."""
     k = x.ndim - 1
-    if axis == (k,) and _served(x):
-        top, total = _row_sums(np.ascontiguousarray(x).reshape(-1, x.shape[k]))
-        return (np.log(total) + top).reshape((*x.shape[:k], 1) if keepdims else x.shape[:k])
-    work = x.astype(F32) if x.dtype.itemsize == 2 else x
-    if not math.prod([x.shape[i] for i in axis]):
-        return np.full_like(np.add.reduce(x, axis=axis, keepdims=keepdims), -np.inf)
-    top = np.maximum.reduce(work.real, axis=axis, keepdims=True)
-    top = np.where(np.isinf(top), top.dtype.type(0), top)
-    out = np.log(np.add.reduce(np.exp(work - top), axis=axis, keepdims=True)) + top
-    out = out if keepdims else out.squeeze(axis)
-    return out if out.dtype == x.dtype else out.astype(x.dtype)
+    if axis != (k,) or not _served(x):
+        return NotImplemented
+    top, total = _row_sums(np.ascontiguousarray(x).reshape(-1, x.shape[k]))
+    return (np.log(total) + top).reshape((*x.shape[:k], 1) if keepdims else x.shape[:k])
 
 
 # ---- cross-entropy of class indices
@@ -150,7 +139,7 @@ def logsumexp(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 def _kept(classes: Any, count: int, ignore_index: int) -> Any:
     """None where every target counts, else which do. IndexError for a class that does not exist."""
-    if not classes.size or (not 0 <= ignore_index < count and classes.min() >= 0 and classes.max() < count):
+    if not 0 <= ignore_index < count and classes.min() >= 0 and classes.max() < count:
         return None
     kept = classes != ignore_index
     wrong = kept & ((classes < 0) | (classes >= count))
@@ -159,36 +148,29 @@ def _kept(classes: Any, count: int, ignore_index: int) -> Any:
     return kept
 
 
-def _as_rows(logits: Any) -> Any:
-    work = logits.astype(F32) if logits.dtype.itemsize == 2 else logits
-    return np.ascontiguousarray(work).reshape(-1, logits.shape[-1])
-
-
-def _like(out: Any, x: Any) -> Any:
-    return out if out.dtype == x.dtype else out.astype(x.dtype)
-
-
+@may_decline
 def softmax_cross_entropy(logits: Any, target: Any, *, ignore_index: int = -100) -> tuple[Any, Any, Any]:
     """Op softmax_cross_entropy."""
+    if not _served(logits):
+        return NotImplemented
     count, classes = logits.shape[-1], target.reshape(-1)
     kept = _kept(classes, count, ignore_index)
-    if not logits.size:
-        return np.zeros(target.shape, logits.dtype), None, None
-    rows = _as_rows(logits)
+    rows = np.ascontiguousarray(logits).reshape(-1, count)
     top, total = _row_sums(rows)
     places = (classes if kept is None else np.where(kept, classes, 0)) + np.arange(0, rows.size, count)
     loss = np.log(total) - (rows.reshape(-1)[places] - top)
     if kept is not None:
         loss[~kept] = 0
-    return _like(loss.reshape(target.shape), logits), top, total
+    return loss.reshape(target.shape), top, total
 
 
+@may_decline
 def softmax_cross_entropy_backward(g: Any, logits: Any, target: Any, top: Any, total: Any, *, ignore_index: int) -> Any:
     """Composite softmax_cross_entropy_backward: exp(logits - top) g / total, less g at each target."""
-    if not logits.size:
-        return np.zeros_like(logits)
-    rows, classes = _as_rows(logits), target.reshape(-1)
-    count = rows.shape[1]
+    if not _served(logits):
+        return NotImplemented
+    count, classes = logits.shape[-1], target.reshape(-1)
+    rows = np.ascontiguousarray(logits).reshape(-1, count)
     kept = _kept(classes, count, ignore_index)
     weight = np.array(g, rows.dtype).reshape(-1)
     if kept is not None:
@@ -201,7 +183,7 @@ def softmax_cross_entropy_backward(g: Any, logits: Any, target: Any, top: Any, t
         np.exp(r, out=r)
         np.multiply(r, scale[part, None], out=r)
     out.reshape(-1)[classes + np.arange(0, out.size, count)] -= weight
-    return _like(out.reshape(logits.shape), logits)
+    return out.reshape(logits.shape)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
