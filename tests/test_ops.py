@@ -82,7 +82,7 @@ def test_forward(record: Record) -> None:
         else:
             assert record.reference_note, f"{record.op}: no reference, and no word why"
         spread = [_strided(a) if isinstance(a, np.ndarray) and a.ndim else a for a in sample.arrays]
-        if record.op != "view":
+        if record.op not in ("view", "view_as_complex"):  # they need memory without gaps
             tensors = [wrap(a) if isinstance(a, (np.ndarray, np.generic)) else a for a in spread]
             for f, e in zip(outputs(OPS[record.op].fn(*tensors, **sample.kw)), found, strict=True):
                 np.testing.assert_allclose(f.array, e.array, rtol=1e-9, atol=1e-9)
@@ -269,7 +269,7 @@ def test_broadcasting(record: Record) -> None:
         out = outputs(op.fn(*tensors, **base.kw))[0]
         assert out.shape == np.broadcast_shapes(*(t.array.shape for t in tensors))
         if out.requires_grad:
-            out.sum().backward()
+            (torch.real(out) if out.is_complex() else out).sum().backward()
             for i, t in enumerate(tensors):
                 if t.requires_grad and (op.inputs[i] in op.rules or op.inputs[i] in op.joint_names):
                     assert t.grad.shape == t.shape

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 from .activation import *
+from .conv import *
 from .distance import *
 from .dropout import *
 from .linear import *
 from .normalization import *
+from .padding import *
+from .pooling import *
 from .sparse import *
+from .vision import *
