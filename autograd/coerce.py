@@ -31,6 +31,17 @@ def slow(op: Op, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """Repairs the arguments of one call, or says what is wrong with them, and runs the op."""
     Tensor = TENSOR[0]
     items = list(args)
+    if len(args) == 2 and op.promote == "same":
+        for place in (0, 1):
+            number, t = args[place], args[1 - place]
+            c = number.__class__
+            if (c is int or c is float) and isinstance(t, Tensor):  # the usual cases of a number that changes no dtype
+                dt = t.array.dtype
+                if op.scalars and (dt is F32 or dt is F64):
+                    return _run_with_scalar(op, items, place)
+                if c is int and dt.kind in "iu":
+                    items[place] = scalar_tensor(number, t)
+                    return op.run(*items, **kw)
     names = [*op.inputs, *[op.variadic or ""] * (len(args) - len(op.inputs))]
     scalars = []
     for i, (name, item) in enumerate(zip(names, items, strict=True)):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..coerce import cast, into, scalar_tensor
-from ..dtypes import BOOL, COMPLEX, INT, complex128, dtype, float64, result_dtype, scalar_dtype
+from ..dtypes import BOOL, COMPLEX, F32, F64, INT, complex128, dtype, float64, result_dtype, scalar_dtype
 from ..inplace import inplace
 from ..op import GRAPH, OPS
 from ..ops import elementwise as op
@@ -53,6 +53,12 @@ def with_number(function: Callable[..., Any]) -> Callable[..., Any]:
 
     PUBLIC[name] = Entry(call, True, True, True)
     return call
+
+
+def plain_float(t: Tensor, *numbers: Any) -> bool:
+    """Whether it is a float32 or float64 tensor beside ints, floats and None: the usual case, of the tensor's dtype."""
+    dt = t.array.dtype
+    return (dt is F32 or dt is F64) and all(n is None or n.__class__ in (int, float) for n in numbers)
 
 
 def result_of(*values: Any) -> dtype:
@@ -201,6 +207,8 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 def pow_number(x: Tensor, exponent: Any) -> Tensor:
     """x ** exponent for a number: of x's dtype unless the number is of a higher category. (*S) -> (*S)."""
+    if plain_float(x, exponent):
+        return op.pow_scalar(x, exponent=exponent)
     target = result_of(x, exponent)
     if target.category <= INT and exponent < 0:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
@@ -213,6 +221,8 @@ def pow_number(x: Tensor, exponent: Any) -> Tensor:
 
 def number_pow(base: Any, y: Tensor) -> Tensor:
     """base ** y for a number as base. (*S) -> (*S)."""
+    if plain_float(y, base):
+        return op.pow_base(y, base=base)
     return op.pow_base(in_dtype(y, result_of(y, base)), base=base)
 
 
@@ -250,6 +260,8 @@ def positive(input: Tensor) -> Tensor:
 def _clamped(name: str, input: Tensor, min: Any, max: Any) -> Tensor:
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if plain_float(input, min, max):
+        return op.clamp(input, min=min, max=max)
     if input.dtype.is_complex:
         raise NotImplementedError(f"{name} is not supported for complex types")
     for value in (min, max):
@@ -324,9 +336,12 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     for argument, value in (("input", input), ("other", other)):
         if not isinstance(value, Tensor) and not isinstance(value, NUMBERS):
             raise TypeError(f"where(): argument '{argument}' must be Tensor or a number, not {type(value).__name__}")
-    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
-        input = scalar_tensor(input, condition, result_of(input, other).np)
-    return OPS["where"].fn(condition, input, other)
+    if not isinstance(input, Tensor):
+        like = other if isinstance(other, Tensor) else condition
+        input = scalar_tensor(plain(input), like, result_of(input, other).np)
+    if not isinstance(other, Tensor):
+        other = scalar_tensor(plain(other), input, result_of(input, other).np)
+    return op.where(condition, input, other)
 
 
 def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:

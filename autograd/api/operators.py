@@ -123,6 +123,8 @@ def _pow(self: Any, other: Any) -> Any:
 
 
 def _rpow(self: Any, other: Any) -> Any:
+    if other.__class__ is int or other.__class__ is float:
+        return elementwise.number_pow(other, self)
     return elementwise.pow(other, self) if isinstance(other, OPERANDS) else NotImplemented
 
 
