@@ -198,7 +198,7 @@ def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str
         f"    except Exception as error: raise explain(OP_{op.name}, error, {shown}, {kw})",
     ]
     for r in results:
-        if r[0] == "o":
+        if r[0] == "o" and not op.moves:
             lines.append(f"    if {r}.__class__ is not {first}.__class__: {r} = tidy({first}, {r})")
     return lines
 

@@ -41,6 +41,7 @@ class Op:
                     (grad = conj(rule(conj(g))), as PyTorch defines gradients of complex tensors)
         index       names of integer array inputs, which take no part in promotion
         view        the output shares the input's memory
+        moves       the output may be an array of another backend
         outputs     names of the outputs where there are several
         aux         names of extra results of the forward, saved for rules and not returned to the caller
         public      a torch function and Tensor method of this very name exists: True, or "inplace" for name_ too
@@ -50,7 +51,7 @@ class Op:
     __slots__ = (
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
         "inputs", "optional", "variadic", "params", "defaults", "rules", "joint", "joint_names", "differentiable",
-        "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots", "scalars", "holomorphic", "run_complex",
+        "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots", "scalars", "holomorphic", "run_complex", "moves",
     )  # fmt: skip
 
     def __init__(self, generic: Callable[..., Any], composite: bool = False, **options: Any):
@@ -79,6 +80,7 @@ class Op:
         words = options.get("grad_name") or "".join(word[:1].upper() + word[1:] for word in self.name.split("_"))
         self.grad_name: str = words if words[-1:].isdigit() or words == "CopySlices" else words + "Backward0"
         self.scalars: bool = options.get("scalars", False)
+        self.moves: bool = options.get("moves", False)
         self.holomorphic: bool = options.get("holomorphic", False)
         self.run_complex: Any = None
         self.kernels = Kernels(self)
@@ -190,8 +192,22 @@ class Raw:
             else:
                 generic = bind_first(op.generic, self if op.composite else self.xp)
             kernel = generic if kernel is None else _first_of(kernel, generic)
+        if self.backend.loses_type and not op.moves:
+            kernel = _tidied(kernel, self.backend.tidy)
         setattr(self, name, kernel)
         return kernel
+
+
+def _tidied(kernel: Callable[..., Any], tidy: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The kernel with its results made arrays of the backend."""
+
+    def kept(*arrays: Any, **kw: Any) -> Any:
+        out = kernel(*arrays, **kw)
+        if isinstance(out, tuple):
+            return tuple(tidy(o) if hasattr(o, "dtype") else o for o in out)
+        return tidy(out) if hasattr(out, "dtype") else out
+
+    return kept
 
 
 def _first_of(kernel: Callable[..., Any], generic: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,6 +27,7 @@ class Backend:
     xp: Any
     array_type: type
     kernels: Mapping[str, Callable[..., Any]] = {}
+    loses_type = False  # whether functions of `xp` may give arrays of another type than `array_type`
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
         """An array of this backend from a NumPy array or another array of its own. `dtype`: a NumPy dtype."""

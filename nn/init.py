@@ -11,6 +11,7 @@ import numpy as np
 from ..autograd.api.random import normal_ as _normal_
 from ..autograd.api.random import uniform_ as _uniform_
 from ..autograd.modes import no_grad
+from ..autograd.random import default_generator
 from ..autograd.tensor import Tensor
 from ..autograd.versions import mark_written
 
@@ -54,7 +55,11 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any 
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
 ) -> Tensor:
-    """Normal numbers kept within [a, b], by the inverse of the cumulative distribution."""
+    """Normal numbers of [a, b], by rejection as PyTorch 2.13 draws them.
+
+    Where more than 0.3 of the distribution lies inside, normal numbers are drawn again until they are inside; else
+    uniform candidates of [a, b] are accepted with the density relative to its peak.
+    """
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
@@ -64,13 +69,33 @@ def trunc_normal_(
     def below(x: float) -> float:
         return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
 
-    low, high = below((a - mean) / std), below((b - mean) / std)
-    _uniform_(tensor, 2 * low - 1, 2 * high - 1, generator=generator)
-    tensor.erfinv_()
-    tensor.mul_(std * math.sqrt(2.0))
-    tensor.add_(mean)
-    tensor.clamp_(min=a, max=b)
-    return tensor
+    share = below((b - mean) / std) - below((a - mean) / std)
+    draw = (default_generator if generator is None else generator).raw
+    dtype = tensor.array.dtype
+    out = np.empty(tensor.array.shape, dtype)
+    fresh = np.empty_like(out)
+    if share > 0.3:
+        low, high = dtype.type(a), dtype.type(b)
+        draw.normal_(out, mean, std)
+        while (outside := (out < low) | (out > high)).any():
+            draw.normal_(fresh, mean, std)
+            out[outside] = fresh[outside]
+        return _write(tensor, out)
+    peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+    chance = np.empty_like(out)
+
+    def refused(candidates: Any) -> Any:
+        z = (candidates - dtype.type(mean)) / dtype.type(std)
+        log_density = z * z * dtype.type(-0.5) - dtype.type(peak)
+        return np.log(draw.uniform_(chance)) > log_density
+
+    draw.uniform_(out, a, b)
+    pending = refused(out)
+    while pending.any():
+        draw.uniform_(fresh, a, b)
+        out[pending] = fresh[pending]
+        pending &= refused(fresh)
+    return _write(tensor, out)
 
 
 @no_grad()

@@ -81,7 +81,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
         input = PUBLIC["cat"].function(parts, axis)
     for _ in range(n):
         late, early = _pair(input, axis)
-        input = late != early if input.array.dtype.kind == "b" else late - early
+        input = GRAPH.ne(late, early) if input.array.dtype.kind == "b" else late - early
     return input.clone() if n == 0 else input
 
 

@@ -105,7 +105,7 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
 
 
 @public
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Product over one dim (all where None); integers and bool as int64. input: (*S) -> (S without dim)."""
     if dim.__class__ in (tuple, list):
         raise TypeError("prod() received an invalid combination of arguments: dim must be int, not tuple")

@@ -127,7 +127,7 @@ def zero_region(xp, x, *, chain):
 zero_region.vjp(x=lambda F, g, *, chain: F.zero_region(g, chain=chain))
 
 
-@op(grad_name="ToCopy")
+@op(grad_name="ToCopy", moves=True)
 def transfer(xp, x, *, device):
     """x on another device. x: (*S) -> (*S)."""
     from ...backends.registry import backend_of

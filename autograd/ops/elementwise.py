@@ -99,7 +99,8 @@ reciprocal.vjp(x=lambda F, g, *, out: -g * out * out)
 @op(broadcasts=True, promote="same", holomorphic=True)
 def addcmul(xp, x, a, b, *, value):
     """x + value * a * b. x: (*S), a: (*T), b: (*U) -> (*broadcast(S, T, U))."""
-    return narrow(x + (a * b if value == 1 else a * value * b), x)
+    a, b = wide(a), wide(b)
+    return narrow(wide(x) + (a * b if value == 1 else a * value * b), x)
 
 
 addcmul.vjp(
@@ -112,7 +113,8 @@ addcmul.vjp(
 @op(broadcasts=True, promote="same", holomorphic=True)
 def addcdiv(xp, x, a, b, *, value):
     """x + value * a / b. x: (*S), a: (*T), b: (*U) -> (*broadcast(S, T, U))."""
-    return narrow(x + (a / b if value == 1 else a * value / b), x)
+    a, b = wide(a), wide(b)
+    return narrow(wide(x) + (a / b if value == 1 else a * value / b), x)
 
 
 addcdiv.vjp(

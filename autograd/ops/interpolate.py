@@ -56,15 +56,12 @@ def _linear(real, n, size, align_corners, scale):
     return rows
 
 
-# The constant of the cubic kernel (Keys 1981, "Cubic convolution interpolation for digital image processing").
-_KEYS = -0.75
-
-
-def _cubic_weight(x):
+def _cubic_weight(x, a=-0.75):
+    """Keys' kernel (1981, "Cubic convolution interpolation for digital image processing") with its constant a."""
     x = abs(x)
     if x <= 1:
-        return ((_KEYS + 2) * x - (_KEYS + 3)) * x * x + 1
-    return ((_KEYS * x - 5 * _KEYS) * x + 8 * _KEYS) * x - 4 * _KEYS
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a if x < 2 else 0.0
 
 
 def _cubic(real, n, size, align_corners, scale):
@@ -84,11 +81,36 @@ def _area(real, n, size, align_corners, scale):
     return rows
 
 
+def _antialias(real, n, size, align_corners, scale, reach, kernel):
+    """Every new place is the mean of what lies within `reach` new places, weighted by `kernel` of the distance."""
+    step = float(_step(real, n, size, align_corners, scale))
+    width = max(step, 1.0)  # a kernel narrower than the old places would leave some out
+    rows = []
+    for i in range(size):
+        centre = step * (i + 0.5)
+        first = max(int(centre - reach * width + 0.5), 0)
+        last = min(int(centre + reach * width + 0.5), n)
+        weights = [kernel((k - centre + 0.5) / width) for k in range(first, last)]
+        total = sum(weights)
+        rows.append([(k, w / total if total else w) for k, w in zip(range(first, last), weights, strict=True)])
+    return rows
+
+
+def _linear_antialias(real, n, size, align_corners, scale):
+    return _antialias(real, n, size, align_corners, scale, 1, lambda x: max(1 - abs(x), 0.0))
+
+
+def _cubic_antialias(real, n, size, align_corners, scale):
+    return _antialias(real, n, size, align_corners, scale, 2, lambda x: _cubic_weight(x, -0.5))
+
+
 _METHODS = {
     "nearest": _nearest,
     "nearest-exact": _nearest_exact,
     "linear": _linear,
     "cubic": _cubic,
+    "linear-antialias": _linear_antialias,
+    "cubic-antialias": _cubic_antialias,
     "area": _area,
 }
 
@@ -108,7 +130,8 @@ def _table(xp, dtype, n, size, method, align_corners, scale, adjoint):
     n, size: old and new size of the forward map. Rows with fewer than T terms repeat a place of their own, with weight
     0, so that a nan elsewhere cannot reach them. weight is None where all are 1.
     """
-    rows = _METHODS[method](dtype.type if dtype.itemsize == 8 else xp.float32, n, size, align_corners, scale)
+    real = xp.float64 if dtype.kind == "f" and dtype.itemsize == 8 else xp.float32
+    rows = _METHODS[method](real, n, size, align_corners, scale)
     if adjoint:
         rows = _transposed(rows, n)
     longest = max([len(row) for row in rows], default=0)
@@ -185,8 +208,8 @@ def _mapped(xp, x, axis, n, size, method, align_corners, scale, adjoint):
 def _resample(xp, x, *, size, method, align_corners, scales):
     """The last dimensions in a new size. x: (*B, *S) -> (*B, *size).
 
-    method: "nearest", "nearest-exact", "linear", "cubic" (Keys' kernel, a = -3/4) or "area" (means of the parts
-    floor(i n / m) .. ceil((i + 1) n / m) - 1). scales: None or new by old size, to be used instead of the sizes' ratio.
+    method: "nearest", "nearest-exact", "linear", "cubic", the latter two with "-antialias", or "area" (means of the
+    parts floor(i n / m) .. ceil((i + 1) n / m) - 1). scales: None or new by old size, to be used instead of the sizes' ratio.
     """
     out = wide(x)
     for axis in range(-1, -len(size) - 1, -1):
@@ -198,7 +221,7 @@ def _resample(xp, x, *, size, method, align_corners, scales):
 
 def _same(n, size, method, scale):
     """Whether a dimension stays as it is."""
-    return n == size and (scale is None or method == "linear")
+    return n == size and (scale is None or method == "linear") and not method.endswith("antialias")
 
 
 @op(grad_name="UpsampleBackward")
@@ -224,6 +247,8 @@ OP_OF_METHOD = {
     "nearest-exact": "upsample_nearest_exact",
     "linear": "upsample_linear",
     "cubic": "upsample_cubic",
+    "linear-antialias": "upsample_linear",
+    "cubic-antialias": "upsample_cubic",
     "area": "adaptive_avg_pool",
 }
 upsample_nearest = op(_resample, name="upsample_nearest", grad_name="UpsampleNearest2D")
