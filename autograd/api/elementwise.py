@@ -17,6 +17,7 @@ from ..dtypes import BOOL, COMPLEX, F32, F64, INT, complex128, dtype, float64, r
 from ..inplace import inplace
 from ..op import GRAPH, OPS
 from ..ops import elementwise as op
+from ..ops import rounding
 from ..tensor import Tensor, wrap
 from . import return_types
 from .args import int_of
@@ -359,7 +360,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     >>> torch.round(torch.tensor([0.5, 1.5, 2.5]))
     tensor([0., 2., 2.])
     """
-    return op.round(input, decimals=int_of(decimals, "round", "decimals"))
+    return rounding.round(input, decimals=int_of(decimals, "round", "decimals"))
 
 
 @public(inplace=True)
@@ -367,7 +368,7 @@ def nan_to_num(
     input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
     """input with NaN as nan (default 0), infinities as posinf and neginf (default: the largest). (*S) -> (*S)."""
-    return op.nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
+    return rounding.nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
 @public
@@ -375,7 +376,7 @@ def frexp(input: Tensor) -> Any:
     """(mantissa, exponent) with mantissa * 2**exponent = input, 0.5 <= |mantissa| < 1. (*S) -> (*S), (*S) int32."""
     if not input.dtype.is_floating_point:
         raise RuntimeError("torch.frexp() only supports floating-point dtypes")
-    return return_types.frexp(op.frexp(input))
+    return return_types.frexp(rounding.frexp(input))
 
 
 # ---- comparisons -----------------------------------------------------------------------------------------------------

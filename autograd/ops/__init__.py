@@ -19,6 +19,7 @@ from . import (
     norm,
     pool,
     reduce,
+    rounding,
     scatter,
     shape,
     softmax,

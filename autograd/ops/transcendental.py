@@ -69,11 +69,14 @@ def log1p(xp, x):
 log1p.vjp(x=lambda F, g, *, x: g / (x + 1))
 
 
-@op(broadcasts=True, promote="same", public=True)
+@op(broadcasts=True, promote="same", holomorphic=True, public=True)
 def logaddexp(xp, x, y):
     """log(e**x + e**y) without overflow. x: (*S), y: (*T) -> (*broadcast(S, T))."""
-    only("fV", "logaddexp", x)
-    return xp.logaddexp(x, y)
+    only("fVc", "logaddexp", x)
+    if x.dtype.kind != "c":
+        return xp.logaddexp(x, y)
+    larger = xp.where(x.real < y.real, y, x)
+    return larger + xp.log(xp.exp(x - larger) + xp.exp(y - larger))
 
 
 logaddexp.vjp(x=lambda F, g, *, x, y: g / (F.exp(y - x) + 1), y=lambda F, g, *, x, y: g / (F.exp(x - y) + 1))

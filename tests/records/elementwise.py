@@ -221,7 +221,7 @@ TRANSCENDENTAL = [
     function("sinc", np.sinc, draw(-2, 2, 0)),
     function("deg2rad", np.deg2rad, WIDE, complex=False, linear=True),
     function("rad2deg", np.rad2deg, WIDE, complex=False, linear=True),
-    Record("logaddexp", pair(-2, 2), np.logaddexp, dtypes=("float16", "float32", "float64")),
+    Record("logaddexp", pair(-2, 2), np.logaddexp, dtypes=("float16", "float32", "float64"), complex=True),
     Record("logaddexp2", pair(-2, 2), np.logaddexp2, dtypes=("float16", "float32", "float64")),
     Record("xlogy", pair(0.2, 2), lambda x, y: x * np.log(y), dtypes=ALL_FLOATS),
     Record("atan2", pair(0.2, 2), np.arctan2, dtypes=ALL_FLOATS),
