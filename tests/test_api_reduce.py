@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 
 import numpy as np
@@ -155,14 +156,15 @@ def test_out_of_named_results() -> None:
     assert result.values is out[0] and out[0].tolist() == [5.0, 7.0] and out[1].tolist() == [1, 0]
 
 
+@pytest.mark.skipif(os.environ.get("TAPEGRAD_GENERIC") == "1", reason="the kernels' accuracy, not np.add.reduce's")
 @pytest.mark.parametrize("size", [300, 5000, 70_000, 3_000_000])
 def test_accuracy_of_sums(size: int) -> None:
     """Sums of float32 keep PyTorch's accuracy: relative error below 1e-6 for positive numbers, whatever the shape."""
     a = np.random.default_rng(size).random(size, dtype="f4")
-    shapes = [(size,), (1, size), (size, 1), (size // 100, 100), (100, size // 100), (10, size // 100, 10)]
-    for shape in shapes:
-        x = tapegrad.tensor(a.reshape(shape))
-        for dim in (None, *range(len(shape))):
-            exact = a.reshape(shape).sum(dim, dtype="f8")
-            found = (x.sum() if dim is None else x.sum(dim)).numpy()
-            assert np.max(np.abs(found - exact) / exact) < 1e-6, (shape, dim)
+    for shape in [(size,), (1, size), (size, 1), (size // 100, 100), (100, size // 100), (10, size // 100, 10)]:
+        for values in (a.reshape(shape), a.reshape(shape[::-1]).T):  # in both orders of memory
+            x = tapegrad.from_numpy(values)
+            for dim in (None, *range(len(shape))):
+                exact = values.sum(dim, dtype="f8")
+                found = (x.sum() if dim is None else x.sum(dim)).numpy()
+                assert np.max(np.abs(found - exact) / exact) < 1e-6, (shape, dim)

@@ -7,7 +7,6 @@ and therefore right at zeros, at every order.
 from __future__ import annotations
 
 from ..op import composite, op
-from .reduce import narrow, wide
 
 
 def doubling(n):
@@ -21,6 +20,11 @@ def doubling(n):
 def cut(axis, start, stop):
     """The index of a slice along one axis."""
     return (slice(None),) * axis + (slice(start, stop),)
+
+
+def deep(x):
+    """The dtype in which running results are formed, as in PyTorch: one size larger, up to double."""
+    return {"f2": "f4", "f4": "f8", "c8": "c16"}.get(x.dtype.str[1:], "f4" if x.dtype.kind == "V" else x.dtype)
 
 
 def turned(xp, x, axis, reverse):
@@ -69,11 +73,15 @@ def _recurrence_rule(F, g, needs, *, a, out, axis, reverse):
 recurrence.vjp_joint("a", "b", _recurrence_rule)
 
 
+def _accumulated(xp, fold, x, axis, reverse):
+    out = fold(turned(xp, x, axis, reverse), axis=axis, dtype=deep(x)).astype(x.dtype, copy=False)
+    return xp.ascontiguousarray(turned(xp, out, axis, reverse)).reshape(x.shape)
+
+
 @op()
 def cumsum(xp, x, *, axis, reverse=False):
     """Running sum along axis, from the end if `reverse`. x: (*S) -> (*S)."""
-    out = xp.cumsum(turned(xp, wide(x), axis, reverse), axis=axis, dtype=wide(x).dtype)
-    return narrow(xp.ascontiguousarray(turned(xp, out, axis, reverse)).reshape(x.shape), x)
+    return _accumulated(xp, xp.cumsum, x, axis, reverse)
 
 
 cumsum.vjp(x=lambda F, g, *, axis, reverse: F.cumsum(g, axis=axis, reverse=not reverse))
@@ -82,8 +90,7 @@ cumsum.vjp(x=lambda F, g, *, axis, reverse: F.cumsum(g, axis=axis, reverse=not r
 @op(holomorphic=True)
 def cumprod(xp, x, *, axis, reverse=False):
     """Running product along axis, from the end if `reverse`. x: (*S) -> (*S)."""
-    out = xp.cumprod(turned(xp, wide(x), axis, reverse), axis=axis, dtype=wide(x).dtype)
-    return narrow(xp.ascontiguousarray(turned(xp, out, axis, reverse)).reshape(x.shape), x)
+    return _accumulated(xp, xp.cumprod, x, axis, reverse)
 
 
 cumprod.vjp(x=lambda F, g, *, x, out, axis, reverse: F.cumprod_backward(g, x, out, axis=axis, reverse=reverse))
@@ -100,11 +107,11 @@ def cumprod_backward(F, g, x, out, *, axis, reverse):
 @op(holomorphic=True)
 def logcumsumexp(xp, x, *, axis):
     """log of the running sum of exp(x) along axis, without overflow. x: (*S) -> (*S)."""
-    out = turned(xp, wide(x), axis, False).copy()
+    out = turned(xp, x, axis, False).astype(deep(x))
     for step in doubling(out.shape[axis]):
         late, early = cut(axis, step, None), cut(axis, None, -step)
         out[late] = _log_add(xp, out[late], out[early])
-    return narrow(out.reshape(x.shape), x)
+    return out.reshape(x.shape).astype(x.dtype)
 
 
 def _log_add(xp, x, y):

@@ -17,8 +17,10 @@ import numpy as np
 
 from ..base import may_decline
 
+add_reduce: Any = np.add.reduce
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 BLOCK = 4096  # elements that one product with ones adds up
+LONGEST = 4 * BLOCK  # a whole array of at most so many is one product
 SMALL = 256  # fewer elements are summed by NumPy itself
 SHORT = 32  # rows of at most so many elements are worked on as columns
 CHUNK = 1 << 16  # elements that several passes work on while they stay in the cache
@@ -26,26 +28,26 @@ CHUNK = 1 << 16  # elements that several passes work on while they stay in the c
 
 @functools.cache
 def _ones(dtype: Any) -> Any:
-    return np.ones(BLOCK, dtype)
+    return np.ones(LONGEST, dtype)
 
 
 def ones(n: int, dtype: Any) -> Any:
-    """n <= BLOCK ones; shared, not to be written."""
+    """n <= LONGEST ones; shared, not to be written."""
     return _ones(dtype)[:n]
 
 
 def fast(x: Any) -> bool:
-    """Whether the products with ones serve x."""
+    """Whether the products with ones serve x: a float array without gaps, in C's or Fortran's order."""
     dt = x.dtype
-    return (dt is F32 or dt is F64) and x.size >= SMALL and x.flags.c_contiguous
+    return (dt is F32 or dt is F64) and x.size >= SMALL and x.flags.forc
 
 
 def sum_flat(x: Any) -> Any:
-    """The sum of a contiguous array of any shape."""
-    x = x.reshape(-1)
+    """The sum of an array of any shape without gaps."""
+    x = x.ravel("K")
+    if x.size <= LONGEST:
+        return x.dot(_ones(x.dtype)[: x.size])
     whole = x.size - x.size % BLOCK
-    if whole == 0:
-        return x.dot(ones(x.size, x.dtype))
     total = np.add.reduce(x[:whole].reshape(-1, BLOCK).dot(ones(BLOCK, x.dtype)))
     return total if whole == x.size else total + x[whole:].dot(ones(x.size - whole, x.dtype))
 
@@ -96,10 +98,15 @@ def sum_all(x: Any) -> Any:
 def sum_(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Op sum."""
     if fast(x):
-        out = sum_flat(x) if len(axis) == x.ndim else sum_axes(x, axis)
+        if len(axis) == x.ndim:
+            out = sum_flat(x)
+        elif x.flags.c_contiguous:
+            out = sum_axes(x, axis)
+        else:
+            out = sum_axes(x.T, tuple([x.ndim - 1 - a for a in axis])).T
         return out.reshape(kept_shape(x.shape, axis)) if keepdims else out
     dt = x.dtype
-    return np.add.reduce(x, axis=axis, keepdims=keepdims) if dt is F32 or dt is F64 else NotImplemented
+    return add_reduce(x, axis=axis, keepdims=keepdims) if dt is F32 or dt is F64 else NotImplemented
 
 
 def kept_shape(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
@@ -142,7 +149,7 @@ def row_extreme(x: Any, smallest: bool = False) -> Any:
 
 def _extreme(x: Any, axis: tuple[int, ...], keepdims: bool, smallest: bool) -> Any:
     k = x.ndim - 1
-    if axis != (k,) or not k or not fast(x):
+    if axis != (k,) or not k or not fast(x) or not x.flags.c_contiguous:
         return NotImplemented
     out = row_extreme(x.reshape(-1, x.shape[k]), smallest)
     return out.reshape((*x.shape[:k], 1) if keepdims else x.shape[:k])

@@ -15,10 +15,12 @@ import numpy as np
 from ..base import may_decline
 from .reduce_kernels import BLOCK, CHUNK, F32, F64, ones, row_extreme, sum_middle
 
+SMALL = 4096  # elements that need neither chunks nor products with ones
+
 
 def _top(x: Any) -> Any:
     """The maximum over the second dimension, kept as size 1."""
-    if x.ndim == 3 or x.size < 4096:
+    if x.ndim == 3 or x.size < SMALL:
         return np.maximum.reduce(x, axis=1, keepdims=True)
     return row_extreme(x)[:, None]
 
@@ -60,7 +62,8 @@ def _parts(count: int, n: int) -> Iterator[slice]:
 
 
 def _served(*arrays: Any) -> bool:
-    return arrays[0].size > 0 and all(v.dtype == arrays[0].dtype and v.dtype in (F32, F64) for v in arrays)
+    dt = arrays[0].dtype
+    return (dt is F32 or dt is F64) and arrays[0].size > 0 and arrays[-1].dtype is dt
 
 
 def _softmax(out: Any, x: Any) -> None:
@@ -72,7 +75,13 @@ def _softmax(out: Any, x: Any) -> None:
 @may_decline
 def softmax(x: Any, *, axis: int) -> Any:
     """Op softmax."""
-    return _run(_softmax, axis, x) if _served(x) else NotImplemented
+    if not _served(x):
+        return NotImplemented
+    if x.size > SMALL:
+        return _run(_softmax, axis, x)
+    e = x - np.maximum.reduce(x, axis=axis, keepdims=True)
+    np.exp(e, out=e)
+    return np.divide(e, np.add.reduce(e, axis=axis, keepdims=True), out=e)
 
 
 def _softmax_backward(out: Any, g: Any, y: Any) -> None:
@@ -94,7 +103,12 @@ def _log_softmax(out: Any, x: Any) -> None:
 @may_decline
 def log_softmax(x: Any, *, axis: int) -> Any:
     """Op log_softmax."""
-    return _run(_log_softmax, axis, x) if _served(x) else NotImplemented
+    if not _served(x):
+        return NotImplemented
+    if x.size > SMALL:
+        return _run(_log_softmax, axis, x)
+    z = x - np.maximum.reduce(x, axis=axis, keepdims=True)
+    return np.subtract(z, np.log(np.add.reduce(np.exp(z), axis=axis, keepdims=True)), out=z)
 
 
 def _log_softmax_backward(out: Any, g: Any, y: Any) -> None:

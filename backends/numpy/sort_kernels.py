@@ -1,4 +1,4 @@
-"""Sorting and selection for NumPy arrays.
+"""Sorting, selection and running extremes for NumPy arrays.
 
 NumPy sorts numbers with SIMD, but has no stable argsort with it. So values of at most 32 bits go into a 64-bit key with
 their index, whose plain sort gives the stable order (5 times faster); for others the unstable argsort is taken, if no
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..base import may_decline
-from .reduce_kernels import F32
+from .reduce_kernels import F32, F64
 
 CHUNK = 1 << 19  # elements whose keys are sorted together
 SIGN, LOW, HALF = np.uint32(1 << 31), np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -176,6 +176,30 @@ def nanmedian_all(x: Any) -> Any:
     return _median(x, True)
 
 
+def _latest(x: Any, values: Any, axis: int) -> tuple[Any, Any]:
+    """A running extreme and the place where it was seen last; nan stays."""
+    places = np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return values, np.maximum.accumulate(np.where((x == values) | (x != x), places, 0), axis)
+
+
+def cummax(x: Any, *, axis: int) -> tuple[Any, Any]:
+    """Op cummax."""
+    return _latest(x, np.maximum.accumulate(x, axis), axis)
+
+
+def cummin(x: Any, *, axis: int) -> tuple[Any, Any]:
+    """Op cummin."""
+    return _latest(x, np.minimum.accumulate(x, axis), axis)
+
+
+@may_decline
+def logcumsumexp(x: Any, *, axis: int) -> Any:
+    """Op logcumsumexp."""
+    if x.dtype != F32 and x.dtype != F64:
+        return NotImplemented
+    return np.logaddexp.accumulate(x.astype(F64, copy=False), axis).astype(x.dtype, copy=False)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "sort": sort,
     "topk": topk,
@@ -184,4 +208,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "nanmedian_dim": nanmedian_dim,
     "median_all": median_all,
     "nanmedian_all": nanmedian_all,
+    "cummax": cummax,
+    "cummin": cummin,
+    "logcumsumexp": logcumsumexp,
 }
