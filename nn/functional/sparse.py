@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ...autograd.api.creation import arange, ones
+from ...autograd.api.masked import one_hot
 from ...autograd.modes import no_grad
 from ...autograd.op import GRAPH
 from ...autograd.ops import embedding as op
 from ...autograd.tensor import Tensor
 
-__all__ = ["embedding", "embedding_bag"]
+__all__ = ["embedding", "embedding_bag", "one_hot"]
 
 
 def _row(padding_idx: int | None, rows: int) -> int:
