@@ -133,7 +133,7 @@ def _record_source(op: Op, name: str, guard: bool, scalar: str | None = None) ->
     kw = "{" + ", ".join(f"'{p}': {p}" for p in op.params) + "}"
     slow = f"return slow(OP_{op.name}, ({call},), {kw})"
     if with_out:
-        lines.append(f"    if out is not None: return into(out, {op.name!r}, {name}({call}))")
+        lines.append(f"    if out is not None: return into(out, {op.name!r}, OP_{op.name}.fn({call}))")
     data = {n: f"d_{n}" for n in op.inputs}
     tensors = [n for n in op.inputs if n != scalar]
     reads = []
@@ -147,6 +147,9 @@ def _record_source(op: Op, name: str, guard: bool, scalar: str | None = None) ->
         lines += _guard_lines(op, arg, data, reads, slow)
     else:
         lines += ["    " + r for r in reads]
+    if scalar:  # NumPy takes a 0-d array faster than a Python number
+        number = data[scalar]
+        lines.append(f"    if {first}.__class__ is HOST: {number} = (S32 if {first}.dtype is F32 else S64)[{number}]")
     lines += _kernel_lines(op, data, first, kw)
     lines += _node_lines(op, arg, data, scalar)
     return "\n".join(lines) + "\n"
@@ -417,7 +420,7 @@ def _mark_inference(*tensors: Any) -> None:
 
 ENVIRONMENT.update(
     device_of=_device_of,
-    __name__=__name__, __package__=__package__,     new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, slow=coerce.slow, into=coerce.into,
+    __name__=__name__, __package__=__package__,     new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, HOST=coerce.np.ndarray, S32=coerce.Numbers(F32), S64=coerce.Numbers(F64), slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,
     mark_inference=_mark_inference,

@@ -68,6 +68,23 @@ def slow(op: Op, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     return op.run(*items, **kw)
 
 
+class Numbers(dict[Any, Any]):
+    """Python number -> 0-d host array of one dtype, for numbers that come again (`x * 2`)."""
+
+    def __init__(self, np_dtype: Any):
+        super().__init__()
+        self.np_dtype = np_dtype
+
+    def __missing__(self, value: Any) -> Any:
+        made = np.array(value, self.np_dtype)
+        made.flags.writeable = False
+        if value and value == value:  # 0 and -0 are one key, NaN is none
+            if len(self) >= 512:
+                self.clear()
+            self[value] = made
+        return made
+
+
 def _run_with_scalar(op: Op, items: list[Any], place: int) -> Any:
     from .codegen import ENVIRONMENT
 
