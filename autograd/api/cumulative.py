@@ -77,12 +77,14 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
     parts = [t for t in (prepend, input, append) if t is not None]
     for t in parts:
         _check_ends(input, t, axis)
+    if n == 0:
+        return input.clone()
     if len(parts) > 1:
         input = PUBLIC["cat"].function(parts, axis)
     for _ in range(n):
         late, early = _pair(input, axis)
         input = GRAPH.ne(late, early) if input.array.dtype.kind == "b" else late - early
-    return input.clone() if n == 0 else input
+    return input
 
 
 def _check_ends(input: Tensor, end: Tensor, axis: int) -> None:

@@ -144,7 +144,7 @@ def _levels(name: str, input: Tensor, q: Any, interpolation: str) -> Any:
 
 
 def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str) -> Tensor:
-    """Two gathers from the sorted rows, and the line between them; only the gathers are recorded."""
+    """Two gathers from the sorted rows, and the line between them; only these are recorded."""
     levels = _levels(name, input, q, interpolation)
     xp, ndim = backend_of(input.array).xp, input.array.ndim
     axis = 0 if dim is None else dim_of(dim, ndim)
@@ -152,11 +152,10 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     order = op.order_of(xp, rows.array, rows.array.ndim - 1, False)
     n = order.shape[-1]
     nans = (rows.array != rows.array).sum(-1, keepdims=True)
+    last = xp.maximum(n - nans - 1, 0) if name == "nanquantile" else xp.full_like(nans, n - 1)
+    place = (levels * last).astype(input.array.dtype)
     if name == "quantile":
-        place = xp.where(nans > 0, n - 1, levels * (n - 1))  # the last in order is nan where there is one
-    else:
-        place = levels * xp.maximum(n - nans - 1, 0)
-    place = place.astype(input.array.dtype)
+        place = xp.where(nans > 0, last, place).astype(input.array.dtype)  # the last in order is nan where there is one
     if interpolation == "lower":
         place = xp.floor(place)
     elif interpolation == "higher":
@@ -168,6 +167,8 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     if interpolation in ("linear", "midpoint"):
         above = rows.gather(-1, wrap(xp.take_along_axis(order, xp.ceil(place).astype("i8"), axis=-1)))
         weight = wrap(xp.full_like(place, 0.5) if interpolation == "midpoint" else place - low)
+        if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear":
+            weight = weight + (q - q.detach()).reshape(-1) * wrap(last.astype(place.dtype))  # 0, with q's gradient
         below = below + weight * (above - below)
     return _arranged(below, q, axis, ndim, dim, keepdim)
 
@@ -209,7 +210,7 @@ def unique(
     axis = None if dim is None else dim_of(dim, array.ndim)
     order: Any = None
     if axis is not None:
-        rows, shape = _slices(array, axis)
+        rows, shape = _slices(xp, array, axis)
         order = xp.lexsort(xp.flip(rows.T, 0)) if rows.shape[1] else xp.arange(rows.shape[0])
     else:
         rows, shape = array.reshape(-1), None
@@ -234,23 +235,23 @@ def unique_consecutive(
     array = input.array
     xp = backend_of(array).xp
     axis = None if dim is None else dim_of(dim, array.ndim)
-    rows, shape = (array.reshape(-1), None) if axis is None else _slices(array, axis)
+    rows, shape = (array.reshape(-1), None) if axis is None else _slices(xp, array, axis)
     first, inverse, counts = _runs(xp, rows, return_inverse, return_counts)
     if inverse is not None and axis is None:
         inverse = inverse.reshape(array.shape)
     return _results(_unsliced(xp, rows[first], shape, axis), inverse, counts)
 
 
-def _slices(array: Any, axis: int) -> tuple[Any, Any]:
+def _slices(xp: Any, array: Any, axis: int) -> tuple[Any, Any]:
     """Each slice along axis as a row, and the slices' shape."""
     if not array.size and array.shape[axis]:
         raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
-    moved = array.swapaxes(0, axis)
+    moved = xp.moveaxis(array, axis, 0)
     return moved.reshape(moved.shape[0], math.prod(moved.shape[1:])), moved.shape[1:]
 
 
 def _unsliced(xp: Any, rows: Any, shape: Any, axis: int | None) -> Any:
-    return rows if axis is None else xp.ascontiguousarray(rows.reshape(len(rows), *shape).swapaxes(0, axis))
+    return rows if axis is None else xp.ascontiguousarray(xp.moveaxis(rows.reshape(len(rows), *shape), 0, axis))
 
 
 def _runs(xp: Any, rows: Any, inverse: bool, counts: bool) -> tuple[Any, Any, Any]:
@@ -298,7 +299,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError("torch.histc: max must be larger than min")
     low, high = _range("histc", input, float(min), float(max), min == max, 1.0)
     edges = _edges(input, bins, low, high)
-    return wrap(_counts(input, edges, None, low, high))
+    return wrap(_counts(input, edges, None, low, high, search=False))
 
 
 @public
@@ -342,8 +343,13 @@ def _edges(input: Tensor, bins: int, low: float, high: float) -> Any:
     return backend_of(input.array).xp.linspace(low, high, bins + 1).astype(input.array.dtype)
 
 
-def _counts(input: Tensor, edges: Any, weight: Tensor | None, low: float | None, high: float | None) -> Any:
-    """Each value's bin: by division where the bins are equal, by search in the edges else; the last bin is closed."""
+def _counts(
+    input: Tensor, edges: Any, weight: Tensor | None, low: float | None, high: float | None, search: bool = True
+) -> Any:
+    """Each value's bin: by division where the bins are equal, by search in the edges else; the last bin is closed.
+
+    search: compare the bin that the division gives with its edges, since it is rounded (histc does not).
+    """
     xp, x = backend_of(input.array).xp, input.array.reshape(-1)
     n = len(edges) - 1
     inside = (x >= edges[0]) & (x <= edges[-1])
@@ -351,9 +357,10 @@ def _counts(input: Tensor, edges: Any, weight: Tensor | None, low: float | None,
     if low is None or high is None:
         place = xp.searchsorted(edges, x, side="right") - 1
     else:
-        place = ((x - low) * (n / (high - low))).astype("i8")
-        place -= x < edges[xp.minimum(place, n)]  # rounding of the division, against the edges themselves
-        place += (x >= edges[xp.minimum(place + 1, n)]) & (place < n)
+        place = ((x - low) * n / (high - low)).astype("i8")
+        if search:
+            place -= x < edges[xp.minimum(place, n)]
+            place += (x >= edges[xp.minimum(place + 1, n)]) & (place < n)
     place = xp.clip(place, 0, n - 1)
     w = None if weight is None else weight.array.reshape(-1)[inside].astype("f8")
     return xp.bincount(place, w, n)[:n].astype(x.dtype)
