@@ -10,6 +10,7 @@ import math
 from ..op import composite, op
 from .kinds import only
 from .reduce import narrow, wide
+from .special import erf
 
 
 def floating(name, x):
@@ -133,8 +134,6 @@ def gelu(xp, x, *, approximate="none"):
     z = floating("gelu", x)
     if approximate == "tanh":
         return narrow(z * 0.5 * (1 + xp.tanh(z * (1 + z * z * _GELU_CUBE) * _GELU_SCALE)), x)
-    from .special import erf
-
     return narrow(z * 0.5 * (1 + erf.op.generic(xp, z * math.sqrt(0.5))), x)
 
 
