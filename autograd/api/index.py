@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from operator import index as as_int
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,17 +26,16 @@ from .convert import copy_
 from .shape import expanded
 
 _ALL = slice(None)
+_ELLIPSIS: tuple[Any, ...] = (Ellipsis,)
 _ONLY = "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {})"
 
 
-class Reading(NamedTuple):
-    """What an index says about a tensor of a given shape."""
-
-    view: Any  # the view op of the basic part, called after the last step of PyTorch's chain; None where all is taken
-    basic: tuple[Any, ...]  # the index of that view, without negative numbers
-    places: tuple[int, ...]  # the dimensions of the view that integer arrays index
-    arrays: tuple[Any, ...]  # those arrays, raw
-    unique: bool  # no element is named twice, since the arrays come from one mask
+# What an index says about a tensor of a given shape is read into five things:
+#   view    the view op of the basic part, called after the last step of PyTorch's chain; None where all is taken
+#   basic   the index of that view, without negative numbers
+#   places  the dimensions of the view that integer arrays index
+#   arrays  those arrays, raw
+#   unique  no element is named twice, since the arrays come from one mask
 
 
 def _items(index: Any) -> tuple[Any, ...]:
@@ -107,7 +106,41 @@ def _slice(item: slice, n: int) -> slice:
     return _ALL if start == 0 and stop == n and step == 1 else slice(start, max(start, stop), step)
 
 
-def read(t: Tensor, index: Any) -> Reading:
+def read_basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> Any:
+    """(view, basic) of ints, slices, None and one Ellipsis that fit; None where `read` has to look closer."""
+    basic: list[Any] = []
+    view, at, end = None, 0, _ELLIPSIS
+    for i, item in enumerate(items):
+        kind = item.__class__
+        if kind is slice or kind is int:
+            if at >= len(shape):
+                return None
+            n = shape[at]
+            at += 1
+            if kind is slice:
+                item = _slice(item, n)
+                if item is not _ALL:
+                    view = shape_op.slice_view
+            elif -n <= item < n:
+                view = shape_op.select_view
+                if item < 0:
+                    item += n
+            else:
+                return None
+        elif item is None:
+            view = shape_op.unsqueeze_view
+        elif item is Ellipsis and end:
+            left = len(shape) - len(items) + i + 1 + items[i:].count(None)
+            if left < at:
+                return None
+            at, end = left, ()
+        else:
+            return None
+        basic.append(item)
+    return view, (*basic, *end)
+
+
+def read(t: Tensor, index: Any) -> tuple[Any, tuple[Any, ...], tuple[int, ...], tuple[Any, ...], bool]:
     """Reads an index. IndexError for numbers and masks that do not fit, and for what is no index."""
     shape = t.array.shape
     items = [_canonical(t, item) for item in _items(index)]
@@ -156,7 +189,7 @@ def read(t: Tensor, index: Any) -> Reading:
             basic += [_ALL] * len(found)
             masks, advanced = masks + mask, advanced + 1
             at, to = at + len(found), to + len(found)
-    return Reading(view, (*basic, Ellipsis), tuple(places), tuple(arrays), masks == advanced == 1)
+    return view, (*basic, Ellipsis), tuple(places), tuple(arrays), masks == advanced == 1
 
 
 def _nonzero(mask: Any) -> list[Any]:
@@ -173,43 +206,75 @@ def _mask_error(mask: Any, shape: Any, at: int, seen: Any, to: int) -> IndexErro
 
 def getitem(self: Tensor, index: Any) -> Tensor:
     """self[index]: a view for ints, slices, None and Ellipsis, else a copy. Gradients flow to self."""
-    if index.__class__ is int and self.array.ndim:
+    kind = index.__class__
+    if kind is int and self.array.ndim:
         n = self.array.shape[0]
         if not -n <= index < n:
             raise IndexError(f"index {index} is out of bounds for dimension 0 with size {n}")
         return shape_op.select(self, axis=0, index=index + n if index < 0 else index)
+    if kind is tuple or kind is slice:
+        found = read_basic(self.array.shape, index if kind is tuple else (index,))
+        if found is not None:
+            view, basic = found
+            return (view or (shape_op.slice_view if kind is slice else shape_op.alias_view))(self, index=basic)
     view, basic, places, arrays, unique = read(self, index)
     if not places:
-        whole = shape_op.slice_view if index.__class__ is slice else shape_op.alias_view
-        return (view or whole)(self, index=basic)
+        return (view or shape_op.alias_view)(self, index=basic)
     x = self if view is None else view(self, index=basic)
     return op.index(x, *[wrap(a) for a in arrays], places=places, unique=unique)
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """self[index] = value: a number, or a tensor that broadcasts to what self[index] is. Recorded where asked."""
-    if not isinstance(value, (Tensor, int, float, complex, np.generic)):
-        raise TypeError(f"can't assign a {_type_name(value)} to a torch.{self.dtype.legacy}Tensor")
     given = value if isinstance(value, Tensor) else None
-    recorded = mode.grad is not False and (self._rg or (given is not None and given._rg))
-    view, basic, places, arrays, _ = read(self, index)
-    if places:
-        _put(self, view, basic, places, arrays, value)
-    elif recorded:
-        target = (view or shape_op.slice_view)(self, index=basic)
-        check_writable(target, "__setitem__")
-        copy_(target, _scalar(value, self) if given is None else _fitted(given, target.array.shape))
+    if given is None and not isinstance(value, (int, float, complex, np.generic)):
+        raise TypeError(f"can't assign a {_type_name(value)} to a torch.{self.dtype.legacy}Tensor")
+    found = read_basic(self.array.shape, index if index.__class__ is tuple else (index,))
+    view, basic, places, arrays, _ = read(self, index) if found is None else (*found, (), (), False)
+    if given is not None and places and given.array.dtype != self.array.dtype:
+        raise RuntimeError(
+            "Index put requires the source and destination dtypes match, got "
+            f"{self.dtype.legacy} for the destination and {given.dtype.legacy} for the source."
+        )
+    if mode.grad is not False and (self._rg or (given is not None and given._rg)):
+        _record(self, view, basic, places, arrays, _scalar(value, self) if given is None else given)
+        return
+    check_writable(self, "__setitem__")
+    region = self.array[basic]
+    check_overlap(region, "__setitem__")
+    if given is None:
+        raw = number_for(value, self)
+    elif not places:
+        raw = _fitted(given.to(self.device), region.shape).array
+        raw = raw.real if raw.dtype.kind == "c" and region.dtype.kind != "c" else raw
     else:
-        check_writable(self, "__setitem__")
-        region = self.array[basic]
-        check_overlap(region, "__setitem__")
-        if given is None:
-            region[...] = number_for(value, self)
-        else:
-            given = _fitted(given.to(self.device), region.shape)
-            source = given.array
-            region[...] = source.real if source.dtype.kind == "c" and region.dtype.kind != "c" else source
-        mark_written(self)
+        raw = unled(given.to(self.device), _indexed_ndim(region, places, arrays)).array
+    if places:
+        op.index_put.op.kernels[region.__class__](region, raw, *arrays, places=places, inplace=True)
+    else:
+        region[...] = raw
+    mark_written(self)
+
+
+def _record(self: Tensor, view: Any, basic: Any, places: Any, arrays: Any, value: Tensor) -> None:
+    """The recorded write: into the view of the basic part, or into what integer arrays index in it."""
+    if not places:
+        target = (view or shape_op.alias_view)(self, index=basic)
+        check_writable(target, "__setitem__")
+        copy_(target, _fitted(value, target.array.shape))
+        return
+    x = self if view is None else view(self, index=basic)
+    check_writable(x, "index_put_")
+    check_overlap(x.array, "index_put_")
+    value = unled(value.to(self.device), _indexed_ndim(x.array, places, arrays))
+    since = counter()
+    out = op.index_put(x, value, *[wrap(a) for a in arrays], places=places, inplace=True)
+    assign(x, out, "index_put_", since)
+
+
+def _indexed_ndim(x: Any, places: Any, arrays: Any) -> int:
+    """How many dimensions x has after indexing."""
+    return x.ndim - len(places) + max([a.ndim for a in arrays])
 
 
 def _type_name(value: Any) -> str:
@@ -235,26 +300,6 @@ def unled(value: Tensor, ndim: int) -> Tensor:
 def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A value stretched to the target's shape, leading dimensions of size 1 that the target has not left out."""
     return value if value.array.shape == shape else expanded(unled(value, len(shape)), shape)
-
-
-def _put(self: Tensor, view: Any, basic: Any, places: Any, arrays: Any, value: Any) -> None:
-    """The write into what integer arrays index, in the view of the basic part."""
-    x = self if view is None else view(self, index=basic)
-    if not isinstance(value, Tensor):
-        value = _scalar(value, self)
-    elif value.array.dtype != self.array.dtype:
-        raise RuntimeError(
-            "Index put requires the source and destination dtypes match, got "
-            f"{self.dtype.legacy} for the destination and {value.dtype.legacy} for the source."
-        )
-    elif value.array.__class__ is not self.array.__class__ and not value.array.ndim:
-        value = value.to(self.device)
-    value = unled(value, x.array.ndim - len(places) + max([a.ndim for a in arrays]))
-    check_writable(x, "index_put_")
-    check_overlap(x.array, "index_put_")
-    since = counter()
-    out = op.index_put(x, value, *[wrap(a) for a in arrays], places=places, inplace=True)
-    assign(x, out, "index_put_", since)
 
 
 Tensor.__getitem__ = getitem  # type: ignore[method-assign]

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ...backends.registry import backend_of
 from ..graph import counter
 from ..inplace import assign, check_overlap, check_writable
@@ -45,8 +47,12 @@ def _same_dtype(text: str, input: Tensor, src: Tensor) -> None:
         raise RuntimeError(text.format(a=input.dtype.legacy, b=src.dtype.legacy))
 
 
-def _is_index(index: Any, kinds: tuple[str, ...] = ("i8", "i4")) -> bool:
-    return isinstance(index, Tensor) and index.array.dtype.str[1:] in kinds
+_INDEX_CHARS = "".join({np.dtype(np.int64).char, np.dtype(np.int32).char})
+_LONG = np.dtype(np.int64).char
+
+
+def _is_index(index: Any, chars: str = _INDEX_CHARS) -> bool:
+    return isinstance(index, Tensor) and index.array.dtype.char in chars
 
 
 def _tensor(value: Any, name: str, what: str) -> Tensor:
@@ -67,10 +73,16 @@ def _along(name: str, input: Tensor, dim: int, index: Any, src: Tensor | None = 
     """The axis, after the checks that gather and the scatters share."""
     a, i = input.array, _tensor(index, name, "index").array
     axis = dim_of(int_of(dim, name, "dim"), a.ndim)
-    if not _is_index(index):
+    if i.dtype.char not in _INDEX_CHARS:
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
-    if not i.size:
-        return axis
+    s = a if src is None else src.array
+    if i.size and (i.ndim != a.ndim or i.ndim != s.ndim or i.shape != a.shape or i.shape != s.shape):
+        _fitting(name, a, i, src, axis)
+    return axis
+
+
+def _fitting(name: str, a: Any, i: Any, src: Tensor | None, axis: int) -> None:
+    """RuntimeError where the index has other dimensions than input or src, or is larger."""
     for word, other in (("input" if name == "gather" else "self", a), *([] if src is None else [("src", src.array)])):
         if max(i.ndim, 1) != max(other.ndim, 1):
             raise RuntimeError(f"Index tensor must have the same number of dimensions as {word} tensor")
@@ -87,7 +99,6 @@ def _along(name: str, input: Tensor, dim: int, index: Any, src: Tensor | None = 
             f"Expected index {list(i.shape)} to be no larger than self {list(a.shape)} apart from dimension {axis}"
             f"{tail}"
         )
-    return axis
 
 
 @public
@@ -103,7 +114,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
 @public
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """gather whose other dimensions broadcast; of the flattened input without dim. input: (*S), indices: (*I)."""
-    if not _is_index(indices, ("i8",)):
+    if not _is_index(indices, _LONG):
         raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {indices.dtype.legacy}")
     if dim is None:
         input, indices, axis = _reshaped(input, (input.array.size,)), _reshaped(indices, (indices.array.size,)), 0
@@ -155,8 +166,8 @@ def scatter(
         _same_dtype(_DTYPES, input, src)
         if reduce is not None:
             warnings.warn(
-                "The reduce argument of torch.scatter with Tensor src is deprecated and will be removed in a future PyTorch "
-                "release. Use torch.scatter_reduce instead for more reduction options.",
+                "The reduce argument of torch.scatter with Tensor src is deprecated and will be removed in a future "
+                "PyTorch release. Use torch.scatter_reduce instead for more reduction options.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -245,7 +256,7 @@ def index_add(
 ) -> Tensor:
     """input with alpha * source[i] added to slice index[i] along dim. input: (*S), index: (N,), source -> (*S)."""
     text = "index_add_(): Expected dtype int32/int64 for index but got: {}"
-    axis, index = _vector("index_add", index, input, dim, ("i8", "i4"), RuntimeError, text)
+    axis, index = _vector("index_add", index, input, dim, _INDEX_CHARS, RuntimeError, text)
     x, src = _flat(input), _flat(_tensor(source, "index_add", "source"))
     _same_dtype("index_add_(): self ({a}) and source ({b}) must have the same scalar type", x, src)
     have, want = list(src.array.shape), list(x.array.shape)
@@ -267,7 +278,7 @@ def index_add(
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, *, _inplace: bool = False) -> Tensor:
     """input with source[i] as slice index[i] along dim. input: (*S), index: (N,), source: (S with N) -> (*S)."""
     text = "index_copy_(): Expected a long tensor for index, but got {}"
-    axis, index = _vector("index_copy", index, input, dim, ("i8",), RuntimeError, text)
+    axis, index = _vector("index_copy", index, input, dim, _LONG, RuntimeError, text)
     x, src = _flat(input), _flat(_tensor(source, "index_copy", "source"))
     text = "index_copy_(): self and source expected to have the same dtype, but got (self) {a} and (source) {b}"
     _same_dtype(text, x, src)
@@ -290,7 +301,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, *, _inpla
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any, *, _inplace: bool = False) -> Tensor:
     """input with one value (a number or 0-d tensor) in the slices along dim that index names. input: (*S) -> (*S)."""
     text = "index_fill_(): Expected dtype int64 for index."
-    axis, index = _vector("index_fill", index, input, dim, ("i8",), IndexError, text)
+    axis, index = _vector("index_fill", index, input, dim, _LONG, IndexError, text)
     x = _flat(input)
     if isinstance(value, Tensor):
         _zero_dim("index_fill_", value)
@@ -315,7 +326,7 @@ def index_reduce(
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either prod, mean, amax or amin, got {reduce}.")
     text = "index_reduce(): Expected dtype int32/int64 for index but got: {}"
-    axis, index = _vector("index_reduce", index, input, dim, ("i8", "i4"), RuntimeError, text)
+    axis, index = _vector("index_reduce", index, input, dim, _INDEX_CHARS, RuntimeError, text)
     shape = tuple([len(index.array) if d == axis else 1 for d in range(source.array.ndim)])
     wide = expanded(_reshaped(index, shape), source.array.shape)
     return scatter_reduce(input, axis, wide, source, reduce, include_self=include_self)
@@ -337,16 +348,16 @@ def index_put(
         "Index put requires the source and destination dtypes match, got {a} for the destination and {b} for the "
         "source.", input, _tensor(values, "index_put", "values"),
     )  # fmt: skip
-    found = read(input, tuple([_flat(i) if i.array.dtype != "?" else i for i in indices]))
-    arrays = [wrap(a) for a in found.arrays]
-    values = unled(values, input.array.ndim - len(arrays) + max([a.ndim for a in found.arrays]))
-    return op.index_put(input, values, *arrays, places=found.places, accumulate=accumulate, inplace=_inplace)
+    _, _, places, arrays, _ = read(input, tuple([_flat(i) if i.array.dtype != "?" else i for i in indices]))
+    values = unled(values, input.array.ndim - len(arrays) + max([a.ndim for a in arrays]))
+    indexed = [wrap(a) for a in arrays]
+    return op.index_put(input, values, *indexed, places=places, accumulate=accumulate, inplace=_inplace)
 
 
 @public
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements by their row-major number. input: (*S), index: (*I) -> (*I)."""
-    if not _is_index(_tensor(index, "take", "index"), ("i8",)):
+    if not _is_index(_tensor(index, "take", "index"), _LONG):
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype.legacy}")
     return op.take(input, index)
 
@@ -354,7 +365,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 @writer
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False, *, _inplace: bool = False) -> Tensor:
     """input with source at row-major numbers, or added there. input: (*S), index, source: (*I) -> (*S)."""
-    if not _is_index(_tensor(index, "put", "index"), ("i8",)):
+    if not _is_index(_tensor(index, "put", "index"), _LONG):
         raise RuntimeError(f"put_(): Expected a long tensor for index, but got {index.dtype.legacy}")
     n, m = _tensor(source, "put", "source").array.size, index.array.size
     if n != m:

@@ -10,12 +10,17 @@ from .index import bounded, written
 
 def flat_places(xp, index, shape, axis):
     """The row-major numbers, in an array of `shape`, of what index names along axis. index: (*I) -> (*I)."""
-    strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-    offset = 0
-    for d, n in enumerate(index.shape):
-        if d != axis and n > 1:
-            offset = offset + (xp.arange(n) * strides[d]).reshape((n, *(1,) * (index.ndim - d - 1)))
-    return (index if strides[axis] == 1 else index * strides[axis]) + offset
+    offset, step, flat = None, 1, index
+    for d in range(len(shape) - 1, -1, -1):
+        n = index.shape[d]
+        if d == axis:
+            flat = index if step == 1 else index * step
+        elif n > 1:
+            place, after = xp.arange(0, n * step, step), index.ndim - d - 1
+            place = place.reshape((n,) + (1,) * after) if after else place
+            offset = place if offset is None else offset + place
+        step *= shape[d]
+    return flat if offset is None else flat + offset
 
 
 def checked(xp, index, shape, axis):
