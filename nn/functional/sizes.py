@@ -38,3 +38,8 @@ def check_tensor(value: Any, name: str, argument: str = "input", position: int =
         raise TypeError(
             f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {type(value).__name__}"
         )
+
+
+def repeated(value: Any, count: int) -> tuple[Any, ...]:
+    """A sequence as a tuple, as it is; anything else `count` times."""
+    return tuple(value) if hasattr(value, "__iter__") else (value,) * count

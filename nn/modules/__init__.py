@@ -4,15 +4,24 @@
 from __future__ import annotations
 
 from .activation import *
+from .adaptive import *
 from .batchnorm import *
+from .channelshuffle import *
 from .container import *
+from .conv import *
 from .distance import *
 from .dropout import *
 from .flatten import *
+from .fold import *
 from .linear import *
+from .loss import *
 from .module import Module
 from .normalization import *
+from .padding import *
+from .pixelshuffle import *
+from .pooling import *
 from .sparse import *
+from .upsampling import *
 
 # the classes alone: the files' own names (`container`, ...) must not reach those who import everything from here
 __all__ = [name for name in globals() if name[0].isupper()]
