@@ -85,6 +85,9 @@ def prepare(op: Op) -> None:
             if request not in requests:
                 requests.append(request)
     op.requests = tuple(requests)
+    clash = _RESERVED & {*op.inputs, *op.params, *op.aux, op.variadic}
+    if clash:
+        raise TypeError(f"op {op.name}: {sorted(clash)} are names of the generated code's own; choose others")
     arrays = {*op.inputs, "out", *op.aux, op.variadic}
     op.array_slots = tuple(i for i, r in enumerate(requests) if r in arrays)
     op.saves_arrays = bool(op.array_slots)
@@ -100,6 +103,10 @@ def prepare(op: Op) -> None:
         for suffix, scalar in (("ts", op.inputs[1]), ("st", op.inputs[0])):
             name = f"{suffix}_{op.name}"
             env[name] = _define(op, name, _record_source(op, name, guard=False, scalar=scalar))
+
+
+# Locals of the generated functions, which an op's arguments may not be called.
+_RESERVED = {"n", "m", "o", "c", "dt", "t0"}
 
 
 def _ruled(op: Op) -> tuple[str, ...]:
@@ -172,15 +179,17 @@ def _guard_lines(op: Op, arg: dict[str, str], data: dict[str, str], reads: list[
     checks = []
     if names:
         d0 = data[names[0]]
+        typed = [n for n in names if n not in op.index]
+        first = data[typed[0]] if typed else d0
         for n in names[1:]:
             maybe = f"{data[n]} is not None and " if n in op.optional else ""
             checks.append(f"({maybe}{data[n]}.__class__ is not {d0}.__class__)")
-            if op.promote and n not in op.index:
-                checks.append(f"({maybe}{data[n]}.dtype is not {d0}.dtype)")
+            if op.promote and n in typed[1:]:
+                checks.append(f"({maybe}{data[n]}.dtype is not {first}.dtype)")
         if op.variadic:
             checks.append(f"mixed({d0}, d_{op.variadic}, {op.promote is not None and op.variadic not in op.index})")
         if op.promote == "float" or op.holomorphic:
-            lines.append(f"    dt = {d0}.dtype")
+            lines.append(f"    dt = {first}.dtype")
             checks.append("(dt is not F32 and dt is not F64)")
     elif op.variadic:
         checks.append(f"not d_{op.variadic} or mixed(d_{op.variadic}[0], d_{op.variadic}, {op.promote is not None})")

@@ -123,6 +123,8 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
         if hooks:
             with_hooks = run_hooks(leaf, wrap(raw_by_type[g.__class__].backend.tidy(g)))
             g = with_hooks.array
+        if g.dtype is not leaf.array.dtype and g.dtype != leaf.array.dtype:
+            g = g.astype(leaf.array.dtype)  # half precisions of other libraries widen beside Python numbers
         backend = raw_by_type[g.__class__].backend
         old = leaf.grad
         if old is not None:
@@ -198,6 +200,8 @@ def run_grad(
         for t, target in zip(inputs, targets, strict=True):
             g = grads.get(target)
             if g is not None and not create_graph:
+                if g.dtype != t.array.dtype:
+                    g = g.astype(t.array.dtype)
                 g = wrap(raw_by_type[g.__class__].backend.tidy(g))
             found.append(g if g is None or t._node is not None else run_hooks(t, g))
         return found

@@ -41,6 +41,7 @@ for _name, _entry in PUBLIC.items():
         setattr(Tensor, _name + "_", inplace(_entry.function, _name + "_"))
 
 FUNCTIONS = {name: entry.function for name, entry in PUBLIC.items() if entry.is_function}
+FUNCTIONS.update({f"{n}_": getattr(Tensor, f"{n}_") for n, e in PUBLIC.items() if e.inplace and e.is_function})
 operators.attach(Tensor)
 globals().update(FUNCTIONS)
 

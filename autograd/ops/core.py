@@ -113,10 +113,19 @@ def view_region(F, x, *, chain):
     return x
 
 
+_PARTS = ("real", "imag", "view_as_real", "view_as_complex")
+
+
 @op()
 def zero_region(xp, x, *, chain):
     """x with zeros in the region that a chain of view ops selects. x: (*B) -> (*B). Its own adjoint."""
     out = xp.array(x, copy=True, order="C")
+    if any(name in _PARTS for name, _ in chain):  # views of parts of elements: no element numbers lead there
+        region = out
+        for name, kw in chain:
+            region = _raw_view(xp, name, region, kw)
+        region[...] = 0
+        return out
     places = xp.arange(out.size).reshape(out.shape)
     for name, kw in chain:
         places = _raw_view(xp, "reshape" if name == "view" else name, places, kw)
