@@ -129,6 +129,50 @@ def mean(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     return sum_(x, axis=axis, keepdims=keepdims) / x.dtype.type(n)
 
 
+def _moments(x: Any, axis: tuple[int, ...], correction: float) -> tuple[Any, Any]:
+    """(variance, mean) with the reduced axes kept; the sums by products with ones, which is also more accurate."""
+    n = math.prod([x.shape[i] for i in axis])
+    centre = sum_(x, axis=axis, keepdims=True) / x.dtype.type(n)
+    c = x - centre
+    np.multiply(c, c, out=c)
+    return sum_(c, axis=axis, keepdims=True) / x.dtype.type(n - correction), centre
+
+
+def _spread(x: Any, axis: tuple[int, ...], correction: float, keepdims: bool, root: bool, both: bool) -> Any:
+    if not fast(x) or math.prod([x.shape[i] for i in axis]) <= correction:
+        return NotImplemented
+    variance, centre = _moments(x, axis, correction)
+    if root:
+        np.sqrt(variance, out=variance)
+    if not keepdims:
+        variance, centre = variance.squeeze(axis), centre.squeeze(axis)
+    return (variance, centre) if both else variance
+
+
+@may_decline
+def var(x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
+    """Op var."""
+    return _spread(x, axis, correction, keepdims, False, False)
+
+
+@may_decline
+def std(x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
+    """Op std."""
+    return _spread(x, axis, correction, keepdims, True, False)
+
+
+@may_decline
+def var_mean(x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
+    """Op var_mean."""
+    return _spread(x, axis, correction, keepdims, False, True)
+
+
+@may_decline
+def std_mean(x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
+    """Op std_mean."""
+    return _spread(x, axis, correction, keepdims, True, True)
+
+
 def row_extreme(x: Any, smallest: bool = False) -> Any:
     """The maximum (minimum) of each row; nan wins. x: (R, N) contiguous float -> (R,).
 
@@ -145,6 +189,26 @@ def row_extreme(x: Any, smallest: bool = False) -> Any:
     places = x.argmin(1) if smallest else x.argmax(1)
     places += np.arange(0, x.size, n)
     return x.reshape(-1)[places]
+
+
+def max_all(x: Any) -> Any:
+    """Op max_all."""
+    return np.maximum.reduce(x, axis=None)
+
+
+def min_all(x: Any) -> Any:
+    """Op min_all."""
+    return np.minimum.reduce(x, axis=None)
+
+
+def argmax(x: Any, *, axis: int | None, keepdims: bool) -> Any:
+    """Op argmax."""
+    return x.argmax(axis, keepdims=keepdims)
+
+
+def argmin(x: Any, *, axis: int | None, keepdims: bool) -> Any:
+    """Op argmin."""
+    return x.argmin(axis, keepdims=keepdims)
 
 
 def _extreme(x: Any, axis: tuple[int, ...], keepdims: bool, smallest: bool) -> Any:
@@ -197,6 +261,14 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "sum": sum_,
     "mean_all": mean_all,
     "mean": mean,
+    "var": var,
+    "std": std,
+    "var_mean": var_mean,
+    "std_mean": std_mean,
+    "max_all": max_all,
+    "min_all": min_all,
+    "argmax": argmax,
+    "argmin": argmin,
     "amax": amax,
     "amin": amin,
     "max_dim": max_dim,
