@@ -235,6 +235,12 @@ def split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, s
 
 
 @public
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> Any:
+    """Views of the given sizes along dim. input: (*S) -> tuple."""
+    return split(input, list(split_sizes), dim)
+
+
+@public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> Any:
     """At most `chunks` views of equal size (the last may be smaller). input: (*S) -> tuple."""
     if chunks <= 0:

@@ -386,8 +386,9 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start}, and itemsize {item} "
             f"requiring a storage size of {(last + 1) * item} are out of bounds for storage of size {room}"
         )
-    if start < here and input._base is not None:
-        input, here = input._base, input._base.storage_offset()
+    base = input._base
+    if start < here and base is not None:
+        input, here = base, base.storage_offset()
     return op.as_strided(
         input, layout=tuple(s // item for s in input.array.strides), size=size, stride=stride, offset=start - here
     )
@@ -487,7 +488,7 @@ def is_same_size(input: Tensor, other: Tensor) -> bool:
 def _in_place(name: str, function: Callable[..., Any]) -> None:
     """Declares the method NAME, which gives a tensor the shape (not the values) that the view function has."""
 
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(self, name)
         out = function(self, *args, **kwargs)
         if self._base is None:
