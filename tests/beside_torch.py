@@ -85,7 +85,7 @@ def same_value(mine: Any, theirs: Any, rtol: float) -> None:
     assert str(mine.dtype) == str(theirs.dtype), f"dtype {mine.dtype}, torch {theirs.dtype}"
     assert tuple(mine.shape) == tuple(theirs.shape), f"shape {tuple(mine.shape)}, torch {tuple(theirs.shape)}"
     name = str(theirs.dtype)
-    a, b = mine.detach(), theirs.detach()
+    a, b = mine.detach().cpu(), theirs.detach()
     if name == "torch.bfloat16":
         a, b = a.float(), b.float()
     loose = {"torch.float16": 2e-3, "torch.bfloat16": 2e-2, "torch.float32": 2e-6, "torch.complex64": 2e-6}

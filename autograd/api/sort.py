@@ -6,12 +6,19 @@ import math
 from typing import Any
 
 from ...backends.registry import backend_of
+from ..coerce import tidy
 from ..ops import sort as op
 from ..tensor import Tensor, wrap
 from . import return_types
 from .args import dim_of
 from .reduce import along, need_elements, refuse
 from .table import public
+
+
+def made(input: Tensor, array: Any) -> Tensor:
+    """A constant of that raw array, which was computed from the input's, on the input's device."""
+    return wrap(tidy(input.array, array))
+
 
 # ---- order
 
@@ -163,12 +170,14 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     elif interpolation == "nearest":
         place = xp.rint(place)
     low = xp.floor(place)
-    below = rows.gather(-1, wrap(xp.take_along_axis(order, low.astype("i8"), axis=-1)))
+    below = rows.gather(-1, made(input, xp.take_along_axis(order, low.astype("i8"), axis=-1)))
     if interpolation in ("linear", "midpoint"):
-        above = rows.gather(-1, wrap(xp.take_along_axis(order, xp.ceil(place).astype("i8"), axis=-1)))
-        weight = wrap(xp.full_like(place, 0.5) if interpolation == "midpoint" else place - low)
+        above = rows.gather(-1, made(input, xp.take_along_axis(order, xp.ceil(place).astype("i8"), axis=-1)))
+        weight = made(input, xp.full_like(place, 0.5) if interpolation == "midpoint" else place - low)
         if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear":
-            weight = weight + (q - q.detach()).reshape(-1) * wrap(last.astype(place.dtype))  # 0, with q's gradient
+            weight = weight + (q - q.detach()).reshape(-1) * made(
+                input, last.astype(place.dtype)
+            )  # 0, with q's gradient
         below = below + weight * (above - below)
     return _arranged(below, q, axis, ndim, dim, keepdim)
 
@@ -187,8 +196,8 @@ def _arranged(result: Tensor, q: Any, axis: int, ndim: int, dim: int | None, kee
 # ---- unique values
 
 
-def _results(values: Any, inverse: Any, counts: Any) -> Any:
-    found = [wrap(a) for a in (values, inverse, counts) if a is not None]
+def _results(input: Tensor, values: Any, inverse: Any, counts: Any) -> Any:
+    found = [made(input, a) for a in (values, inverse, counts) if a is not None]
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -221,7 +230,7 @@ def unique(
         placed = xp.empty_like(inverse)
         placed[order] = inverse
         inverse = placed if axis is not None else placed.reshape(array.shape)
-    return _results(_unsliced(xp, ranked[first], shape, axis), inverse, counts)
+    return _results(input, _unsliced(xp, ranked[first], shape, axis), inverse, counts)
 
 
 @public
@@ -239,7 +248,7 @@ def unique_consecutive(
     first, inverse, counts = _runs(xp, rows, return_inverse, return_counts)
     if inverse is not None and axis is None:
         inverse = inverse.reshape(array.shape)
-    return _results(_unsliced(xp, rows[first], shape, axis), inverse, counts)
+    return _results(input, _unsliced(xp, rows[first], shape, axis), inverse, counts)
 
 
 def _slices(xp: Any, array: Any, axis: int) -> tuple[Any, Any]:
@@ -284,11 +293,11 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     xp = backend_of(array).xp
     if weights is None:
-        return wrap(xp.bincount(array, minlength=minlength).astype("i8", copy=False))
+        return made(input, xp.bincount(array, minlength=minlength).astype("i8", copy=False))
     if weights.array.shape != array.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
     summed = xp.bincount(array, weights.array.astype("f8"), minlength)
-    return wrap(summed.astype("f4" if weights.array.dtype == "f4" else "f8", copy=False))
+    return made(input, summed.astype("f4" if weights.array.dtype == "f4" else "f8", copy=False))
 
 
 @public
@@ -299,7 +308,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError("torch.histc: max must be larger than min")
     low, high = _range("histc", input, float(min), float(max), min == max, 1.0)
     edges = _edges(input, bins, low, high)
-    return wrap(_counts(input, edges, None, low, high, search=False))
+    return made(input, _counts(input, edges, None, low, high, search=False))
 
 
 @public
@@ -325,7 +334,7 @@ def histogram(
     hist = _counts(input, edges, weight, low, high)
     if density:
         hist = hist / hist.sum() / (edges[1:] - edges[:-1])
-    return return_types.histogram((wrap(hist.astype(input.array.dtype, copy=False)), wrap(edges)))
+    return return_types.histogram((made(input, hist.astype(input.array.dtype, copy=False)), made(input, edges)))
 
 
 def _range(name: str, input: Tensor, low: float, high: float, from_data: bool, pad: float) -> tuple[float, float]:
