@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import conv_kernels, norm_kernels, pool_kernels, reduce_kernels, softmax_kernels, sort_kernels
+from . import conv_kernels, loss_kernels, norm_kernels, pool_kernels, reduce_kernels, softmax_kernels, sort_kernels
 
 KERNELS: dict[str, Callable[..., Any]] = {
     **conv_kernels.KERNELS,
+    **loss_kernels.KERNELS,
     **norm_kernels.KERNELS,
     **pool_kernels.KERNELS,
     **reduce_kernels.KERNELS,

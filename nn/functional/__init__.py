@@ -8,6 +8,8 @@ from .conv import *
 from .distance import *
 from .dropout import *
 from .linear import *
+from .loss import *
+from .margin_loss import *
 from .normalization import *
 from .padding import *
 from .pooling import *
