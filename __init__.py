@@ -24,16 +24,12 @@ from .autograd.dtypes import dtype as dtype
 from .autograd.dtypes import get_default_dtype as get_default_dtype
 from .autograd.dtypes import promote_types as promote_types
 from .autograd.dtypes import set_default_dtype as set_default_dtype
-from .autograd.info import finfo as finfo
-from .autograd.info import iinfo as iinfo
-from .autograd.interchange import from_dlpack as from_dlpack
 from .autograd.modes import enable_grad as enable_grad
 from .autograd.modes import inference_mode as inference_mode
 from .autograd.modes import is_grad_enabled as is_grad_enabled
 from .autograd.modes import is_inference_mode_enabled as is_inference_mode_enabled
 from .autograd.modes import no_grad as no_grad
 from .autograd.modes import set_grad_enabled as set_grad_enabled
-from .autograd.printing import set_printoptions as set_printoptions
 from .autograd.random import Generator as Generator
 from .autograd.random import default_generator as default_generator
 from .autograd.random import get_rng_state as get_rng_state
@@ -61,8 +57,16 @@ _ROOMS = {
     for name in ("nn", "optim", "utils", "backends", "linalg", "special", "func", "cuda", "return_types", "testing")
 } | {"random": ".autograd.random"}  # no random.py here: on a path of its own it would hide Python's
 
+# Names out of modules that most programs never need.
+_LATE = {
+    "finfo": "info", "iinfo": "info", "from_dlpack": "interchange", "set_printoptions": "printing",
+    "is_anomaly_enabled": "anomaly", "is_anomaly_check_nan_enabled": "anomaly",
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(importlib.import_module(f".autograd.{_LATE[name]}", __name__), name)
     if name in _ROOMS:
         return importlib.import_module(_ROOMS[name], __name__)
     if name == "bfloat16":
@@ -71,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, "bfloat16"})
+    return sorted({*globals(), *_ROOMS, *_LATE, "bfloat16"})

@@ -5,7 +5,6 @@ Nothing here runs in the usual case (tensors of one floating dtype on one device
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -193,7 +192,7 @@ def into(out: Any, name: str, result: Any) -> Any:
     return write_out(out, name, result)
 
 
-_BROADCAST = re.compile(r"could not be broadcast|broadcast dimensions|shape mismatch|not be broadcast")
+_BROADCAST = ("could not be broadcast", "broadcast dimensions", "shape mismatch", "not be broadcast")
 
 
 def explain(op: Op, error: Exception, arrays: tuple[Any, ...], kw: dict[str, Any]) -> Exception:
@@ -204,7 +203,7 @@ def explain(op: Op, error: Exception, arrays: tuple[Any, ...], kw: dict[str, Any
         if hasattr(a, "shape")
     )
     note = f"in op {op.name}: {shown}" + "".join(f", {k}={v!r}" for k, v in kw.items())
-    if isinstance(error, ValueError) and _BROADCAST.search(str(error)):
+    if isinstance(error, ValueError) and any(words in str(error) for words in _BROADCAST):
         text = broadcast_text([tuple(a.shape) for a in arrays if hasattr(a, "shape")])
         error = RuntimeError(text or str(error))
     elif isinstance(error, np.exceptions.AxisError):

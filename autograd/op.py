@@ -263,18 +263,17 @@ class Graph:
 
 GRAPH = Graph()
 
-_STUB = compile("def stub(*args, **kwargs):\n    return materialise('@')(*args, **kwargs)\n", "<op>", "exec").co_consts[0]
+def _stub_code(*args: Any, op_name: str = "", **kwargs: Any) -> Any:
+    return materialise(op_name)(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821  (in ENVIRONMENT)
 
 
 def _stub(op: Op) -> Any:
     """A function object which, when first called, is given the op's record function as its code."""
     from .codegen import ENVIRONMENT
 
-    constants = tuple(op.name if value == "@" else value for value in _STUB.co_consts)
-    code = _STUB.replace(co_consts=constants, co_name=op.name, co_qualname=op.name)
-    function = types.FunctionType(code, ENVIRONMENT, op.name)
-    function.__module__ = op.generic.__module__
-    function.__doc__ = op.generic.__doc__
+    function = types.FunctionType(_stub_code.__code__, ENVIRONMENT, op.name)
+    function.__kwdefaults__ = {"op_name": op.name}
+    function.__module__, function.__doc__ = op.generic.__module__, op.generic.__doc__
     return function
 
 

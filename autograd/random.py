@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.numpy.random import MT19937Generator
 from .device import CPU, device
 from .tensor import Tensor, wrap
 
@@ -20,11 +19,24 @@ class Generator:
     tensor([0.4963, 0.7682])
     """
 
-    __slots__ = ("raw", "device")
+    __slots__ = ("_raw", "device")
 
     def __init__(self, device: Any = "cpu"):
         self.device = CPU if device == "cpu" else _as_device(device)
-        self.raw = MT19937Generator()
+        self._raw: Any = None
+
+    @property
+    def raw(self) -> Any:
+        """The raw engine on NumPy arrays; made, and its module loaded, when it is first needed."""
+        if self._raw is None:
+            from ..backends.numpy.random import MT19937Generator
+
+            self._raw = MT19937Generator()
+        return self._raw
+
+    @raw.setter
+    def raw(self, engine: Any) -> None:
+        self._raw = engine
 
     def manual_seed(self, seed: int) -> Generator:
         """Starts the stream of that seed. RuntimeError where it lies outside [-2**63, 2**64)."""

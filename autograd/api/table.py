@@ -5,21 +5,23 @@ The root package takes its names from here, and Tensor its methods; a name endin
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..coerce import into
 from ..tensor import Tensor
 
 
-class Entry(NamedTuple):
+class Entry:
     """One public name: the function, and where it is to be found."""
 
-    function: Callable[..., Any]
-    is_function: bool
-    is_method: bool
-    inplace: bool
+    __slots__ = ("function", "is_function", "is_method", "inplace")
+
+    def __init__(self, function: Callable[..., Any], is_function: bool, is_method: bool, inplace: bool):
+        self.function = function
+        self.is_function = is_function
+        self.is_method = is_method
+        self.inplace = inplace
 
 
 PUBLIC: dict[str, Entry] = {}
@@ -45,29 +47,35 @@ def public(
         return lambda f: public(f, name=name, method=method, is_function=is_function, inplace=inplace)
     name = name or function.__name__
     code = function.__code__
-    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    aliases = {a: p for a, p in _ALIASES.items() if p in parameters and a not in parameters}
-    takes_tensor = parameters[:1] in (("input",), ("self",))
-    takes_out = "out" in parameters
+    takes_tensor = code.co_argcount > 0 and code.co_varnames[0] in ("input", "self")
 
-    @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if takes_tensor and args and not isinstance(args[0], Tensor):
             raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(args[0]).__name__}")
         if kwargs:
-            for alias in kwargs.keys() & aliases.keys():
-                kwargs[aliases[alias]] = kwargs.pop(alias)
-            if not takes_out and "out" in kwargs:
+            parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            for alias in kwargs.keys() & _ALIASES.keys():
+                if alias not in parameters and _ALIASES[alias] in parameters:
+                    kwargs[_ALIASES[alias]] = kwargs.pop(alias)
+            if "out" in kwargs and "out" not in parameters:
                 out = kwargs.pop("out")
-                if out is not None:
-                    result = function(*args, **kwargs)
-                    if isinstance(out, tuple):
-                        return type(result)(*(into(o, name, r) for o, r in zip(out, result, strict=True)))
-                    return into(out, name, result)
+                return _into(out, name, function(*args, **kwargs))
         return function(*args, **kwargs)
 
+    # what functools.wraps does, without what nobody reads: there are hundreds of these at import
+    call.__name__ = call.__qualname__ = name
+    call.__doc__, call.__module__, call.__wrapped__ = function.__doc__, function.__module__, function  # type: ignore[attr-defined]
     PUBLIC[name] = Entry(call, is_function, method, inplace)
     return call
+
+
+def _into(out: Any, name: str, result: Any) -> Any:
+    """Writes the result, or each of several, into what was given as `out=`."""
+    if out is None:
+        return result
+    if isinstance(out, (tuple, list)):
+        return type(result)(*(into(o, name, r) for o, r in zip(out, result, strict=True)))
+    return into(out, name, result)
 
 
 def declare(name: str, function: Callable[..., Any], inplace: bool) -> None:

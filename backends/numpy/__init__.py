@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..base import Backend, DeviceKey
-from .kernels import KERNELS
-
 
 class NumpyBackend(Backend):
     """Arrays are np.ndarray in host memory."""
@@ -18,7 +18,13 @@ class NumpyBackend(Backend):
     device_types = ("cpu",)
     xp = np
     array_type = np.ndarray
-    kernels = KERNELS
+
+    @functools.cached_property
+    def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
+        """The fused kernels, loaded when the first op is linked."""
+        from .kernels import KERNELS
+
+        return KERNELS
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
         return np.array(obj, dtype=dtype, copy=copy)
