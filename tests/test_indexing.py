@@ -1,4 +1,4 @@
-"""x[...] and x[...] = value beside PyTorch: every form of index, gradients, in-place graphs, errors; random mixtures."""
+"""x[...] and x[...] = value beside PyTorch: forms of index, gradients, in-place graphs, errors; random mixtures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tapegrad
 
 real_torch = pytest.importorskip("torch")
@@ -15,37 +14,44 @@ LIBRARIES = (real_torch, tapegrad)
 
 # An index is the text of what stands between the brackets; T is the library, np NumPy. The tensor is (3, 4, 5).
 READS = """
-0|-1|2, 3|0, 1, 2|:|...|()|None|1:|:2|::2|-2:|5:|2:1|:, 0|:, -1|..., 0|..., 1:3|0, ...|None, 0|0, None|:, None|None, None, 0|1:, None, 2
-:, 1:3, ::2|0, ..., 0|..., None|None, ..., None|1:3, 0, ::3|:, :, 0|:, ...|True|False|None, True|0, True|:, False|T.tensor(1)|T.tensor(-1), 2
-T.tensor(True)|T.tensor([0, 2])|T.tensor([0, -1, 0])|T.tensor([[0, 1], [2, 0]])|T.tensor([], dtype=T.int64)|[0, 2]|[]|[True, False, True]
-range(2)|np.array([0, 2])|np.int64(1)|np.array([True, False, True])|np.array(1)|:, [0, 3]|[0, 2], 1|[0, 2], :, 1|0, :, [0, 1]|[0, 1], :, [1, 2]
-[0, 1], [1, 2]|[0, 1], [1, 2], [0, 4]|[0, 1], 1:|:, [0, 1], [1, 2]|[[0, 1], [2, 0]], [1]|:, None, [0, 1]|None, [0, 1]|[0, 1], None|0, [1, 2]
-1:, [0, 3], ::2|..., [0, 1]|[0, 1], ...|T.tensor([0, 1], dtype=T.int32)|T.tensor(0), [1, 2]|[0, 1], T.tensor(1)|(range(3), [1, 2, 3])
-T.arange(60).reshape(3, 4, 5) % 3 == 0|T.arange(12).reshape(3, 4) % 2 == 0|:, T.tensor([True, False, True, True])
-T.tensor([True, False, True]), :, [0, 1]|T.tensor([True, False, True]), 1|0, T.tensor([True, False, True, True])|[0, 2], T.tensor([True, False, False, True])
-T.zeros(3, 4, 5, dtype=T.bool)|..., T.tensor([True, False, True, False, True])|[slice(0, 2), 1]|[[0, 1], [1, 0]]|[T.tensor([0, 1]), T.tensor([1, 1])]
-slice(T.tensor(0), T.tensor(2))|[0, 1], [1, 2], None|[0, 1], None, [1, 2]|:, [[0], [1]], [0, 1]|True, [0, 1]|[0, 1], True
+0|-1|2, 3|0, 1, 2|:|...|()|None|1:|:2|::2|-2:|5:|2:1|:, 0|:, -1|..., 0|..., 1:3|0, ...|None, 0|0, None|:, None
+None, None, 0|1:, None, 2|:, 1:3, ::2|0, ..., 0|..., None|None, ..., None|1:3, 0, ::3|:, :, 0|:, ...|True|False
+None, True|0, True|:, False|T.tensor(1)|T.tensor(-1), 2|T.tensor(True)|T.tensor([0, 2])|T.tensor([0, -1, 0])
+T.tensor([[0, 1], [2, 0]])|T.tensor([], dtype=T.int64)|[0, 2]|[]|[True, False, True]|range(2)|np.array([0, 2])
+np.int64(1)|np.array([True, False, True])|np.array(1)|:, [0, 3]|[0, 2], 1|[0, 2], :, 1|0, :, [0, 1]|[0, 1], :, [1, 2]
+[0, 1], [1, 2]|[0, 1], [1, 2], [0, 4]|[0, 1], 1:|:, [0, 1], [1, 2]|[[0, 1], [2, 0]], [1]|:, None, [0, 1]|None, [0, 1]
+[0, 1], None|0, [1, 2]|1:, [0, 3], ::2|..., [0, 1]|[0, 1], ...|T.tensor([0, 1], dtype=T.int32)|T.tensor(0), [1, 2]
+[0, 1], T.tensor(1)|(range(3), [1, 2, 3])|T.arange(60).reshape(3, 4, 5) % 3 == 0|T.arange(12).reshape(3, 4) % 2 == 0
+:, T.tensor([True, False, True, True])|T.tensor([True, False, True]), :, [0, 1]|T.tensor([True, False, True]), 1
+0, T.tensor([True, False, True, True])|[0, 2], T.tensor([True, False, False, True])|T.zeros(3, 4, 5, dtype=T.bool)
+..., T.tensor([True, False, True, False, True])|[slice(0, 2), 1]|[[0, 1], [1, 0]]|[T.tensor([0, 1]), T.tensor([1, 1])]
+slice(T.tensor(0), T.tensor(2))|[0, 1], [1, 2], None|[0, 1], None, [1, 2]|:, [[0], [1]], [0, 1]|True, [0, 1]
+[0, 1], True
 """
 ERRORS = """
-3|-4|0, 4|0, 0, 5|0, 0, 0, 0|..., 0, 0, 0, 0|"a"|1.5|T.tensor(1.5)|T.tensor([1.0])|::-1|::0|T.tensor([3])|T.tensor([-4])|[0, 7]|:, [4]
-T.tensor([True, False])|T.zeros(3, 5, dtype=T.bool)|:, T.tensor([True, False])|[0, 1], [0, 1, 2]|T.tensor([0], dtype=T.int16)|1.0:2
-T.zeros(3, 4, 5, 1, dtype=T.bool)|object()|{}|T.tensor([0, 1]), 9
+3|-4|0, 4|0, 0, 5|0, 0, 0, 0|..., 0, 0, 0, 0|"a"|1.5|T.tensor(1.5)|T.tensor([1.0])|::-1|::0|T.tensor([3])
+T.tensor([-4])|[0, 7]|:, [4]|T.tensor([True, False])|T.zeros(3, 5, dtype=T.bool)|:, T.tensor([True, False])
+[0, 1], [0, 1, 2]|T.tensor([0], dtype=T.int16)|1.0:2|T.zeros(3, 4, 5, 1, dtype=T.bool)|object()|{}|T.tensor([0, 1]), 9
 """
 # Writes: index = value; x is the tensor, w a tensor of (4, 5) that requires grad, n an int64 matrix, u a uint8 vector.
 WRITES = """
-x[0] = 1|x[0] = w|x[:, 1] = 2.5|x[0, 1, 2] = w[0, 0]|x[...] = w|x[:] = 3|x[()] = 4|x[1:] = w * 2|x[:, 1:3, 0] = w[0, 0]|x[None] = w|x[0, None] = w
-x[::2, 1] = w[0]|x[True] = 5|x[False] = 5|x[[0, 2]] = w|x[[0, 2]] = 1|x[T.tensor([0, 2]), 1] = w[:2]|x[0, [1, 2]] = w[:2]|x[:, [0, 3]] = w[:2]
-x[x > 0] = 0|x[x > 0] = w[0, 0]|x[T.tensor([True, False, True])] = w|x[0, T.tensor([True, False, True, False])] = w[:2]|x[[0, 1], [1, 2]] = w[:2]
-x[[0, 1], :, [1, 2]] = w[:2, :4]|x[T.tensor(1)] = w|x[0] = w.reshape(1, 1, 4, 5)|x[[0, 1]] = w.reshape(1, 1, 4, 5)|x[0] = T.tensor(2)|x[0] = T.ones(4, 5)
-x[0] = True|x[0] = x[1]|x[0] = x[0] * 2|x[:, 0] += 1|x[0] *= w|x[[0, 1]] += w|x[1, 2, 3] -= 1|x[0][1] = 7|x[0, 1:][0] = w[0]|x[range(2), [0, 1]] = 6
-x[T.tensor([], dtype=T.int64)] = w|x[T.zeros(3, 4, 5, dtype=T.bool)] = 1|x.t_ = 1; x.view(12, 5)[3] = w[0]|x[..., 0] = w[:, 0]|x[-1, -1] = w[-1]
-x[0, 0] = w[0]; x[0, 1] = x[0, 0] * 2; x[0] = x[0] + w|x[[0, 0]] = 2|x[:, 1:3] = x[:, 2:4] * 1|n[0] = 1.5|n[0] = T.tensor(2.7)|n[[0]] = 1.5|n[:, 0] = -n[:, 1]
-u[0] = -1|u[0] = 200|u[:2] = u[1:3] * 2|n[n > 2] = 0|n[0] = w[0, :4]|x[0] = 1e300|n[1:] = T.tensor(True)
+x[0] = 1|x[0] = w|x[:, 1] = 2.5|x[0, 1, 2] = w[0, 0]|x[...] = w|x[:] = 3|x[()] = 4|x[1:] = w * 2|x[:, 1:3, 0] = w[0, 0]
+x[None] = w|x[0, None] = w|x[::2, 1] = w[0]|x[True] = 5|x[False] = 5|x[[0, 2]] = w|x[[0, 2]] = 1
+x[T.tensor([0, 2]), 1] = w[:2]|x[0, [1, 2]] = w[:2]|x[:, [0, 3]] = w[:2]|x[x > 0] = 0|x[x > 0] = w[0, 0]
+x[T.tensor([True, False, True])] = w|x[0, T.tensor([True, False, True, False])] = w[:2]|x[[0, 1], [1, 2]] = w[:2]
+x[[0, 1], :, [1, 2]] = w[:2, :4]|x[T.tensor(1)] = w|x[0] = w.reshape(1, 1, 4, 5)|x[[0, 1]] = w.reshape(1, 1, 4, 5)
+x[0] = T.tensor(2)|x[0] = T.ones(4, 5)|x[0] = True|x[0] = x[1]|x[0] = x[0] * 2|x[:, 0] += 1|x[0] *= w|x[[0, 1]] += w
+x[1, 2, 3] -= 1|x[0][1] = 7|x[0, 1:][0] = w[0]|x[range(2), [0, 1]] = 6|x[T.tensor([], dtype=T.int64)] = w
+x[T.zeros(3, 4, 5, dtype=T.bool)] = 1|x.t_ = 1; x.view(12, 5)[3] = w[0]|x[..., 0] = w[:, 0]|x[-1, -1] = w[-1]
+x[0, 0] = w[0]; x[0, 1] = x[0, 0] * 2; x[0] = x[0] + w|x[[0, 0]] = 2|x[:, 1:3] = x[:, 2:4] * 1|n[0] = 1.5
+n[0] = T.tensor(2.7)|n[[0]] = 1.5|n[:, 0] = -n[:, 1]|u[0] = -1|u[0] = 200|u[:2] = u[1:3] * 2|n[n > 2] = 0
+n[0] = w[0, :4]|x[0] = 1e300|n[1:] = T.tensor(True)
 """
 WRONG_WRITES = """
-x[0] = [1, 2]|x[0] = "a"|x[0] = None|x[0] = np.zeros(4)|x[0] = 1j|x[0] = w[:3]|x[0] = T.zeros(2, 4, 5)|x[[0, 1]] = T.zeros(2, 4, 5).float()
-x[[0, 1]] = w[:3]|x[[0, 1]] = T.zeros(3, 2, 4, 5).double()|x[x > 100] = w[0]|x[x > -100] = w[0]|x[5] = 1|x[[5]] = 1|x[0, 0, 0, 0] = 1|n[0] = float("nan")
-u[0] = 300|n[0] = 1j|x[::-1] = 1|x[1.5] = 1|x[T.tensor([True])] = 1|x[object()] = 1|leaf[0] = 1|leaf[[0]] = 1|leaf[:] = w
+x[0] = [1, 2]|x[0] = "a"|x[0] = None|x[0] = np.zeros(4)|x[0] = 1j|x[0] = w[:3]|x[0] = T.zeros(2, 4, 5)
+x[[0, 1]] = T.zeros(2, 4, 5).float()|x[[0, 1]] = w[:3]|x[[0, 1]] = T.zeros(3, 2, 4, 5).double()|x[x > 100] = w[0]
+x[x > -100] = w[0]|x[5] = 1|x[[5]] = 1|x[0, 0, 0, 0] = 1|n[0] = float("nan")|u[0] = 300|n[0] = 1j|x[::-1] = 1
+x[1.5] = 1|x[T.tensor([True])] = 1|x[object()] = 1|leaf[0] = 1|leaf[[0]] = 1|leaf[:] = w
 """
 
 
@@ -173,7 +179,10 @@ def draw_index(rng: np.random.Generator, shape: tuple[int, ...]) -> list[Any]:
     dim = 0
     while dim < len(shape):
         n = shape[dim]
-        kind = rng.choice(["int", "slice", "array", "none", "mask", "bool", "stop", "ellipsis"], p=[0.2, 0.25, 0.2, 0.1, 0.1, 0.03, 0.07, 0.05])
+        kind = rng.choice(
+            ["int", "slice", "array", "none", "mask", "bool", "stop", "ellipsis"],
+            p=[0.2, 0.25, 0.2, 0.1, 0.1, 0.03, 0.07, 0.05],
+        )
         if kind == "none":
             found.append(("plain", None))
             continue

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tapegrad
 
 real_torch = pytest.importorskip("torch")
@@ -50,7 +49,15 @@ def run(T: Any, function: Callable[[Any], Any]) -> list[Any]:
 @program
 def bases_of_chains(T):
     x = T.arange(24.0).reshape(2, 3, 4).clone()
-    views = [x[0], x[0][1], x.view(6, 4).t(), x[:, 1:].unsqueeze(0), x.expand(2, 2, 3, 4), x.transpose(0, 1)[..., 1:], x.detach()]
+    views = [
+        x[0],
+        x[0][1],
+        x.view(6, 4).t(),
+        x[:, 1:].unsqueeze(0),
+        x.expand(2, 2, 3, 4),
+        x.transpose(0, 1)[..., 1:],
+        x.detach(),
+    ]
     copies = [x[[0]], x.clone(), x.permute(2, 1, 0).reshape(-1), x + 0, x.flip(0), x.contiguous()]
     return [v._base is x for v in views] + [c._base is None for c in copies] + [v._is_view() for v in views[:3]]
 

@@ -6,8 +6,10 @@ import math
 from operator import index
 from typing import Any
 
+from ...backends.registry import backend_of
 from ..dtypes import as_dtype
 from ..op import GRAPH
+from ..tensor import wrap
 
 
 def dim_of(dim: int, ndim: int) -> int:
@@ -114,3 +116,8 @@ def number_for(value: Any, input: Any) -> Any:
             if kind == "i" and -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
                 return number
     raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(name, name + '_t')} without overflow")
+
+
+def tensor_beside(like: Any, array: Any) -> Any:
+    """A tensor, on the device of `like`, of what a function of its array module gave."""
+    return wrap(backend_of(like.array).tidy(array))

@@ -12,7 +12,7 @@ from ..ops import core
 from ..ops import index as op
 from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
-from .args import dim_of, int_of, number_for, sizes_of, to_dtype
+from .args import dim_of, int_of, number_for, sizes_of, tensor_beside, to_dtype
 from .convert import fill_
 from .scatter import _same_dtype, _tensor, _zero_dim, writer
 from .shape import _plane, as_strided, expanded
@@ -76,7 +76,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     if not as_tuple:
         return op.nonzero(input)
     places = op.nonzero(input if input.array.ndim else shape_op.view(input, shape=(1,))).array
-    return tuple(wrap(backend_of(places).xp.ascontiguousarray(column)) for column in places.T)
+    return tuple(tensor_beside(input, column.copy()) for column in places.T)
 
 
 @public
@@ -214,7 +214,7 @@ def searchsorted(
                 "torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
                 f"{list(shape)}and got sorter tensor {list(sorter.array.shape)}"
             )
-        edges = wrap(backend_of(edges.array).xp.take_along_axis(edges.array, sorter.array, -1))
+        edges = tensor_beside(edges, backend_of(edges.array).xp.take_along_axis(edges.array, sorter.array, -1))
     return _searched(edges, input, right or side == "right", out_int32)
 
 
@@ -231,4 +231,4 @@ def unravel_index(indices: Tensor, shape: Any) -> Any:
     """Row-major numbers as one index per dimension of a shape. indices: (*I) int -> tuple of (*I)."""
     shape = sizes_of((shape,), "unravel_index", "shape")
     places = backend_of(indices.array).xp.unravel_index(indices.array, shape)
-    return tuple(wrap(backend_of(indices.array).tidy(p)) for p in places)
+    return tuple(tensor_beside(indices, p) for p in places)

@@ -14,8 +14,8 @@ from ..ops import core
 from ..ops import index as index_op
 from ..ops import shape as op
 from ..size import Size
-from ..tensor import Tensor, wrap
-from .args import axes_of, dim_of, int_of, sizes_of, tensors_of
+from ..tensor import Tensor
+from .args import axes_of, dim_of, int_of, sizes_of, tensor_beside, tensors_of
 from .creation import finish
 from .join import stack
 from .shape import _plane, _reshaped, expanded
@@ -52,7 +52,7 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: Any = None, *, ou
     With one argument: i repeated input[i] times for each i.
     """
     if repeats is None:
-        return wrap(_repeated(input, input.array, len(input.array)))
+        return _repeated(input, input.array, len(input.array))
     if dim is None:
         input, dim = _reshaped(input, (input.array.size,)), 0
     axis = dim_of(dim, input.array.ndim)
@@ -63,7 +63,7 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: Any = None, *, ou
                 f"repeats must have the same size as input along dim, but got repeats.size(0) = {len(repeats.array)} "
                 f"and input.size({axis}) = {shape[axis]}"
             )
-        return index_op.index_select(input, wrap(_repeated(input, repeats.array, shape[axis])), axis=axis)
+        return index_op.index_select(input, _repeated(input, repeats.array, shape[axis]), axis=axis)
     times = int(repeats.item()) if isinstance(repeats, Tensor) else int_of(repeats, "repeat_interleave", "repeats")
     if times < 0:
         raise RuntimeError("Repeats must be non-negative")
@@ -71,13 +71,13 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: Any = None, *, ou
     return op.reshape(wide, shape=(*shape[:axis], shape[axis] * times, *shape[axis + 1 :]))
 
 
-def _repeated(input: Tensor, repeats: Any, n: int) -> Any:
+def _repeated(input: Tensor, repeats: Any, n: int) -> Tensor:
     if repeats.dtype.kind not in "iu":
         raise RuntimeError("repeats has to be Long or Int tensor")
     if repeats.size and int(repeats.min()) < 0:
         raise RuntimeError("repeats can not be negative")
     xp = backend_of(input.array).xp
-    return xp.repeat(xp.arange(n), repeats)
+    return tensor_beside(input, xp.repeat(xp.arange(n), repeats))
 
 
 # ---- reordered -------------------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     n = len(_vector(input).array)
     if r == 0:
-        return wrap(backend_of(input.array).xp.zeros((0,), input.array.dtype))
+        return tensor_beside(input, backend_of(input.array).xp.zeros((0,), input.array.dtype))
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     places = np.array(list(choose(range(n), r)), np.int64).reshape(-1, r)
     return index_op.index(input, finish(places, input.device), places=(0,))

@@ -16,7 +16,7 @@ from ..ops import index as op
 from ..ops import scatter as scatter_op
 from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
-from .args import dim_of, int_of, number_for, to_dtype
+from .args import dim_of, int_of, number_for, tensor_beside, to_dtype
 from .index import read, unled
 from .rearrange import broadcast_shapes
 from .shape import _reshaped, expanded
@@ -132,7 +132,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         input = expanded(input, (*common[:axis], n, *common[axis + 1 :]))
         indices = expanded(indices, (*common[:axis], m, *common[axis + 1 :]))
     i, n = indices.array, input.array.shape[axis]
-    return scatter_op.gather(input, wrap(backend_of(i).xp.where(i < 0, i + n, i)), axis=axis)
+    return scatter_op.gather(input, tensor_beside(indices, backend_of(i).xp.where(i < 0, i + n, i)), axis=axis)
 
 
 def _fit(src: Tensor, index: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def scatter(
     else:
         if not tensor:
             xp = backend_of(x.array).xp
-            src = wrap(xp.full(index.array.shape, number_for(src, input), x.array.dtype))
+            src = tensor_beside(x, xp.full(index.array.shape, number_for(src, input), x.array.dtype))
         src = _fit(_flat(src), index)
         if reduce is None:
             out = scatter_op.scatter(x, index, src, axis=axis, inplace=_inplace)

@@ -166,7 +166,7 @@ def is_zero(xp, x):
 
 @composite
 def scatter_prod_backward(F, g, needs, x, index, src, out, *, axis, include_self, dtype):
-    """The gradients of scatter_reduce's product, right where a single factor is 0. -> (*S), (*I)."""
+    """The gradients of scatter_reduce's product, right where one factor is 0. g, x: (*S), src: (*I) -> (*S), (*I)."""
     gx = gsrc = None
     if needs[0]:
         whole = F.masked_fill(x, F.is_zero(x), value=1)
