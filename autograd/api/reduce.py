@@ -348,7 +348,7 @@ def _nuclear(input: Tensor, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
         raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {' '.join(map(str, axis))}")
     if dtype is not None:
         input = to_dtype(input, dtype)
-    total = sum(GRAPH.svdvals(input.movedim(axis, (-2, -1))), -1)
+    total = sum(GRAPH.svd(input.movedim(axis, (-2, -1)), full=False)[1], -1)
     return total.reshape([1 if i in axis else n for i, n in enumerate(input.array.shape)]) if keepdim else total
 
 

@@ -175,9 +175,8 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
         above = rows.gather(-1, made(input, xp.take_along_axis(order, xp.ceil(place).astype("i8"), axis=-1)))
         weight = made(input, xp.full_like(place, 0.5) if interpolation == "midpoint" else place - low)
         if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear":
-            weight = weight + (q - q.detach()).reshape(-1) * made(
-                input, last.astype(place.dtype)
-            )  # 0, with q's gradient
+            slope = made(input, last.astype(place.dtype))
+            weight = weight + (q - q.detach()).reshape(-1) * slope  # plus 0, which carries the gradient of q
         below = below + weight * (above - below)
     return _arranged(below, q, axis, ndim, dim, keepdim)
 
