@@ -165,8 +165,8 @@ def eigvalsh(xp, x, *, lower):
 def _no_eigenvalues(xp, x, name):
     bad = ~xp.isfinite(x).all(axis=(-2, -1))
     return LinAlgError(
-        f"{name}: {in_batch(bad)}The algorithm failed to converge because the input matrix is ill-conditioned or has too "
-        "many repeated eigenvalues."
+        f"{name}: {in_batch(bad)}The algorithm failed to converge because the input matrix is ill-conditioned or has "
+        "too many repeated eigenvalues."
     )
 
 
@@ -231,7 +231,7 @@ eig.vjp(x=_eig_rule)
 
 @op(outputs=("Q", "R"), grad_name="LinalgQr")
 def qr(xp, x, *, mode):
-    """x = Q R, R upper triangular. x: (*B, M, N) -> Q: (*B, M, K), R: (*B, K, N); K = min(M, N), or M for "complete"."""
+    """x = Q R, R upper triangular. x: (*B, M, N) -> Q: (*B, M, K), R: (*B, K, N); K = min(M, N); "complete": K = M."""
     return tuple(xp.linalg.qr(x, mode=mode))
 
 

@@ -14,15 +14,15 @@ from .factor import LinAlgError, in_batch, lu_in_place
 # ---- systems of equations
 
 
-def _first_zero(xp, x):
+def zero_pivot(xp, x):
     """The place, from 1, of the first zero pivot of LU, 0 where there is none. x: (*B, N, N) -> (*B) int32."""
     pivots = xp.diagonal(lu_in_place(xp, x)[0], 0, -2, -1)
     zero = pivots == 0
-    return xp.where(zero.any(axis=-1), zero.argmax(axis=-1) + 1, 0).astype("i4")
+    return xp.asarray(xp.where(zero.any(axis=-1), zero.argmax(axis=-1) + 1, 0)).astype("i4")
 
 
 def _each(xp, solver, x, y, info):
-    """`solver(x, y)` matrix by matrix, nan where info names a zero pivot. x: (*B, N, N), y: (*B, N, K) -> (*B, N, K)."""
+    """solver(x, y) matrix by matrix, nan where info names a zero pivot. x: (*B, N, N), y: (*B, N, K) -> (*B, N, K)."""
     shape = xp.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     x = xp.broadcast_to(x, (*shape, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
     y = xp.broadcast_to(y, (*shape, *y.shape[-2:]))
@@ -44,7 +44,7 @@ def inv(xp, x, *, name=None):
     try:
         return xp.linalg.inv(x), xp.zeros(x.shape[:-2], "i4")
     except ValueError:
-        info = _first_zero(xp, x)
+        info = zero_pivot(xp, x)
     failed = info > 0
     if name is not None and failed.any():
         place = int(info.reshape(-1)[int(failed.reshape(-1).argmax())])
@@ -67,7 +67,7 @@ def solve(xp, A, B, *, check=True):
     except ValueError:
         if A.shape[-1] != B.shape[-2]:
             raise
-        info = _first_zero(xp, A)
+        info = zero_pivot(xp, A)
     if check and info.any():
         raise LinAlgError(
             f"torch.linalg.solve: {in_batch(info > 0)}The solver failed because the input matrix is singular."
@@ -164,7 +164,7 @@ cofactor.vjp(x=lambda F, g, *, x: F.cofactor_backward(g, x))
 
 @op()
 def nudged(xp, x):
-    """x, but where singular with singular values of at least sqrt(eps) times the largest. x: (*B, N, N) -> (*B, N, N)."""
+    """x; where singular, its singular values at least sqrt(eps) times the largest. x: (*B, N, N) -> (*B, N, N)."""
     if x.size and (xp.linalg.det(x) == 0).any():
         U, S, Vh = xp.linalg.svd(x)
         least = math.sqrt(xp.finfo(x.dtype).eps) * xp.maximum(S[..., :1], xp.finfo(x.dtype).tiny)
