@@ -171,8 +171,8 @@ def _like(a: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def directional(f: Any, arrays: list[np.ndarray], directions: list[np.ndarray], eps: float) -> float:
-    plus = f([wrap(a + eps * u) for a, u in zip(arrays, directions, strict=True)])
-    minus = f([wrap(a - eps * u) for a, u in zip(arrays, directions, strict=True)])
+    plus = f([wrap(np.asarray(a + eps * u)) for a, u in zip(arrays, directions, strict=True)])
+    minus = f([wrap(np.asarray(a - eps * u)) for a, u in zip(arrays, directions, strict=True)])
     return (plus.item() - minus.item()) / (2 * eps)
 
 

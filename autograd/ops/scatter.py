@@ -16,7 +16,7 @@ def flat_places(xp, index, shape, axis):
         if d == axis:
             flat = index if step == 1 else index * step
         elif n > 1:
-            place, after = xp.arange(0, n * step, step), index.ndim - d - 1
+            place, after = xp.arange(n) * step, index.ndim - d - 1
             place = place.reshape((n,) + (1,) * after) if after else place
             offset = place if offset is None else offset + place
         step *= shape[d]
