@@ -18,7 +18,7 @@ from .table import public
 
 
 def linalg(function: Any) -> Any:
-    """Declares a function of `tapegrad.linalg`, which is no tapegrad.NAME nor a method. `out=` and aliases as `public`."""
+    """Declares a function of `tapegrad.linalg`, no tapegrad.NAME and no method. `out=` and aliases as `public`."""
     return public(function, name="linalg_" + function.__name__, method=False, is_function=False)
 
 
@@ -171,8 +171,8 @@ def qr(A: Tensor, mode: str = "reduced") -> Any:
             f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'"
         )
     if mode != "r":
-        return types.linalg_qr(op.qr(A, mode=mode))
-    Q, R = op.qr(A, mode="reduced")
+        return types.linalg_qr(op.qr(A, complete=mode == "complete"))
+    Q, R = op.qr(A, complete=False)
     if recorded(A):
         R.register_hook(_no_gradient_without_q)
     return types.linalg_qr((wrap(Q.array[..., :0].reshape(-1).copy()), R))
@@ -233,7 +233,7 @@ def lu(A: Tensor, *, pivot: bool = True) -> Any:
     L, U, pivots = op.lu(A, pivot=pivot)
     if not pivot:
         return types.linalg_lu((wrap(L.array[..., :0].reshape(-1).copy()), L, U))
-    return types.linalg_lu((op.permutation(pivots, n=A.array.shape[-2], dtype=A.array.dtype), L, U))
+    return types.linalg_lu((op.permutation(pivots, size=A.array.shape[-2], dtype=A.array.dtype), L, U))
 
 
 def packed(L: Tensor, U: Tensor) -> Tensor:
@@ -294,7 +294,7 @@ def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoin
         raise RuntimeError("linalg.lu_solve: pivots should be a Tensor of scalar type torch.int32")
     if not left:  # X A = B is A^H X^H = B^H
         return H(lu_solve(LU, pivots, H(B), adjoint=not adjoint))
-    P = op.permutation(pivots, n=LU.array.shape[-1], dtype=LU.array.dtype)
+    P = op.permutation(pivots, size=LU.array.shape[-1], dtype=LU.array.dtype)
     solve = GRAPH.solve_triangular
     if adjoint:
         return P @ solve(H(LU), solve(H(LU), B, upper=False), upper=True, unit=True)

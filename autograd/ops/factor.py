@@ -230,12 +230,12 @@ eig.vjp(x=_eig_rule)
 
 
 @op(outputs=("Q", "R"), grad_name="LinalgQr")
-def qr(xp, x, *, mode):
-    """x = Q R, R upper triangular. x: (*B, M, N) -> Q: (*B, M, K), R: (*B, K, N); K = min(M, N); "complete": K = M."""
-    return tuple(xp.linalg.qr(x, mode=mode))
+def qr(xp, x, *, complete):
+    """x = Q R, R upper triangular. x: (*B, M, N) -> Q: (*B, M, K), R: (*B, K, N); K = min(M, N); complete: K = M."""
+    return tuple(xp.linalg.qr(x, mode="complete" if complete else "reduced"))
 
 
-def _qr_rule(F, g, *, out, x_shape, mode):
+def _qr_rule(F, g, *, out, x_shape, complete):
     """[R]: with X = triu(gR R^H - Q^H gQ), (gQ + Q (X + X^H with its diagonal once)) R^-H.
 
     A wide x = [x1 x2] has R = [R1 R2] with R2 = Q^H x2, whose gradient joins those of x2 and Q.
@@ -243,7 +243,7 @@ def _qr_rule(F, g, *, out, x_shape, mode):
     gQ, gR = g
     Q, R = out
     m, n = x_shape[-2:]
-    if mode == "complete" and m > n:
+    if complete and m > n:
         raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols.")
     gQ = F.zeros_like(Q) if gQ is None else gQ
     gR = F.zeros_like(R) if gR is None else gR
@@ -311,12 +311,13 @@ def _order(xp, pivots, n):
 
 
 @op()
-def permutation(xp, pivots, *, n, dtype):
-    """The matrix P of the exchanges that LU's pivots name, x = P L U. pivots: (*B, K) int from 1 -> (*B, n, n)."""
-    order = _order(xp, pivots, n)
+def permutation(xp, pivots, *, size, dtype):
+    """The matrix P of the exchanges that LU's pivots name, x = P L U. pivots: (*B, K) int from 1 -> (*B, size, size)."""
+    order = _order(xp, pivots, size)
     if not pivots.shape[-1]:
-        return xp.broadcast_to(xp.eye(n, dtype=dtype), (*pivots.shape[:-1], n, n)).copy()
-    return (order[:, None, :] == xp.arange(n)[:, None]).astype(dtype).reshape(*pivots.shape[:-1], n, n)
+        return xp.broadcast_to(xp.eye(size, dtype=dtype), (*pivots.shape[:-1], size, size)).copy()
+    rows = xp.arange(size)[:, None]
+    return (order[:, None, :] == rows).astype(dtype).reshape(*pivots.shape[:-1], size, size)
 
 
 @op(outputs=("L", "U", "pivots"), grad_name="LinalgLu")
@@ -364,7 +365,7 @@ def _lu_rule(F, g, *, out, x_shape, x_dtype, pivot):
     total = H(F, F.solve_triangular(U, H(F, total), upper=True))
     if rest is not None:
         total = F.cat(total, rest, axis=len(x_shape) - (2 if m > k else 1))
-    return F.permutation(pivots, n=m, dtype=x_dtype) @ total if pivot else total
+    return F.permutation(pivots, size=m, dtype=x_dtype) @ total if pivot else total
 
 
 lu.vjp(x=_lu_rule)
