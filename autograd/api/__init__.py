@@ -15,6 +15,7 @@ from . import (  # noqa: F401  (fill the table of public functions)
     convert,
     creation,
     cumulative,
+    einsum,
     elementwise,
     factor,
     index,
