@@ -97,6 +97,8 @@ def prepare(op: Op) -> None:
         env["HOP_" + op.name] = Holomorphic(op)
     for name, rule in rules.items():
         env[f"R_{op.name}_{name}"] = rule
+    for name, rule in op.into.items():
+        env[f"I_{op.name}_{name}"] = rule
     if op.differentiable:
         op.vjp = _define(op, "vjp_" + op.name, _vjp_source(op))
     if op.scalars:
@@ -106,7 +108,7 @@ def prepare(op: Op) -> None:
 
 
 # Locals of the generated functions, which an op's arguments may not be called.
-_RESERVED = {"n", "m", "o", "c", "dt", "t0"}
+_RESERVED = {"n", "m", "o", "c", "dt", "t0", "mode", "new", "counter", "slow", "into", "explain", "tidy", "mixed"}
 
 
 def _ruled(op: Op) -> tuple[str, ...]:
@@ -331,6 +333,9 @@ def _vjp_source(op: Op) -> str:
         ]
     for n in fixed:
         lines.append(f"    if e_{n} in grads:")
+        if n in op.into:
+            lines += _into_lines(op, n)
+            continue
         if op.joint is None:
             lines.append(f"        r_{n} = R_{op.name}_{n}(F, g{_passed(op.rules[n])})")
         if op.broadcasts:
@@ -349,6 +354,19 @@ def _vjp_source(op: Op) -> str:
             "            grads[e] = r if held is None else add_gradient(held, r, e, grads)",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _into_lines(op: Op, n: str) -> list[str]:
+    """A gradient that the walk owns is added into; else the rule's result, which is new memory, becomes it."""
+    return [
+        f"        held, owned = grads[e_{n}], grads['{OWNED}']",
+        f"        if held is not None and e_{n} in owned: I_{op.name}_{n}(held, g{_passed(op.into[n])})",
+        "        else:",
+        f"            r_{n} = R_{op.name}_{n}(F, g{_passed(op.rules[n])})",
+        f"            if held is not None: r_{n} += held",
+        f"            owned.add(e_{n})",
+        f"            grads[e_{n}] = r_{n}",
+    ]
 
 
 def _passed(rule: Any) -> str:

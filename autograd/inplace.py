@@ -16,7 +16,7 @@ from .graph import Node, counter
 from .modes import mode
 from .op import GRAPH, OPS
 from .versions import UNTRACKED, mark_written
-from .views import living_views, replay
+from .views import CustomView, living_views, replay
 
 
 def inplace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -36,11 +36,11 @@ def inplace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 def check_writable(t: Any, name: str) -> None:
     """RuntimeError where PyTorch forbids writing into `t` in place."""
     if mode.grad is not False:
-        if t._rg and t._node is None:
-            raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation. (op {name})")
         view = getattr(t, "_view", None)
         if view is not None and view is not UNTRACKED:
             _check_view(t, view, name)
+        if t._rg and t._node is None:
+            raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation. (op {name})")
     if getattr(t, "_inference", False) and not mode.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed. "
@@ -50,10 +50,12 @@ def check_writable(t: Any, name: str) -> None:
 
 def _check_view(t: Any, view: Any, name: str) -> None:
     base = view.base
-    if base._rg and base._node is None and t._rg:
+    if base._node is None and t._rg:
         raise RuntimeError(
             f"a view of a leaf Variable that requires grad is being used in an in-place operation. (op {name})"
         )
+    if view.__class__ is CustomView:
+        raise RuntimeError(view.refusal("is being") + f" (op {name})")
     if view.made_without_grad:
         raise RuntimeError(
             "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this "
@@ -62,8 +64,9 @@ def _check_view(t: Any, view: Any, name: str) -> None:
             f"both outside (if you want the inplace to be tracked). (op {name})"
         )
     if view.multiple and (t._rg or base._rg):
+        word, number = view.multiple
         raise RuntimeError(
-            f"Output 0 of {view.multiple} is a view and is being modified inplace. This view is the output of a "
+            f"Output {number} of {word} is a view and is being modified inplace. This view is the output of a "
             "function that returns multiple views. Such functions do not allow the output views to be modified "
             f"inplace. You should replace the inplace operation by an out-of-place one. (op {name})"
         )
@@ -74,7 +77,7 @@ def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
     target, new = t.array, value.array
     if new.shape != target.shape:
         raise RuntimeError(
-            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(new.shape)} (op {name}_)"
+            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(new.shape)} (op {name})"
         )
     if new.dtype != target.dtype:
         have, want = from_numpy_dtype(new.dtype), from_numpy_dtype(target.dtype)

@@ -50,7 +50,7 @@ class Op:
 
     __slots__ = (
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
-        "inputs", "optional", "variadic", "params", "defaults", "rules", "joint", "joint_names", "differentiable",
+        "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names", "differentiable",
         "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots", "scalars", "holomorphic", "run_complex", "moves",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Op:
         self.defaults: dict[str, Any] = generic.__kwdefaults__ or {}
         self.variadic: str | None = names[count + keyword_count] if code.co_flags & VARIADIC else None
         self.rules: dict[str, Callable[..., Any]] = {}
+        self.into: dict[str, Callable[..., Any]] = {}
         self.joint: Callable[..., Any] | None = None
         self.joint_names: tuple[str, ...] = ()
         words = options.get("grad_name") or "".join(word[:1].upper() + word[1:] for word in self.name.split("_"))
@@ -93,6 +94,13 @@ class Op:
             if name not in self.inputs and name != self.variadic:
                 raise TypeError(f"op {self.name} has no input '{name}'; its inputs are {self.inputs}")
         self.rules.update(rules)
+
+    def add_into_rules(self, **rules: Callable[..., Any]) -> None:
+        """For an input whose rule makes a new, mostly empty array: rule(held, g, *, saved...) adds g into `held` instead.
+
+        So the gradients of T reads of parts of one tensor cost the parts, not T times the whole.
+        """
+        self.into.update(rules)
 
     def add_joint_rule(self, *names_and_rule: Any) -> None:
         """One rule for several inputs: rule(F, g, needs, *, saved...) -> a gradient per name, None where not needed."""
@@ -289,6 +297,7 @@ def op(generic: Any = None, **options: Any) -> Any:
     function.op = made
     function.vjp = made.add_rules
     function.vjp_joint = made.add_joint_rule
+    function.vjp_into = made.add_into_rules
     return function
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from .graph import Node, Refusal, counter
 from .modes import mode
+from .op import OPS
 from .versions import UNTRACKED
 
 
@@ -28,7 +30,27 @@ class View:
         self.base = base
         self.chain = chain
         self.made_without_grad = made_without_grad
-        self.multiple: str | None = None  # the word of the op that made several views at once, such as "Split"
+        # Of an op that made several views at once, or of a view of such a view: (its word, such as "Split"; output number)
+        self.multiple: tuple[str, int] | None = None
+
+
+class CustomView(View):
+    """How an output of a user's Function came to share memory: through its `forward`, which no chain describes."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, base: Any, function: str):
+        super().__init__(base, (), False)
+        self.function = function
+
+    def refusal(self, cause: str) -> str:
+        """PyTorch's sentence on what may not be written in place."""
+        return (
+            f"Output 0 of {self.function} is a view and {cause} modified inplace. This view was created inside a custom "
+            "Function (or because an input was returned as-is) and the autograd logic to handle view+inplace would "
+            "override the custom backward associated with the custom Function, leading to incorrect gradients. This "
+            "behavior is forbidden. You can fix this by cloning the output of the custom Function."
+        )
 
 
 def link_view(parent: Any, t: Any, name: str, kw: dict[str, Any]) -> None:
@@ -39,9 +61,15 @@ def link_view(parent: Any, t: Any, name: str, kw: dict[str, Any]) -> None:
         return
     if above is None:
         base, chain = parent, ((name, kw),)
+    elif above.__class__ is CustomView:
+        t._view = CustomView(above.base, above.function)
+        register(above.base, t)
+        return
     else:
         base, chain = above.base, (*above.chain, (name, kw))
     t._view = View(base, chain, mode.grad is False and parent._rg)
+    if above is not None and above.multiple:
+        t._view.multiple = (OPS[name].grad_name.removesuffix("Backward0"), 0)
     register(base, t)
 
 
@@ -71,6 +99,12 @@ def apply_chain(F: Any, x: Any, chain: tuple[tuple[str, dict[str, Any]], ...]) -
 
 def replay(base: Any, view: Any, fresh: Any, graph: Any) -> None:
     """Gives `view` the node that leads to it from the base's present one; `fresh` makes a stand-in for the base."""
+    if view._view.__class__ is CustomView:
+        node = Node()
+        node.op, node.edges, node.saved = Refusal(view._view.refusal("its base or another view of its base has been")), (), ()
+        node.seq = counter()
+        view._node, view._rg = node, True
+        return
     stand_in = fresh(base.array, base._node if base._node is not None else base)
     before, mode.grad = mode.grad, True
     try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...backends.registry import backend_of
 from .. import dtypes
+from ..coerce import broadcast_text
 from ..device import device as Device
 from ..device import resolve
 from ..dtypes import as_dtype, dtype, result_dtype, scalar_dtype
@@ -163,8 +164,8 @@ def _write(target: Any, source: Any) -> None:
         if "broadcast" not in str(error):
             raise
         raise RuntimeError(
-            f"The size of tensor a {list(target.shape)} must match the size of tensor b {list(source.shape)}: "
-            "the source of copy_ must broadcast to the target"
+            broadcast_text([target.shape, source.shape])
+            or f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(source.shape)}"
         ) from error
 
 

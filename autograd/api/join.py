@@ -171,10 +171,10 @@ def _parts(name: str, x: Tensor, step: str, steps: list[dict[str, Any]], kw: dic
         if recorder is not True:
             recorder.recorded(node, parts)
     word = made.grad_name.removesuffix("Backward0")
-    for part, how in zip(parts, steps, strict=True):
-        link_view(x, part, step, how)
+    for i, part in enumerate(parts):
+        link_view(x, part, step, steps[i])
         if part._view is not UNTRACKED:
-            part._view.multiple = word
+            part._view.multiple = (word, i)
     return parts
 
 

@@ -23,6 +23,7 @@ from . import (
     norm,
     pool,
     reduce,
+    rnn,
     rounding,
     scatter,
     shape,

@@ -47,10 +47,17 @@ def sum_to(xp, x, *, shape):
 sum_to.vjp(x=lambda F, g, *, x_shape: F.expand(g, shape=x_shape))
 
 
+def writable(view, x):
+    """NumPy makes some views read-only; here each may be written wherever x may be."""
+    if getattr(x.flags, "writeable", False):
+        view.flags.writeable = True
+    return view
+
+
 @op(view=True)
 def expand(xp, x, *, shape):
     """x broadcast to a larger shape, without a copy. x: (*S) -> (*shape)."""
-    return xp.broadcast_to(x, shape)
+    return writable(xp.broadcast_to(x, shape), x)
 
 
 expand.vjp(x=lambda F, g, *, x_shape: F.sum_to(g, shape=x_shape))

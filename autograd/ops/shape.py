@@ -135,10 +135,21 @@ select.vjp(
 )
 
 
+def _select_into(held, g, *, axis, index):
+    held[(slice(None),) * axis + (index, Ellipsis)] += g
+
+
+select.vjp_into(x=_select_into)
+
+
 @op(view=True, grad_name="Slice")
 def slice_view(xp, x, *, index):
     """x[index] for a basic index: ints, slices with positive steps, None, and `...` at its end. x: (*S) -> (*T)."""
     return x[index]
+
+
+def _slice_into(held, g, *, index):
+    held[index] += g
 
 
 # The same under the name that PyTorch gives to the last step of its chain, for x[0, 1], x[0, None], x[...].
@@ -147,6 +158,7 @@ unsqueeze_view = op(slice_view.op.generic, name="unsqueeze_view", view=True, gra
 alias_view = op(slice_view.op.generic, name="alias_view", view=True, grad_name="Alias")
 for _op in (slice_view, select_view, unsqueeze_view, alias_view):
     _op.vjp(x=lambda F, g, *, x_shape, index: F.slice_backward(g, shape=x_shape, index=index))
+    _op.vjp_into(x=_slice_into)
 
 
 @op()

@@ -1,18 +1,17 @@
-"""Fused kernels of the NumPy backend, by op name. Raw arrays in, raw arrays out."""
+"""Fused kernels of the NumPy backend, by op name. Raw arrays in, raw arrays out.
+
+Every file `*_kernels.py` beside this one has a table KERNELS; a new file is found by its name.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from . import conv_kernels, loss_kernels, norm_kernels, pool_kernels, reduce_kernels, softmax_kernels, sort_kernels
-
-KERNELS: dict[str, Callable[..., Any]] = {
-    **conv_kernels.KERNELS,
-    **loss_kernels.KERNELS,
-    **norm_kernels.KERNELS,
-    **pool_kernels.KERNELS,
-    **reduce_kernels.KERNELS,
-    **softmax_kernels.KERNELS,
-    **sort_kernels.KERNELS,
-}
+KERNELS: dict[str, Callable[..., Any]] = {}
+for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    if _module.name.endswith("_kernels"):
+        KERNELS.update(importlib.import_module(f"{__package__}.{_module.name}").KERNELS)
