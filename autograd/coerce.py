@@ -192,6 +192,26 @@ def into(out: Any, name: str, result: Any) -> Any:
     return write_out(out, name, result)
 
 
+def add_call(error: Exception, name: str, parameters: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Adds a note that names a failed call: in gather(input=(2, 3) float32, dim=0, index=(1,) float32)."""
+    named = [*[p + "=" for p in parameters[: len(args)]], *[""] * max(0, len(args) - len(parameters))]
+    given = [n + shown_argument(a) for n, a in zip(named, args, strict=True)]
+    error.add_note(f"in {name}({', '.join(given + [f'{k}={shown_argument(a)}' for k, a in kwargs.items()])})")
+
+
+def shown_argument(value: Any) -> str:
+    """An argument as a note shows it: tensors by shape, dtype and device, all else shortened."""
+    if isinstance(value, TENSOR[0]):
+        place = "" if value.device.type == "cpu" else f" on {value.device}"
+        return f"{tuple(value.array.shape)} {value.dtype.name}{place}"
+    if isinstance(value, (list, tuple)) and len(value) <= 8:
+        return f"[{', '.join(map(shown_argument, value))}]"
+    if value is None or isinstance(value, (bool, int, float, complex, str, slice)) or hasattr(value, "category"):
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return type(value).__name__
+
+
 _BROADCAST = ("could not be broadcast", "broadcast dimensions", "shape mismatch", "not be broadcast")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..coerce import into
+from ..coerce import add_call, into
 from ..tensor import Tensor
 
 
@@ -41,7 +41,7 @@ def public(
     """Declares a public function: `tapegrad.NAME` and/or a Tensor method, and `NAME_` where `inplace`.
 
     The function is written with PyTorch's parameter names and no `out`; what is added here are NumPy's aliases of
-    keywords, `out=`, and the TypeError for a first argument that is no Tensor.
+    keywords, `out=`, the TypeError for a first argument that is no Tensor, and a note on errors that names the call.
     """
     if function is None:
         return lambda f: public(f, name=name, method=method, is_function=is_function, inplace=inplace)
@@ -50,17 +50,21 @@ def public(
     takes_tensor = code.co_argcount > 0 and code.co_varnames[0] in ("input", "self")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if takes_tensor and args and not isinstance(args[0], Tensor):
-            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(args[0]).__name__}")
-        if kwargs:
-            parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            for alias in kwargs.keys() & _ALIASES.keys():
-                if alias not in parameters and _ALIASES[alias] in parameters:
-                    kwargs[_ALIASES[alias]] = kwargs.pop(alias)
-            if "out" in kwargs and "out" not in parameters:
-                out = kwargs.pop("out")
-                return _into(out, name, function(*args, **kwargs))
-        return function(*args, **kwargs)
+        try:
+            if takes_tensor and args and not isinstance(args[0], Tensor):
+                raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(args[0]).__name__}")
+            if kwargs:
+                parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+                for alias in kwargs.keys() & _ALIASES.keys():
+                    if alias not in parameters and _ALIASES[alias] in parameters:
+                        kwargs[_ALIASES[alias]] = kwargs.pop(alias)
+                if "out" in kwargs and "out" not in parameters:
+                    out = kwargs.pop("out")
+                    return _into(out, name, function(*args, **kwargs))
+            return function(*args, **kwargs)
+        except Exception as error:
+            add_call(error, name, code.co_varnames[: code.co_argcount], args, kwargs)
+            raise
 
     if not is_function and not any(p in code.co_varnames[1 : code.co_argcount] for p in ("dim", "keepdim", "other")):
         PUBLIC[name] = Entry(function, is_function, method, inplace)
