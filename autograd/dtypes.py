@@ -163,6 +163,9 @@ def promote_types(type1: dtype, type2: dtype) -> dtype:
 
 
 def _promote(a: dtype, b: dtype) -> dtype:
+    for i, d in enumerate((a, b), 1):
+        if not isinstance(d, dtype):
+            raise TypeError(f"promote_types(): argument 'type{i}' (position {i}) must be torch.dtype, not {type(d).__name__}")
     if a.category > b.category:
         a, b = b, a
     if a.category < b.category:
@@ -219,4 +222,8 @@ def result_dtype(sized: list[dtype], zero_dim: list[dtype], scalars: list[dtype]
 
 def can_cast(from_: dtype, to: dtype) -> bool:
     """Whether PyTorch lets an in-place result of `from_` be written into `to`: the category may not fall."""
-    return from_.category <= to.category
+    try:
+        return from_.category <= to.category
+    except AttributeError:
+        word, d = ("to", to) if isinstance(from_, dtype) else ("from_", from_)
+        raise TypeError(f"can_cast(): argument '{word}' must be torch.dtype, not {type(d).__name__}") from None

@@ -11,6 +11,7 @@ import numpy as np
 from ..device import resolve
 from ..dtypes import as_dtype, from_numpy_dtype, get_default_dtype, int64, scalar_dtype
 from ..tensor import Tensor, wrap
+from .args import number_for
 from .table import public
 
 
@@ -100,11 +101,11 @@ def _host_of(data: Any, infer: bool = True) -> Any:
     except ValueError as error:
         raise ValueError(_ragged_text(data)) from error
     except OverflowError as error:
-        raise RuntimeError(f"Overflow when unpacking long long: {error}") from error
+        raise ValueError(f"Overflow when unpacking long long: {error}") from error
     if host.dtype == object:
         found = re.sub(r"^<class '(.*)'>$", r"\1", str(type(first)))
         if isinstance(first, int):
-            raise RuntimeError("Overflow when unpacking long long")
+            raise ValueError(f"Overflow when unpacking long long: {first}")
         raise RuntimeError(f"Could not infer dtype of {found}")
     if host.size == 0 and not isinstance(first, (np.generic, np.ndarray)):
         return host.astype(get_default_dtype().np)
@@ -226,8 +227,11 @@ def full(
     """fill_value everywhere, of its own dtype unless one is given. -> (*size)."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     d = (fill_value.dtype if isinstance(fill_value, Tensor) else scalar_dtype(value)) if dtype is None else as_dtype(dtype)
-    shape = (size,) if isinstance(size, int) else size
-    return _constant(size_of((tuple(shape),), kw, "full"), value, d.np, device, requires_grad)
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
+    if dtype is not None:
+        value = number_for(value, wrap(np.empty(0, d.np)))
+    return _constant(size_of((size,), kw, "full"), value, d.np, device, requires_grad)
 
 
 def _like(name: str, value: Any, doc: str) -> Any:
@@ -296,6 +300,8 @@ def new(self: Tensor, *data: Any, device: Any = None) -> Tensor:
 @public(method=False)
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
     """A 0-d tensor of the default dtype. -> ()."""
+    if isinstance(s, (list, tuple, str)):
+        raise TypeError(f"scalar_tensor(): argument 's' (position 1) must be Number, not {type(s).__name__}")
     return tensor(s, dtype=get_default_dtype() if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
 

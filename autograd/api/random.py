@@ -16,7 +16,10 @@ from .table import public
 
 
 def _raw(generator: Generator | None) -> Any:
-    return (generator if generator is not None else default_generator).raw
+    try:
+        return (generator if generator is not None else default_generator).raw
+    except AttributeError:
+        raise TypeError(f"argument 'generator' must be torch.Generator, not {type(generator).__name__}") from None
 
 
 def _sample(method: str, size: Any, generator: Any, dtype: Any, device: Any, requires_grad: bool, *args: Any) -> Tensor:
@@ -51,6 +54,8 @@ def randint(
     high = kw["high"] if "high" in kw else values.pop()
     if values:
         low = values.pop()
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"randint(): argument 'size' must be tuple of ints, not {type(size).__name__}")
     d = int64 if dtype is None else as_dtype(dtype)
     if int(low) >= int(high):
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={int(low)} >= to={int(high)}")
@@ -130,8 +135,11 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
 @public(method=False)
 def poisson(input: Tensor, generator: Any = None) -> Tensor:
     """Poisson counts of the given rates. input: (*S) -> (*S). PyTorch's distribution, not its stream."""
+    rates = _host(input)
+    if not (rates >= 0).all():
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
     rng = np.random.Generator(np.random.MT19937(int(_raw(generator).randint((1,), 0, 2**31, np.int64)[0])))
-    return new_like(input, rng.poisson(_host(input)).astype(input.array.dtype))
+    return new_like(input, rng.poisson(rates).astype(input.array.dtype))
 
 
 def _host(t: Tensor) -> Any:

@@ -52,6 +52,12 @@ def batch_norm(
     _check_per_channel(
         "batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
+    for other in (weight, bias, running_mean, running_var):
+        if other is not None and other.array.dtype != input.array.dtype and input.array.itemsize != 2:
+            raise RuntimeError(
+                "mixed dtype (CPU): all inputs must share same datatype. "
+                f"(batch_norm: input is {input.dtype}, its parameters are {other.dtype})"
+            )
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError("Expected running_mean and running_var to be defined when training=False")

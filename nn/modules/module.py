@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from ...autograd.api.creation import tensor
+from ...autograd.coerce import shown_argument
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
 from ..parameter import Buffer, Parameter
@@ -39,6 +40,16 @@ __all__ = [
 ]
 
 _any_global_hook = GLOBAL.any
+
+
+def _note_call(error: Exception, module: Module, args: tuple[Any, ...]) -> None:
+    """Adds a note that names a failed module: in module Linear(in_features=4, ...) called with (2, 3) float32."""
+    try:
+        options = module.extra_repr()
+    except Exception:  # a user's, which may not work in a module that is half made
+        options = ""
+    given = ", ".join(map(shown_argument, args)) or "no arguments"
+    error.add_note(f"in module {type(module).__name__}({options}) called with {given}")
 
 
 class Module(Hooked, Stateful):
@@ -86,9 +97,13 @@ class Module(Hooked, Stateful):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooked or _any_global_hook:
-            return self._call_impl(*args, **kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if self._hooked or _any_global_hook:
+                return self._call_impl(*args, **kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            _note_call(error, self, args)
+            raise
 
     # --- attributes
 
