@@ -87,7 +87,12 @@ def to_dlpack(t: Tensor, **kwargs: Any) -> Any:
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor over the memory of any object with `__dlpack__` (NumPy, CuPy, torch, JAX, ...), without a copy."""
+    """A tensor over the memory of any object with `__dlpack__` (NumPy, CuPy, torch, JAX, ...), without a copy.
+
+    RuntimeError for an object that has none.
+    """
+    if not hasattr(ext_tensor, "__dlpack__"):
+        raise RuntimeError(f"from_dlpack(): expected an object with __dlpack__, but got {type(ext_tensor).__name__}")
     kind, _ = ext_tensor.__dlpack_device__() if hasattr(ext_tensor, "__dlpack_device__") else (1, 0)
     if kind == 1:
         array = np.from_dlpack(ext_tensor)

@@ -329,7 +329,16 @@ class Tensor:
         return float(value) if self.array.dtype.kind == "V" else value
 
     def _number(self, kind: type) -> Any:
-        return kind(self.item())
+        if self.array.size != 1:
+            raise ValueError(
+                f"only one element tensors can be converted to Python scalars (this one has shape {list(self.shape)})"
+            )
+        value = self.item()
+        if value.__class__ is complex and kind is not complex:
+            if value.imag:
+                raise RuntimeError(f"value cannot be converted to type {kind.__name__} without overflow (it is {value})")
+            value = value.real
+        return kind(value)
 
     def __int__(self) -> int:
         return self._number(int)
