@@ -12,6 +12,7 @@ from ..op import OPS
 from ..tensor import Tensor
 from .. import ops  # noqa: F401  (fills the op table)
 from . import (  # noqa: F401  (fill the table of public functions)
+    algebra,
     convert,
     creation,
     cumulative,

@@ -203,10 +203,10 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
         )
     xp = backend_of(A.array).xp
     eye = wrap(xp.broadcast_to(xp.eye(m, n, dtype=A.array.dtype), A.array.shape).copy())
-    return _reflected(A, tau, eye, range(k - 1, -1, -1))
+    return reflected(A, tau, eye, range(k - 1, -1, -1))
 
 
-def _reflected(A: Tensor, tau: Tensor, out: Tensor, order: Any) -> Tensor:
+def reflected(A: Tensor, tau: Tensor, out: Tensor, order: Any) -> Tensor:
     """The Householder reflections of A and tau applied to out from the left, in the given order."""
     xp, m = backend_of(A.array).xp, A.array.shape[-2]
     unit = GRAPH.tril(A, k=-1) + wrap(xp.eye(m, A.array.shape[-1], dtype=A.array.dtype))
