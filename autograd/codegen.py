@@ -255,7 +255,7 @@ def _node_lines(op: Op, arg: dict[str, str], data: dict[str, str], scalar: str |
 def _make_node_lines(
     op: Op, arg: dict[str, str], data: dict[str, str], diff: list[str], wants: list[str], scalar: str | None
 ) -> list[str]:
-    lines = [f"n = new(Node); n.op = OP_{op.name}; n.seq = counter()"]
+    lines = [f"n = Node(); n.op = OP_{op.name}; n.seq = counter()"]
     edges = []
     for n, want in zip(diff, wants, strict=True):
         if n == op.variadic:
@@ -316,10 +316,11 @@ def _saved_source(op: Op, request: str, data: dict[str, str], diff: list[str]) -
 def _vjp_source(op: Op) -> str:
     lines = [f"def vjp_{op.name}(n, g, F, grads):"]
     names = [*op.requests, *(["shapes"] if op.broadcasts else [])]
-    if op.saves_arrays:
-        lines.append("    if n.saved is None: raise_freed(n)")
     if names:
-        lines.append(f"    ({', '.join('s_' + r for r in names)},) = n.saved")
+        lines.append("    saved = n.saved")
+        if op.saves_arrays:
+            lines.append("    if saved is None: raise_freed(n)")
+        lines.append(f"    ({', '.join('s_' + r for r in names)},) = saved")
     fixed = [n for n in op.differentiable if n != op.variadic]
     many = op.variadic in op.differentiable
     targets = [f"e_{n}" for n in fixed] + (["*rest"] if many else [])
@@ -337,7 +338,7 @@ def _vjp_source(op: Op) -> str:
             lines += _into_lines(op, n)
             continue
         if op.joint is None:
-            lines.append(f"        r_{n} = R_{op.name}_{n}(F, g{_passed(op.rules[n])})")
+            lines.append(f"        r_{n} = {_rule_call(op, n)}")
         if op.broadcasts:
             place = op.inputs.index(n)
             lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
@@ -354,6 +355,18 @@ def _vjp_source(op: Op) -> str:
             "            grads[e] = r if held is None else add_gradient(held, r, e, grads)",
         ]
     return "\n".join(lines) + "\n"
+
+
+_IDENTITY = (lambda F, g: g).__code__.co_code
+_NEGATION = (lambda F, g: -g).__code__.co_code
+
+
+def _rule_call(op: Op, n: str) -> str:
+    """The expression for one rule's result; the two shortest rules are written out."""
+    code = op.rules[n].__code__
+    if code.co_varnames == ("F", "g") and code.co_code in (_IDENTITY, _NEGATION):
+        return "g" if code.co_code == _IDENTITY else "-g"
+    return f"R_{op.name}_{n}(F, g{_passed(op.rules[n])})"
 
 
 def _into_lines(op: Op, n: str) -> list[str]:

@@ -68,6 +68,7 @@ def walk(
     `roots`: nodes or leaves; `seeds`: their gradients, raw arrays or (create_graph) tensors.
     """
     grads, nodes = collect(roots)
+    mode.walk.table = grads
     results: dict[Any, Any] = {}
     wanted: set[Any] = set(targets) if targets is not None else set()
     if targets is not None:
@@ -78,14 +79,18 @@ def walk(
             grads[root] = seed if held is None else held + seed
     F: Any = GRAPH if create_graph else None
     kind: Any = None
+    written, take = last_write, grads.pop
     for node in nodes:
-        g = grads.pop(node)
+        g = take(node)
         if g is None:
             continue
-        if node in wanted:
-            results[node] = g
         op = node.op
-        if node.seq < last_write[0] and node.saved and op.saves_arrays:
+        if wanted and node in wanted:
+            if not any(edge in grads for edge in node.edges):  # the walk ends here: the node's rules are not run
+                results[node] = op.arrived(g) if hasattr(op, "arrived") else g
+                continue
+            results[node] = g
+        if node.seq < written[0] and node.saved and op.saves_arrays:
             check_saved(node)
         if create_graph:
             op.vjp_graph(node, g, F, grads)
@@ -98,7 +103,28 @@ def walk(
             node.saved = None
     del grads[OWNED]
     results.update(grads)
+    mode.walk.table = results
     return results
+
+
+class Walk:
+    """One backward pass under way, for hooks: its table, and what is to be called at its end."""
+
+    __slots__ = ("table", "at_end", "_before", "__weakref__")
+
+    def __enter__(self) -> None:
+        self.table: dict[Any, Any] = {}
+        self.at_end: list[Any] = []
+        self._before = (mode.walk, mode.grad)
+        mode.walk = self
+
+    def __exit__(self, failed: Any, *_: object) -> None:
+        try:
+            if failed is None:
+                for function in self.at_end:
+                    function()
+        finally:
+            mode.walk, mode.grad = self._before
 
 
 def _first(gradients: list[Any]) -> Any:
@@ -106,8 +132,8 @@ def _first(gradients: list[Any]) -> Any:
 
 
 def edge_of(t: Any) -> Any:
-    """The node or leaf where the gradient of tensor `t` arrives."""
-    return t._node if t._node is not None else t
+    """The node or leaf where the gradient of a tensor arrives; a node or leaf is its own."""
+    return t if t.__class__ is Node or t._node is None else t._node
 
 
 def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) -> None:
@@ -121,8 +147,7 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
     else:
         hooks = getattr(leaf, "_hooks", None)
         if hooks:
-            with_hooks = run_hooks(leaf, wrap(raw_by_type[g.__class__].backend.tidy(g)))
-            g = with_hooks.array
+            g = run_hooks(leaf, wrap(raw_by_type[g.__class__].backend.tidy(g))).array
         if g.dtype is not leaf.array.dtype and g.dtype != leaf.array.dtype:
             g = g.astype(leaf.array.dtype)  # half precisions of other libraries widen beside Python numbers
         backend = raw_by_type[g.__class__].backend
@@ -142,16 +167,18 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
     after = getattr(leaf, "_after_hooks", None)
     if after:
         for hook in list(after.values()):
-            hook(leaf)
+            if (result := hook(leaf)) is not None:
+                raise TypeError(f"a post accumulate grad hook must return None, but returned {type(result).__name__!r}")
 
 
 def run_hooks(t: Any, g: Any) -> Any:
     """The gradient tensor after the tensor hooks of a leaf."""
-    for hook in list((getattr(t, "_hooks", None) or {}).values()):
-        changed = hook(g)
-        if changed is not None:
-            g = changed
-    return g
+    hooks = getattr(t, "_hooks", None)
+    if not hooks:
+        return g
+    from .hooks import run_hooks
+
+    return run_hooks(hooks, g)
 
 
 def run_backward(
@@ -162,23 +189,19 @@ def run_backward(
     create_graph: bool,
     wrap: Any,
 ) -> None:
-    """`Tensor.backward`: the gradients of all leaves (or of `inputs`) are added to their `.grad`."""
+    """`Tensor.backward`: the gradients of all leaves (or of the leaves among `inputs`) are added to their `.grad`.
+
+    What is no leaf has its `.grad` filled by its node (retain_grad).
+    """
     roots = [edge_of(t) for t in tensors]
     given = [s if create_graph else s.array for s in seeds]
-    before = mode.grad
-    mode.grad = mode.recorder if create_graph else False
-    try:
+    with Walk():
+        mode.grad = mode.recorder if create_graph else False
         targets = None if inputs is None else [edge_of(t) for t in inputs]
         grads = walk(roots, given, targets, retain_graph, create_graph)
-        if inputs is None:
-            for leaf in list(grads):
+        for leaf in list(grads) if targets is None else dict.fromkeys(targets):
+            if leaf.__class__ is not Node and leaf in grads:
                 accumulate(leaf, grads, create_graph, wrap)
-        else:
-            for t in {id(t): t for t in inputs}.values():
-                table = {t: grads.get(edge_of(t))}
-                accumulate(t, table, create_graph, wrap)
-    finally:
-        mode.grad = before
 
 
 def run_grad(
@@ -191,19 +214,14 @@ def run_grad(
 ) -> list[Any]:
     """`autograd.grad`: the gradients at `inputs` as tensors, None where an input was not reached."""
     given = [s if create_graph else s.array for s in seeds]
-    before = mode.grad
-    mode.grad = mode.recorder if create_graph else False
-    try:
+    with Walk():
+        mode.grad = mode.recorder if create_graph else False
         targets = [edge_of(t) for t in inputs]
         grads = walk([edge_of(t) for t in outputs], given, targets, retain_graph, create_graph)
         found = []
-        for t, target in zip(inputs, targets, strict=True):
+        for target in targets:
             g = grads.get(target)
             if g is not None and not create_graph:
-                if g.dtype != t.array.dtype:
-                    g = g.astype(t.array.dtype)
                 g = wrap(raw_by_type[g.__class__].backend.tidy(g))
-            found.append(g if g is None or t._node is not None else run_hooks(t, g))
+            found.append(g if g is None or target.__class__ is Node else run_hooks(target, g))
         return found
-    finally:
-        mode.grad = before

@@ -10,7 +10,7 @@ from ..backends.registry import backend_of
 from .device import device
 from .dtypes import by_name
 from .parameter import Parameter
-from .tensor import Tensor, new, wrap
+from .tensor import RARE, Tensor, new, wrap
 
 
 def deepcopy(t: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -31,9 +31,14 @@ def deepcopy(t: Tensor, memo: dict[int, Any]) -> Tensor:
     made.array, made._rg, made._node = _copied_array(t.array, memo), t._rg, None
     if getattr(t, "_grad", None) is not None:
         made._grad = copy.deepcopy(t._grad, memo)
-    for key, value in t.__dict__.items():
+    for key, value in _own(t).items():
         made.__dict__[key] = copy.deepcopy(value, memo)
     return made
+
+
+def _own(t: Tensor) -> dict[str, Any]:
+    """The attributes that the user gave the tensor."""
+    return {key: value for key, value in t.__dict__.items() if key not in RARE}
 
 
 def _copied_array(array: Any, memo: dict[int, Any]) -> Any:
@@ -64,7 +69,7 @@ def reduce(t: Tensor) -> Any:
         )
     host = np.ascontiguousarray(backend_of(t.array).to_numpy(t.array)).reshape(t.array.shape)
     values = (host.tobytes(), host.shape, t.dtype.name)
-    return (_restore, (type(t), *values, str(t.device), t._rg, dict(t.__dict__)))
+    return (_restore, (type(t), *values, str(t.device), t._rg, _own(t)))
 
 
 def _restore(

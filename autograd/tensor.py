@@ -25,6 +25,9 @@ from .versions import UNTRACKED, version
 
 new = object.__new__
 
+# Attributes of the tape's own that few tensors have: views of it, the mark of inference mode, hooks, retained gradient.
+RARE = frozenset({"_views", "_inference", "_hooks", "_after_hooks", "_retains"})
+
 
 class Tensor:
     """A multi-dimensional array of one dtype on one device, which records what is computed from it.
@@ -38,10 +41,8 @@ class Tensor:
         grad: the gradient, a Tensor of the same shape and dtype, or None.
     """
 
-    __slots__ = (
-        "array", "_rg", "_grad", "_node", "_view", "_views", "_inference", "_hooks", "_after_hooks", "_retains",
-        "_name", "__dict__", "__weakref__",
-    )  # fmt: skip
+    # What every tensor has. The rest (RARE) lives in __dict__, since each slot costs every op's result some time.
+    __slots__ = ("array", "_rg", "_grad", "_node", "_view", "__dict__", "__weakref__")
 
     array: Any
     _rg: bool
