@@ -95,7 +95,10 @@ def conv(xp, x, w, b=None, *, stride, padding, dilation, groups):
 
 @op(promote="equal", holomorphic=True, grad_name="Convolution")
 def conv_input(xp, g, w, b=None, *, shape, stride, padding, dilation, groups):
-    """conv's adjoint in x, for x of a given shape: a transposed convolution. g: (N, O, *T), w: (O, C / groups, *K), b: (C,) -> (*shape)."""
+    """conv's adjoint in x, for x of a given shape, plus a bias per channel: a transposed convolution.
+
+    g: (N, O, *T), w: (O, C / groups, *K), b: (C,) -> (*shape) = (N, C, *S).
+    """
     like, (g, w, b) = g, _widened(g, w, b)
     kernel, size = w.shape[2:], g.shape[2:]
     rows = shape[1] // groups * math.prod(kernel)

@@ -31,8 +31,8 @@ def _sources(real, n, size, align_corners, scale):
     step = _step(real, n, size, align_corners, scale)
     if align_corners:
         return [real(i) * step for i in range(size)]
-    half = real(0.5)
-    return [step * (real(i) + half) - half for i in range(size)]
+    # rounded once, as processors do that multiply and add in one instruction
+    return [real(float(step) * (i + 0.5) - 0.5) for i in range(size)]
 
 
 def _nearest(real, n, size, align_corners, scale):
@@ -116,7 +116,7 @@ _METHODS = {
 
 
 def _transposed(rows, n):
-    columns = [[] for _ in range(n)]
+    columns: list[list[tuple[int, float]]] = [[] for _ in range(n)]
     for i, row in enumerate(rows):
         for k, weight in row:
             columns[k].append((i, weight))
@@ -205,11 +205,24 @@ def _mapped(xp, x, axis, n, size, method, align_corners, scale, adjoint):
 # ---- ops -------------------------------------------------------------------------------------------------------------
 
 
+# One op per method, since PyTorch has a name for the node of each.
+OP_OF_METHOD = {
+    "nearest": "upsample_nearest",
+    "nearest-exact": "upsample_nearest_exact",
+    "linear": "upsample_linear",
+    "cubic": "upsample_cubic",
+    "linear-antialias": "upsample_linear",
+    "cubic-antialias": "upsample_cubic",
+    "area": "adaptive_avg_pool",
+}
+
+
 def _resample(xp, x, *, size, method, align_corners, scales):
     """The last dimensions in a new size. x: (*B, *S) -> (*B, *size).
 
     method: "nearest", "nearest-exact", "linear", "cubic", the latter two with "-antialias", or "area" (means of the
-    parts floor(i n / m) .. ceil((i + 1) n / m) - 1). scales: None or new by old size, to be used instead of the sizes' ratio.
+    parts floor(i n / m) .. ceil((i + 1) n / m) - 1). scales: None or new by old size, to be used instead of the
+    sizes' own ratio.
     """
     out = wide(x)
     for axis in range(-1, -len(size) - 1, -1):
@@ -226,7 +239,7 @@ def _same(n, size, method, scale):
 
 @op(grad_name="UpsampleBackward")
 def resample_adjoint(xp, g, *, shape, rank, method, align_corners, scales):
-    """The adjoint of resizing the last `rank` dimensions of an x of a given shape. g: (*B, *T) -> (*shape) = (*B, *S)."""
+    """The adjoint of resizing the last `rank` dimensions of an x of that shape. g: (*B, *T) -> (*shape) = (*B, *S)."""
     out = wide(g)
     for axis in range(-rank, 0):
         scale = scales and scales[axis]
@@ -241,16 +254,6 @@ resample_adjoint.vjp(
     )
 )
 
-# One op per method, since PyTorch has a name for the node of each.
-OP_OF_METHOD = {
-    "nearest": "upsample_nearest",
-    "nearest-exact": "upsample_nearest_exact",
-    "linear": "upsample_linear",
-    "cubic": "upsample_cubic",
-    "linear-antialias": "upsample_linear",
-    "cubic-antialias": "upsample_cubic",
-    "area": "adaptive_avg_pool",
-}
 upsample_nearest = op(_resample, name="upsample_nearest", grad_name="UpsampleNearest2D")
 upsample_nearest_exact = op(_resample, name="upsample_nearest_exact", grad_name="UpsampleNearestExact2D")
 upsample_linear = op(_resample, name="upsample_linear", grad_name="UpsampleBilinear2D")
@@ -268,7 +271,7 @@ for _op in (upsample_nearest, upsample_nearest_exact, upsample_linear, upsample_
 
 @op()
 def pixel_shuffle(xp, x, *, factor):
-    """Groups of factor**2 channels laid out as squares of pixels. x: (*B, C r r, H, W) -> (*B, C, H r, W r), r = factor."""
+    """Each r * r channels as squares of pixels, r = factor. x: (*B, C r r, H, W) -> (*B, C, H r, W r)."""
     *lead, c, h, w = x.shape
     parts = x.reshape(*lead, c // factor**2, factor, factor, h, w)
     n = len(lead)
@@ -278,7 +281,7 @@ def pixel_shuffle(xp, x, *, factor):
 
 @op()
 def pixel_unshuffle(xp, x, *, factor):
-    """Squares of factor**2 pixels laid out as channels. x: (*B, C, H r, W r) -> (*B, C r r, H, W), r = factor."""
+    """Each square of r * r pixels as channels, r = factor. x: (*B, C, H r, W r) -> (*B, C r r, H, W)."""
     *lead, c, h, w = x.shape
     parts = x.reshape(*lead, c, h // factor, factor, w // factor, factor)
     n = len(lead)
@@ -292,7 +295,7 @@ pixel_unshuffle.vjp(x=lambda F, g, *, factor: F.pixel_shuffle(g, factor=factor))
 
 @op()
 def channel_shuffle(xp, x, *, groups):
-    """Channels dealt out over groups: channel i of group j becomes channel i * groups + j. x: (N, C, *S) -> (N, C, *S)."""
+    """Channels dealt out: channel i of group j becomes channel i * groups + j. x: (N, C, *S) -> (N, C, *S)."""
     parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     return xp.array(parts.swapaxes(1, 2), copy=True, order="C").reshape(x.shape)
 

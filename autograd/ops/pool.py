@@ -26,7 +26,9 @@ def meetings(extent, kernel, stride, padding, dilation, size):
         last = min(size, (extent - 1 - offset) // stride + 1)
         start = first * stride + offset
         found.append(
-            (slice(first, last), slice(start, start + (last - first - 1) * stride + 1, stride)) if first < last else None
+            (slice(first, last), slice(start, start + (last - first - 1) * stride + 1, stride))
+            if first < last
+            else None
         )
     return found
 
@@ -76,9 +78,7 @@ max_pool.vjp(
 @composite
 def max_pool_backward(F, g, x, out, *, kernel, stride, padding, dilation, size):
     """g at the first maximum of each window. g, out: (*B, *size), x: (*B, *S) -> (*B, *S)."""
-    indices = F.max_pool_with_indices(
-        x, kernel=kernel, stride=stride, padding=padding, dilation=dilation, size=size
-    )[1]
+    indices = F.max_pool_with_indices(x, kernel=kernel, stride=stride, padding=padding, dilation=dilation, size=size)[1]
     return F.pool_scatter(g, indices, shape=tuple(x.shape), rank=len(kernel))
 
 
@@ -149,9 +149,7 @@ def adaptive_max_pool(xp, x, *, size):
 
 
 for _op in (max_pool_with_indices, adaptive_max_pool):
-    _op.vjp(
-        x=lambda F, g, *, x_shape, out, size: F.pool_scatter(g[0], out[1], shape=x_shape, rank=len(size))
-    )
+    _op.vjp(x=lambda F, g, *, x_shape, out, size: F.pool_scatter(g[0], out[1], shape=x_shape, rank=len(size)))
 
 
 def _planes(x, rank):
@@ -162,7 +160,7 @@ def _planes(x, rank):
 
 @op(index=("indices",), grad_name="MaxPool2DWithIndicesBackward")
 def pool_scatter(xp, g, indices, *, shape, rank):
-    """g added up at its places in each plane, the last `rank` dimensions. g, indices: (*B, *T) -> (*shape) = (*B, *S)."""
+    """g summed at its places in each plane, the last `rank` dimensions. g, indices: (*B, *T) -> (*shape) = (*B, *S)."""
     out = xp.zeros(shape, wide(g).dtype)
     plane = math.prod(shape[len(shape) - rank :])
     at = _planes(indices, rank)
@@ -183,14 +181,12 @@ pool_gather.vjp(x=lambda F, g, *, indices, x_shape, rank: F.pool_scatter(g, indi
 
 @op(index=("indices",), grad_name="MaxUnpool2D")
 def max_unpool(xp, x, indices, *, size):
-    """Zeros with x at its places in each plane. x, indices: (*B, *T) -> (*B, *size). RuntimeError for a place outside."""
+    """Zeros with x at its places in each plane. x, indices: (*B, *T) -> (*B, *size). RuntimeError outside."""
     rank, plane = len(size), math.prod(size)
     wrong = (indices < 0) | (indices >= plane)
     if wrong.any():
         shown = "x".join(map(str, size))
-        raise RuntimeError(
-            f"Found an invalid max index: {int(indices[wrong][0])} (output volumes are of size {shown})"
-        )
+        raise RuntimeError(f"Found an invalid max index: {int(indices[wrong][0])} (output volumes are of size {shown})")
     out = xp.zeros((*x.shape[: x.ndim - rank], *size), x.dtype)
     at = _planes(indices, rank)
     out.reshape(-1)[(at + xp.arange(at.shape[0])[:, None] * plane).reshape(-1)] = x.reshape(-1)

@@ -41,9 +41,7 @@ class Source:
     """The part of an input that a correlation reads, with zeros around it; kept in one buffer for a few images."""
 
     def __init__(self, x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, dilation: Ints):
-        extents = [
-            (o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(size, stride, kernel, dilation, strict=True)
-        ]
+        extents = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(size, stride, kernel, dilation, strict=True)]
         starts = [max(0, -p) for p in low]
         stops = [min(n, e - p) for n, e, p in zip(x.shape[2:], extents, low, strict=True)]
         self.x = x[(..., *[slice(a, max(a, b)) for a, b in zip(starts, stops, strict=True)])]
@@ -126,9 +124,7 @@ def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints,
             np.add(result.reshape(target.shape), bias, out=target)
 
 
-def conv(
-    x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> Array:
+def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
     """The op conv."""
     dtype = x.dtype
     x, w, b = _widened(x, w, b)
@@ -139,11 +135,13 @@ def conv(
     return _narrowed(out, dtype)
 
 
-def phases(extent: int, kernel: int, stride: int, padding: int, dilation: int) -> Iterator[tuple[slice, slice, int, int]]:
+def phases(
+    extent: int, kernel: int, stride: int, padding: int, dilation: int
+) -> Iterator[tuple[slice, slice, int, int]]:
     """A transposed convolution's phases in one dimension: (places of the output, taps, low padding, dilation).
 
-    Output place r + stride * q meets tap k at input place q + (r + padding - k * dilation) / stride, where that is whole.
-    Taps are taken from the last to the first, so that the input places ascend. No taps: an empty slice.
+    Output place r + stride * q meets tap k at input place q + (r + padding - k * dilation) / stride, where whole. Taps
+    are taken from the last to the first, so that the input places ascend. No taps: an empty slice.
     """
     step = stride // math.gcd(stride, dilation)
     for r in range(min(stride, extent)):
@@ -181,9 +179,7 @@ def conv_input(
     return _narrowed(out, dtype)
 
 
-def gather(
-    g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> None:
+def gather(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> None:
     """conv_input into `out`, by one correlation per phase of the stride."""
     kernel, channels = w.shape[2:], w.shape[0] // groups
     weight = w.reshape(groups, channels, *w.shape[1:]).swapaxes(1, 2).reshape(out.shape[1], channels, *kernel)
@@ -193,9 +189,7 @@ def gather(
         correlate(g, weight[(..., *taps)], b, out[(..., *targets)], low, ones, spread, groups)
 
 
-def scatter(
-    g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> None:
+def scatter(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> None:
     """conv_input into `out`, by columns that are products of w and g, added up tap by tap."""
     kernel, size, channels = w.shape[2:], g.shape[2:], w.shape[0] // groups
     rows = w.shape[1] * math.prod(kernel)
@@ -209,7 +203,7 @@ def scatter(
         block = g[first : first + images]
         part = block.swapaxes(0, 1).reshape(groups, channels, len(block) * math.prod(size))
         columns = np.matmul(weight, part).reshape(out.shape[1], *kernel, len(block), *size)
-        total = buffer[:, : len(block)]
+        total: Array = buffer[:, : len(block)]
         total.fill(0)
         for tap in product(*map(range, kernel)):
             steps = zip(tap, dilation, stride, size, strict=True)
@@ -218,9 +212,7 @@ def scatter(
         np.add(total[inside].swapaxes(0, 1), bias, out=out[first : first + images])
 
 
-def conv_weight(
-    x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> Array:
+def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
     """The op conv_weight."""
     dtype = x.dtype
     x, g = _widened(x, g)

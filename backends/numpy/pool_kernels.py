@@ -50,7 +50,9 @@ def max_pool(x: Array, *, kernel: Ints, stride: Ints, padding: Ints, dilation: I
         value = flat[part]
         for axis in range(-1, -rank - 1, -1):
             final = target[part] if axis == -rank else None
-            value = _max_along(value, axis, final, kernel[axis], stride[axis], padding[axis], dilation[axis], size[axis])
+            value = _max_along(
+                value, axis, final, kernel[axis], stride[axis], padding[axis], dilation[axis], size[axis]
+            )
     return out
 
 

@@ -27,7 +27,10 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """1-d cross-correlation. input: (N, C, L) or (C, L), weight: (O, C / groups, K), bias: (O,) -> (N, O, L') or (O, L')."""
+    """1-d cross-correlation. input: (N, C, L) or (C, L), weight: (O, C / groups, K), bias: (O,) -> (N, O, L').
+
+    See conv2d.
+    """
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -40,9 +43,10 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """2-d cross-correlation. input: (N, C, H, W) or (C, H, W), weight: (O, C / groups, *K), bias: (O,) -> (N, O, H', W').
+    """2-d cross-correlation. input: (N, C, H, W) or (C, H, W), weight: (O, C / groups, *K), bias: (O,).
 
-    padding: zeros on both sides, "valid" (none) or "same" (the output is as large as the input; stride 1 only).
+    Gives (N, O, H', W') or (O, H', W'). padding: zeros on both sides, "valid" (none) or "same" (the output is as large
+    as the input; stride 1 only).
 
     >>> import tapegrad as torch
     >>> image, kernel = torch.arange(16.0).view(1, 1, 4, 4), torch.ones(1, 1, 2, 2)
@@ -62,14 +66,25 @@ def conv3d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """3-d cross-correlation. input: (N, C, D, H, W) or (C, D, H, W), weight: (O, C / groups, *K) -> (N, O, D', H', W')."""
+    """3-d cross-correlation. input: (N, C, D, H, W) or (C, D, H, W), weight: (O, C / groups, *K), bias: (O,).
+
+    Gives (N, O, D', H', W') or (O, D', H', W'). See conv2d.
+    """
     return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv(
-    name: str, rank: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+    name: str,
+    rank: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
 ) -> Tensor:
-    batched = _check_inputs(name, rank, input, weight)
+    batched = _check_inputs(name, rank, input, weight, bias)
     stride = _spatial(stride, rank, name, "stride")
     dilation = _spatial(dilation, rank, name, "dilation")
     kernel = weight.array.shape[2:]
@@ -92,7 +107,7 @@ def _conv(
     return out if batched else GRAPH.squeeze_dim(out, axis=(0,))
 
 
-def _check_inputs(name: str, rank: int, input: Any, weight: Any) -> bool:
+def _check_inputs(name: str, rank: int, input: Any, weight: Any, bias: Any) -> bool:
     """Whether the input has a batch dimension; errors for wrong types, dimensions and dtypes."""
     check_tensor(input, name)
     check_tensor(weight, name, "weight", 2)
@@ -107,12 +122,32 @@ def _check_inputs(name: str, rank: int, input: Any, weight: Any) -> bool:
             f"Expected {w.ndim}-dimensional input for {w.ndim}-dimensional weight {list(w.shape)}, but got "
             f"{x.ndim}-dimensional input of size {list(x.shape)} instead"
         )
-    if x.dtype is not w.dtype and x.dtype != w.dtype:
-        expected, found = from_numpy_dtype(x.dtype), from_numpy_dtype(w.dtype)
-        raise RuntimeError(f"expected scalar type {expected.legacy} but found {found.legacy} ({name}: input and weight)")
+    if bias is not None:
+        check_tensor(bias, name, "bias", 3)
+    if x.dtype is not w.dtype or (bias is not None and x.dtype is not bias.array.dtype):
+        _check_dtypes(name, x, w, x if bias is None else bias.array)
     if x.dtype.kind == "b":
         raise NotImplementedError(f"\"{name}\" not implemented for 'Bool'")
     return x.ndim == rank + 2
+
+
+# C++'s words for the dtypes, as they stand in PyTorch's text
+_WORDS_OF_DTYPES = {"float64": "double", "float32": "float", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
+                    "int64": "long int", "int32": "int"}  # fmt: skip
+
+
+def _check_dtypes(name: str, x: Any, w: Any, b: Any) -> None:
+    kinds = [from_numpy_dtype(a.dtype) for a in (x, w, b)]
+    if kinds[0] is not kinds[2]:
+        words = [_WORDS_OF_DTYPES.get(k.name, k.name) for k in kinds]
+        raise RuntimeError(f"Input type ({words[0]}) and bias type ({words[2]}) should be the same ({name})")
+    if kinds[0] is not kinds[1]:
+        a, b = kinds[0].legacy, kinds[1].legacy
+        if a == "Float":
+            raise RuntimeError(
+                f"Input type (torch.{a}Tensor) and weight type (torch.{b}Tensor) should be the same ({name})"
+            )
+        raise RuntimeError(f"expected scalar type {a} but found {b} ({name}: input and weight)")
 
 
 def _spatial(value: Any, rank: int, name: str, argument: str) -> tuple[int, ...]:
@@ -136,8 +171,8 @@ def _check_geometry(weight: Tensor, stride: Any, padding: Any, dilation: Any, gr
         raise RuntimeError("non-positive groups is not supported")
     if weight.array.shape[0] % groups:
         raise RuntimeError(
-            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size "
-            f"[{list(weight.shape)}] instead"
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of "
+            f"size [{list(weight.shape)}] instead"
         )
 
 
@@ -148,24 +183,22 @@ def _check_channels(x: Tensor, weight: Tensor, bias: Any, groups: int) -> None:
             f"Given groups={groups}, weight of size {list(shape)}, expected input{list(x.shape)} to have "
             f"{shape[1] * groups} channels, but got {found} channels instead"
         )
-    _check_bias(f"weight of size {list(shape)}", x, bias, shape[0])
+    _check_bias(f"weight of size {list(shape)}", bias, shape[0])
 
 
-def _check_bias(given: str, x: Tensor, bias: Any, count: int) -> None:
+def _check_bias(given: str, bias: Any, count: int) -> None:
     if bias is None:
         return
-    check_tensor(bias, "conv", "bias", 3)
     if bias.array.ndim != 1 or bias.array.shape[0] != count:
         raise RuntimeError(
             f"Given {given}, expected bias to be 1-dimensional with {count} elements, but got bias of size "
             f"{list(bias.shape)} instead"
         )
-    if bias.array.dtype != x.array.dtype:
-        kinds = from_numpy_dtype(x.array.dtype), from_numpy_dtype(bias.array.dtype)
-        raise RuntimeError("Input type ({}) and bias type ({}) should be the same".format(*[k.name for k in kinds]))
 
 
-def _named_padding(input: Tensor, padding: str, kernel: Any, stride: Any, dilation: Any) -> tuple[Tensor, tuple[int, ...]]:
+def _named_padding(
+    input: Tensor, padding: str, kernel: Any, stride: Any, dilation: Any
+) -> tuple[Tensor, tuple[int, ...]]:
     """(input, symmetric padding) for "same" and "valid"; where "same" is uneven, the input is padded at its ends."""
     if padding == "valid":
         return input, (0,) * len(kernel)
@@ -195,7 +228,9 @@ def conv_transpose1d(
     dilation: Any = 1,
 ) -> Tensor:
     """conv1d's adjoint. input: (N, C, L) or (C, L), weight: (C, O / groups, K), bias: (O,) -> (N, O, L') or (O, L')."""
-    return _conv_transpose("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose2d(
@@ -212,7 +247,9 @@ def conv_transpose2d(
 
     H' = (H - 1) * stride - 2 * padding + dilation * (K - 1) + output_padding + 1.
     """
-    return _conv_transpose("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose3d(
@@ -226,7 +263,9 @@ def conv_transpose3d(
     dilation: Any = 1,
 ) -> Tensor:
     """conv3d's adjoint. input: (N, C, D, H, W) or (C, D, H, W), weight: (C, O / groups, *K) -> (N, O, D', H', W')."""
-    return _conv_transpose("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def _conv_transpose(
@@ -241,7 +280,7 @@ def _conv_transpose(
     groups: int,
     dilation: Any,
 ) -> Tensor:
-    batched = _check_inputs(name, rank, input, weight)
+    batched = _check_inputs(name, rank, input, weight, bias)
     stride = _spatial(stride, rank, name, "stride")
     dilation = _spatial(dilation, rank, name, "dilation")
     if isinstance(padding, str):
@@ -258,14 +297,12 @@ def _conv_transpose(
             f"got {x.array.shape[1]} channels instead"
         )
     channels = w[1] * groups
-    _check_bias(f"transposed=1, weight of size {list(w)}", x, bias, channels)
+    _check_bias(f"transposed=1, weight of size {list(w)}", bias, channels)
     # What lies a stride or more behind the last window belongs to no input place: zeros, added after.
     behind = [max(0, e - s + 1) for e, s in zip(extra, stride, strict=True)]
     size = [
         (n - 1) * s - 2 * p + d * (k - 1) + e - a + 1
-        for n, s, p, d, k, e, a in zip(
-            x.array.shape[2:], stride, padding, dilation, w[2:], extra, behind, strict=True
-        )
+        for n, s, p, d, k, e, a in zip(x.array.shape[2:], stride, padding, dilation, w[2:], extra, behind, strict=True)
     ]
     if min(size) < 0 or any(n + a < 1 for n, a in zip(size, behind, strict=True)):
         raise RuntimeError(
@@ -324,7 +361,7 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
 def fold(
     input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Tensor:
-    """Columns summed back into an image, unfold's adjoint. input: (N, C * K, L) or (C * K, L) -> (N, C, *output_size)."""
+    """Columns summed into an image, unfold's adjoint. input: (N, C * K, L) or (C * K, L) -> (N, C, *output_size)."""
     check_tensor(input, "fold")
     target = _pair(output_size, "fold", "output_size")
     geometry = _windows("fold", kernel_size, dilation, padding, stride)

@@ -45,12 +45,14 @@ def _stride(value: Any, kernel: tuple[int, ...], name: str) -> tuple[int, ...]:
 def _windows(
     name: str, input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, kinds: str
 ) -> dict[str, tuple[int, ...]]:
-    """Kernel, stride, padding, dilation and number of windows of a pooling op, checked. kinds: dtype kinds not taken."""
+    """Keywords of a pooling op, checked, with the number of windows. kinds: dtype kinds not taken."""
     rank = len(kernel)
     check_tensor(input, name)
     _check_shape(name, input.array.shape, rank)
     if min(stride) <= 0 or min(kernel) <= 0:
-        raise RuntimeError("stride should not be zero" if 0 in (*stride, *kernel) else "stride should be greater than zero")
+        raise RuntimeError(
+            "stride should not be zero" if 0 in (*stride, *kernel) else "stride should be greater than zero"
+        )
     if min(dilation) <= 0:
         shown = " ".join(f"dilation{w}: {d}" for w, d in zip("THW"[-rank:], dilation, strict=True))
         raise RuntimeError(f"dilation should be greater than zero, but got {shown}")
@@ -79,8 +81,8 @@ def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
     """The input is (C, *S) or (N, C, *S), and only N may be 0."""
     if len(shape) not in (rank + 1, rank + 2) or not all(shape[-rank - 1 :]):
         raise RuntimeError(
-            f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor with optional 0 dim batch size for input, "
-            f"but got:{list(shape)}"
+            f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor with optional 0 dim batch size for "
+            f"input, but got:{list(shape)}"
         )
 
 
@@ -94,7 +96,8 @@ def _check_padding(name: str, padding: Any, kernel: Any, dilation: Any) -> None:
             )
         if p > (d * (k - 1) + 1) // 2:
             raise RuntimeError(
-                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}"
+                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and "
+                f"dilation={d}"
             )
 
 
@@ -128,7 +131,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of each window. input: (N, C, L) or (C, L) -> the same with L'; with its indices if return_indices."""
+    """The maximum of each window. input: (N, C, L) or (C, L) -> the same with L'; see max_pool2d."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -159,7 +162,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of each window. input: (N, C, D, H, W) or (C, D, H, W) -> the same with D', H', W'; see max_pool2d."""
+    """The maximum of each window. input: (N, C, D, H, W) or (C, D, H, W) -> with D', H', W'; see max_pool2d."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -355,23 +358,17 @@ def _lp_pool(rank: int, input: Any, norm_type: float, kernel: Any, stride: Any, 
     return (GRAPH.sign(mean) * GRAPH.relu(GRAPH.abs(mean)) * size) ** (1.0 / norm_type)
 
 
-def lp_pool1d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
+def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """(sum of x**p over each window) ** (1/p), p = norm_type. input: (N, C, L) or (C, L) -> the same with L'."""
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-def lp_pool2d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
+def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """(sum of x**p over each window) ** (1/p), p = norm_type. input: (N, C, H, W) or (C, H, W) -> with H', W'."""
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-def lp_pool3d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
+def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """(sum of x**p over each window) ** (1/p), p = norm_type. input: (N, C, D, H, W) or (C, D, H, W)."""
     return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
 
@@ -398,7 +395,9 @@ def _adaptive_size(rank: int, name: str, input: Any, wanted: Any) -> tuple[int, 
         raise RuntimeError(f"{name}: output_size must be {rank}")
     if min(size) < 0:
         shown = ", ".join(map(str, size))
-        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 but received {{{shown}}}")
+        raise RuntimeError(
+            f"{name}: elements of output_size must be greater than or equal to 0 but received {{{shown}}}"
+        )
     _check_kind(name, input, "biuc")
     return size
 

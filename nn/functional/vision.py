@@ -84,21 +84,21 @@ def _target(shape: Any, size: Any, scale_factor: Any) -> tuple[tuple[int, ...], 
         if each and len(scale_factor) != rank:
             raise ValueError(
                 "Input and scale_factor must have the same number of spatial dimensions, but got input with spatial "
-                f"dimensions of {list(shape[2:])} and scale_factor of shape {scale_factor}. Please provide input tensor "
-                "in (N, C, d1, d2, ...,dK) format and scale_factor in (s1, s2, ...,sK) format."
+                f"dimensions of {list(shape[2:])} and scale_factor of shape {scale_factor}. Please provide input "
+                "tensor in (N, C, d1, d2, ...,dK) format and scale_factor in (s1, s2, ...,sK) format."
             )
         scales = tuple([float(s) for s in scale_factor]) if each else (float(scale_factor),) * rank
         return tuple([int(n * s) for n, s in zip(shape[2:], scales, strict=True)]), scales
     if each and len(size) != rank:
         raise ValueError(
-            "Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
-            f"{list(shape[2:])} and output size of {size}. Please provide input tensor in (N, C, d1, d2, ...,dK) format "
-            "and output size in (o1, o2, ...,oK) format."
+            "Input and output must have the same number of spatial dimensions, but got input with spatial dimensions "
+            f"of {list(shape[2:])} and output size of {size}. Please provide input tensor in (N, C, d1, d2, ...,dK) "
+            "format and output size in (o1, o2, ...,oK) format."
         )
     if each and not all(hasattr(n, "__index__") for n in size):
         raise TypeError(
-            "expected size to be one of int or Tuple[int] or Tuple[int, int] or Tuple[int, int, int], but got size with "
-            f"types {[type(n) for n in size]}"
+            "expected size to be one of int or Tuple[int] or Tuple[int, int] or Tuple[int, int, int], but got size "
+            f"with types {[type(n) for n in size]}"
         )
     found = ints(size, "interpolate", "size")
     return (found if each else found * rank), None
@@ -182,13 +182,13 @@ def _check_images(name: str, input: Tensor, argument: str, factor: int) -> None:
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """Channels laid out as pixels. input: (*, C r r, H, W) -> (*, C, H r, W r), r = upscale_factor (Shi et al., 2016)."""
+    """Channels as pixels (Shi et al., 2016). input: (*, C r r, H, W) -> (*, C, H r, W r), r = upscale_factor."""
     _check_images("pixel_shuffle", input, "upscale_factor", upscale_factor)
     channels = input.array.shape[-3]
     if channels % upscale_factor**2:
         raise RuntimeError(
-            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
-            f"input.size(-3)={channels} is not divisible by {upscale_factor**2}"
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
+            f"but input.size(-3)={channels} is not divisible by {upscale_factor**2}"
         )
     return op.pixel_shuffle(input, factor=upscale_factor)
 

@@ -184,7 +184,7 @@ _FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 class Conv1d(_Conv):
-    """1-d convolution (cross-correlation). input: (N, in_channels, L) or (in_channels, L) -> the same with out_channels, L'.
+    """1-d convolution (cross-correlation). input: (N, in_channels, L) or without N -> (N, out_channels, L').
 
     weight: (out_channels, in_channels / groups, kernel_size), bias: (out_channels,); both uniform on
     +-1/sqrt(in_channels / groups * kernel_size) at the start. padding: numbers, "same" or "valid".
@@ -209,7 +209,7 @@ class Conv2d(_Conv):
 
 
 class Conv3d(_Conv):
-    """3-d convolution (cross-correlation). input: (N, in_channels, D, H, W) or without N -> (N, out_channels, D', H', W').
+    """3-d convolution. input: (N, in_channels, D, H, W) -> (N, out_channels, D', H', W'); N may lack.
 
     weight: (out_channels, in_channels / groups, *kernel_size), bias: (out_channels,), started as Conv2d's.
     """
@@ -272,17 +272,18 @@ class _ConvTransposeNd(_ConvNd):
                 f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {lead + n} elements (got "
                 f"{len(wanted)})"
             )
+        padding: Any = self.padding
         smallest = [
-            (size - 1) * s - 2 * int(p) + d * (k - 1) + 1
+            (size - 1) * s - 2 * p + d * (k - 1) + 1
             for size, s, p, d, k in zip(
-                input.shape[lead:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True
+                input.shape[lead:], self.stride, padding, self.dilation, self.kernel_size, strict=True
             )
         ]
         largest = [least + s - 1 for least, s in zip(smallest, self.stride, strict=True)]
         if any(not a <= size <= b for a, size, b in zip(smallest, wanted, largest, strict=True)):
             raise ValueError(
-                f"requested an output size of {wanted}, but valid sizes range from {smallest} to {largest} (for an input "
-                f"of {input.size()[2:]})"
+                f"requested an output size of {wanted}, but valid sizes range from {smallest} to {largest} (for an "
+                f"input of {input.size()[2:]})"
             )
         return [size - least for size, least in zip(wanted, smallest, strict=True)]
 

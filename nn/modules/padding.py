@@ -1,4 +1,4 @@
-"""Padding layers. `padding`: a number for all ends, or (before, after) of the last dimension, then of the one before."""
+"""Padding layers. `padding`: a number for all ends, or (before, after) of the last dimension, of the one before, ..."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class _MaxPoolNd(Module):
 
 
 class MaxPool1d(_MaxPoolNd):
-    """The maximum of each window. input: (N, C, L) or (C, L) -> the same with L'; a pair with indices if return_indices."""
+    """The maximum of each window. input: (N, C, L) or (C, L) -> the same with L'; see MaxPool2d."""
 
     def forward(self, input: Tensor) -> Any:
         return self._pool(F.max_pool1d, input)
@@ -152,9 +152,7 @@ class AvgPool1d(_AvgPoolNd):
         self.count_include_pad = count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class _DividedAvgPool(_AvgPoolNd):

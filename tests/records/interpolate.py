@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Record, Sample, S
+from .base import Record, S, Sample
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 

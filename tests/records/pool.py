@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Failure, Record, Sample, S
+from .base import Failure, Record, S, Sample
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
