@@ -57,7 +57,7 @@ def result(library: Any, text: str) -> tuple[list[Any], list[Any]]:
 
 
 def numbers(t: Any) -> np.ndarray:
-    t = t.detach()
+    t = t.detach().cpu()
     return (t.float() if str(t.dtype) in ("torch.float16", "torch.bfloat16") else t).numpy()
 
 
@@ -78,7 +78,7 @@ def same(text: str) -> None:
     for f, e in zip(found_grads, expected_grads, strict=True):
         assert (f is None) == (e is None)
         if e is not None:
-            np.testing.assert_allclose(f.numpy(), e.numpy(), rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(numbers(f), numbers(e), rtol=tolerance, atol=tolerance)
 
 
 def same_error(text: str, words: str) -> None:
@@ -101,7 +101,7 @@ def same_layer(text: str) -> None:
     assert settings(mine) == settings(theirs)
     assert list(mine.state_dict()) == list(theirs.state_dict())
     for (name, f), e in zip(mine.state_dict().items(), theirs.state_dict().values(), strict=True):
-        np.testing.assert_array_equal(f.numpy(), e.numpy(), err_msg=name)
+        np.testing.assert_array_equal(numbers(f), numbers(e), err_msg=name)
     assert tapegrad.rand(3).tolist() == torch.rand(3).tolist()  # both have drawn as many numbers
 
 

@@ -311,7 +311,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int, chan
 
     def run() -> list[np.ndarray]:
         out = F.conv2d(x, w, stride=(1, 2), padding=(0, 1))
-        return [t.numpy() for t in (out.detach(), *torch.autograd.grad(out, (x, w), torch.ones_like(out)))]
+        return [t.cpu().numpy() for t in (out.detach(), *torch.autograd.grad(out, (x, w), torch.ones_like(out)))]
 
     whole = run()
     monkeypatch.setattr(conv_kernels, "BLOCK", block)

@@ -322,7 +322,7 @@ def test_nans_and_infinities_equal_torch(indices: bool) -> None:
         x = library.tensor(array, requires_grad=True)
         out = library.nn.functional.max_pool2d(x, 3, 2, 1, return_indices=indices)
         (out[0] if indices else out).backward(library.arange(96.0, dtype=library.float64).reshape(2, 3, 4, 4))
-        found.append([x.grad.numpy(), *([out[0].detach().numpy(), out[1].numpy()] if indices else [])])
+        found.append([t.detach().cpu().numpy() for t in (x.grad, *(out if indices else [out]))])
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -390,7 +390,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> N
 
     def run() -> list[np.ndarray]:
         out = F.max_pool2d(x, (2, 3), 2, (1, 1), ceil_mode=True)
-        return [out.detach().numpy(), torch.autograd.grad(out, x, torch.ones_like(out))[0].numpy()]
+        grad = torch.autograd.grad(out, x, torch.ones_like(out))[0]
+        return [out.detach().cpu().numpy(), grad.cpu().numpy()]
 
     whole = run()
     monkeypatch.setattr(pool_kernels, "BLOCK", block)
