@@ -459,7 +459,7 @@ def test_saved_tensors_hooks() -> None:
 
     def pack(t: Any) -> Any:
         packed.append(t.shape)
-        return t.numpy().copy()
+        return t.detach().numpy().copy()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, torch.from_numpy):
         y = x * x * x
