@@ -5,6 +5,8 @@ Nothing here runs in the usual case (tensors of one floating dtype on one device
 
 from __future__ import annotations
 
+import functools
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -192,11 +194,53 @@ def into(out: Any, name: str, result: Any) -> Any:
     return write_out(out, name, result)
 
 
-def add_call(error: Exception, name: str, parameters: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Adds a note that names a failed call: in gather(input=(2, 3) float32, dim=0, index=(1,) float32)."""
-    named = [*[p + "=" for p in parameters[: len(args)]], *[""] * max(0, len(args) - len(parameters))]
-    given = [n + shown_argument(a) for n, a in zip(named, args, strict=True)]
-    error.add_note(f"in {name}({', '.join(given + [f'{k}={shown_argument(a)}' for k, a in kwargs.items()])})")
+def add_call(
+    error: Exception, name: str, parameters: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Exception:
+    """The exception of a failed call, with a note that names it: in gather(input=(2, 3) float32, dim=0, index=3).
+
+    What is no tensor where one belongs gives PyTorch's TypeError, not the AttributeError of its missing array.
+    """
+    names = [*parameters[: len(args)], *[""] * max(0, len(args) - len(parameters))]
+    given = [*zip(names, args, strict=True), *kwargs.items()]
+    if isinstance(error, AttributeError) and error.name in _TENSORS_OWN and not isinstance(error.obj, TENSOR[0]):
+        for place, (word, value) in enumerate(given, 1):
+            if value is error.obj:
+                where = f"'{word}' (position {place})" if word else f"(position {place})"
+                error = TypeError(f"{name}(): argument {where} must be Tensor, not {type(value).__name__}")
+                break
+    shown = ", ".join([(word and word + "=") + shown_argument(value) for word, value in given])
+    error.add_note(f"in {name}({shown})")
+    return error
+
+
+_TENSORS_OWN = ("array", "_rg", "dim", "ndim", "dtype", "shape")
+
+
+def name_calls(namespace: dict[str, Any], package: str, but: tuple[str, ...] = ()) -> None:
+    """Wraps the public functions of a namespace that `package` defines, so that their errors name the call.
+
+    `but`: the files whose functions are left as they are, since they do so little that a wrapper would be felt.
+    """
+    for name, function in list(namespace.items()):
+        if name[0] != "_" and isinstance(function, FunctionType) and function.__module__.startswith(package):
+            if not function.__module__.endswith(but):
+                namespace[name] = _named(name, function)
+
+
+def _named(name: str, function: Any) -> Any:
+    code = function.__code__
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            explained = add_call(error, name, code.co_varnames[: code.co_argcount], args, kwargs)
+            if explained is error:
+                raise
+            raise explained from None
+
+    return functools.update_wrapper(call, function)
 
 
 def shown_argument(value: Any) -> str:

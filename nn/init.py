@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd.api.random import normal_ as _normal_
 from ..autograd.api.random import uniform_ as _uniform_
+from ..autograd.coerce import name_calls
 from ..autograd.modes import no_grad
 from ..autograd.random import default_generator
 from ..autograd.tensor import Tensor
@@ -264,3 +265,6 @@ kaiming_uniform = _deprecated("kaiming_uniform", kaiming_uniform_)
 kaiming_normal = _deprecated("kaiming_normal", kaiming_normal_)
 orthogonal = _deprecated("orthogonal", orthogonal_)
 sparse = _deprecated("sparse", sparse_)
+
+
+name_calls(globals(), __name__)

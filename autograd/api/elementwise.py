@@ -368,6 +368,9 @@ def nan_to_num(
     input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
     """input with NaN as nan (default 0), infinities as posinf and neginf (default: the largest). (*S) -> (*S)."""
+    for word, number in (("nan", nan), ("posinf", posinf), ("neginf", neginf)):
+        if number is not None and not isinstance(number, (int, float)):
+            raise TypeError(f"nan_to_num(): argument '{word}' must be float, not {type(number).__name__}")
     return rounding.nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 

@@ -63,8 +63,10 @@ def public(
                     return _into(out, name, function(*args, **kwargs))
             return function(*args, **kwargs)
         except Exception as error:
-            add_call(error, name, code.co_varnames[: code.co_argcount], args, kwargs)
-            raise
+            explained = add_call(error, name, code.co_varnames[: code.co_argcount], args, kwargs)
+            if explained is error:
+                raise
+            raise explained from None
 
     if not is_function and not any(p in code.co_varnames[1 : code.co_argcount] for p in ("dim", "keepdim", "other")):
         PUBLIC[name] = Entry(function, is_function, method, inplace)

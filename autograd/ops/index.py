@@ -203,7 +203,7 @@ def _lead(axis, index):
 def index_add(xp, x, index, src, *, axis, inplace=False):
     """x with slices of src added where index says. x: (*S), index: (N,) int, src: (S with N at axis) -> (*S)."""
     index = bounded(xp, index, x.shape[axis], axis, RuntimeError)
-    if not x.size:
+    if not x.size or not index.size:
         return x if inplace else x.copy()
 
     def write(out):

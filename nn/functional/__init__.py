@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ...autograd.coerce import name_calls
 from .activation import *
 from .conv import *
 from .distance import *
@@ -15,3 +16,5 @@ from .padding import *
 from .pooling import *
 from .sparse import *
 from .vision import *
+
+name_calls(globals(), __name__, but=(".activation", ".linear"))
