@@ -90,7 +90,7 @@ def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
     check_overlap(target, name)
     node = value._node if value._rg else None
     recorded = node is not None and mode.grad is not False
-    made = _made_since(node, node.seq - 1 if since is None else since) if recorded else []
+    made = _made_since(node, node.seq - 1 if since is None else since) if node is not None and recorded else []
     if new is not target:
         for n in made:
             _protect_saved(n, target, new)
@@ -146,7 +146,8 @@ def rebase(t: Any, node: Any) -> None:
     """Makes `node` the history of what `t` now holds, for `t`, its base and all their views."""
     view = getattr(t, "_view", None)
     if view is None or view is UNTRACKED:
-        t._node, t._rg, base = node, True, t
+        _set_history(t, node)
+        base = t
     else:
         base = view.base
         made = Node()
@@ -156,9 +157,17 @@ def rebase(t: Any, node: Any) -> None:
         made.edges = ((base._node or base) if base._rg else None, node)
         made.saved = (view.chain,)
         made.seq = counter()
-        base._node, base._rg = made, True
+        _set_history(base, made)
     for v in living_views(base):
-        replay(base, v, ENVIRONMENT["tensor_of_edge"], GRAPH)
+        _set_history(v, replay(base, v, ENVIRONMENT["tensor_of_edge"], GRAPH))
+
+
+def _set_history(t: Any, node: Any) -> None:
+    old, t._node, t._rg = t._node, node, True
+    if getattr(t, "_retains", False):
+        from .hooks import move_retained
+
+        move_retained(t, old)
 
 
 def _forget(t: Any) -> None:

@@ -54,6 +54,13 @@ class Op:
         "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots", "scalars", "holomorphic", "run_complex", "moves",
     )  # fmt: skip
 
+    # set when the op is first called (codegen.prepare)
+    differentiable: tuple[str, ...]  # the inputs that have rules, in order: one edge of a node for each
+    requests: tuple[str, ...]  # what the rules ask to be saved: the names of node.saved's places
+    array_slots: tuple[int, ...]  # which of these places hold arrays
+    saves_arrays: bool
+    vjp: Any
+
     def __init__(self, generic: Callable[..., Any], composite: bool = False, **options: Any):
         code = generic.__code__
         count, keyword_count = code.co_argcount, code.co_kwonlyargcount

@@ -47,9 +47,16 @@ class Tensor:
     array: Any
     _rg: bool
     _node: Any
+    _view: Any
+    _grad: Any
     __array_priority__ = 1000  # ndarray * tensor is tensor.__rmul__(ndarray)
 
     if TYPE_CHECKING:
+
+        _inference: bool
+        _hooks: Any
+        _after_hooks: Any
+        _retains: bool
 
         def __getattr__(self, name: str) -> Any: ...
         def __add__(self, other: Any) -> Tensor: ...
@@ -74,6 +81,8 @@ class Tensor:
         def __le__(self, other: Any) -> Tensor: ...
         def __gt__(self, other: Any) -> Tensor: ...
         def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __getitem__(self, index: Any) -> Tensor: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
 

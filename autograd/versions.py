@@ -10,6 +10,7 @@ Storages that were never written have no entry. An entry dies with its storage.
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from collections import deque
@@ -49,8 +50,12 @@ def _entry(array: Any) -> Written:
     key = id(storage)
     found = _written.get(key)
     if found is None:
-        found = _written[key] = Written(weakref.ref(storage, lambda _, key=key: _written.pop(key, None)))
+        found = _written[key] = Written(weakref.ref(storage, functools.partial(_forget, key)))
     return found
+
+
+def _forget(key: int, _: Any) -> None:
+    _written.pop(key, None)
 
 
 def mark_written(*tensors: Any) -> None:

@@ -113,11 +113,12 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
 def numpy(self: Tensor, *, force: bool = False) -> Any:
     """The values as np.ndarray, sharing memory on the CPU.
 
-    Raises RuntimeError for a tensor that requires grad and TypeError for one on another device, unless force=True.
+    Raises RuntimeError for a tensor that requires grad (outside no_grad) and TypeError for one on another device,
+    unless force=True.
     """
     t = self
     if t._rg:
-        if not force:
+        if not force and mode.grad is not False:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         t = t.detach()
     if t.device.type != "cpu" and not force:
@@ -296,7 +297,9 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
 @public(method=False)
 def result_type(tensor1: Any, tensor2: Any) -> dtype:
     """The dtype of an op on the two (tensors or numbers)."""
-    sized, flat, scalars = [], [], []
+    sized: list[dtype] = []
+    flat: list[dtype] = []
+    scalars: list[dtype] = []
     for value in (tensor1, tensor2):
         if not isinstance(value, Tensor):
             scalars.append(scalar_dtype(value))

@@ -31,7 +31,7 @@ def new_like(input: Tensor, host: Any) -> Tensor:
     return finish(host, input.device)
 
 
-def size_of(size: tuple[Any, ...], kw: dict[str, Any], name: str) -> tuple[int, ...]:
+def size_of(size: Any, kw: dict[str, Any], name: str) -> tuple[int, ...]:
     """The shape meant by zeros(2, 3), zeros((2, 3)), zeros(size=(2, 3)); checks what else was given by keyword."""
     if "size" in kw:
         size = kw.pop("size")
