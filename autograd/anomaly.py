@@ -105,7 +105,7 @@ class set_detect_anomaly(recording):
         if self.below is not None:
             self.below.recorded(node, tensors)
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +144,7 @@ class detect_anomaly(set_detect_anomaly):
         recording.__init__(self, self)
         self.check_nan = check_nan
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         self._outer = _state()
         _switch(self)
 

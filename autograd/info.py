@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,8 @@ class finfo:
         kind = get_default_dtype() if type is None else type
         if kind.category <= INT:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{kind}'")
-        if kind.name == "bfloat16":
-            from ml_dtypes import finfo as find
-        else:
-            find = np.finfo
-        limits: Any = find(kind.to_real().np)
+        library: Any = importlib.import_module("ml_dtypes") if kind.name == "bfloat16" else np
+        limits = library.finfo(kind.to_real().np)
         self.dtype = kind.name
         self.bits = int(limits.bits)
         self.eps, self.max, self.min = float(limits.eps), float(limits.max), float(limits.min)

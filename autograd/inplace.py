@@ -133,6 +133,7 @@ def _protect_saved(node: Node, target: Any, new: Any) -> None:
     backend = backend_of(target)
     storage = backend.storage_of(target)
     kept: list[Any] = []
+    s: Any
     for s in node.saved:
         if s is new:
             s = target

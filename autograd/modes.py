@@ -17,7 +17,7 @@ class _Mode(threading.local):
     grad: Any = True  # False, True or a recorder
     recorder: Any = True  # what `grad` returns to when recording is enabled
     inference: bool = False
-    forward_depth: int = 0
+    walk: Any = None  # the backward pass under way, see engine.Walk
 
 
 mode = _Mode()
@@ -62,7 +62,7 @@ class _ModeSwitch:
                             generator.close()
                         raise
                     except BaseException as error:
-                        send, value = generator.throw, error  # type: ignore[assignment]
+                        send, value = generator.throw, error
             except StopIteration as stop:
                 return stop.value
 

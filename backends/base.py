@@ -12,7 +12,7 @@ class DeviceKey(NamedTuple):
     """Where an array lives: a device type and, where the type has several, an index."""
 
     type: str
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # tuple.index is not missed here
 
 
 class Backend:

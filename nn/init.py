@@ -217,7 +217,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     rows = tensor.size(0)
     columns = tensor.numel() // rows
     flat = normal_(tensor.new_empty((rows, columns)), 0, 1, generator).array
-    host = np.asarray(flat, np.float64 if flat.dtype == np.float64 else np.float32)
+    host: Any = np.asarray(flat, np.float64 if flat.dtype == np.float64 else np.float32)
     q, r = np.linalg.qr(host.T if rows < columns else host)
     q = q * np.sign(np.diag(r))
     _write(tensor, (q.T if rows < columns else q).reshape(tensor.shape))
