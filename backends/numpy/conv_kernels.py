@@ -24,6 +24,8 @@ Ints = tuple[int, ...]
 
 # Bytes of columns per block: half of a usual second-level cache, measured best between 1/2 and 2 MB.
 BLOCK = 1 << 20
+# Below so many values per column, interleaving the images costs more than it saves.
+FEW = 32
 # A weight's gradient adds a matrix of the weight's size per block: enough places to make that addition small.
 PLACES = 1024
 
@@ -37,64 +39,78 @@ def _narrowed(out: Array, dtype: Any) -> Array:
     return out if out.dtype == dtype else out.astype(dtype)
 
 
-class Source:
-    """The part of an input that a correlation reads, with zeros around it; kept in one buffer for a few images."""
+class Columns:
+    """The im2col columns of an input, block by block: for each output place, the C * K values that it sees.
 
-    def __init__(self, x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, dilation: Ints):
+    Iterating gives (images, rows, columns): the slice of images, the slice of the first spatial dimension of the
+    output, and an array (C * K, places), which the next block overwrites. Blocks hold about `limit` bytes: several
+    images, one, or some rows of one. Outside of x is zero: place t sees t * stride + k * dilation - low.
+
+    `order` takes an array (images, O, *rows) to (O, places) in the columns' order of places. Where a block
+    holds more images than a row has places, they are interleaved, the batch last: longer runs to copy.
+    """
+
+    def __init__(self, x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, dilation: Ints, limit: int):
+        rank = len(kernel)
         extents = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(size, stride, kernel, dilation, strict=True)]
         starts = [max(0, -p) for p in low]
         stops = [min(n, e - p) for n, e, p in zip(x.shape[2:], extents, low, strict=True)]
+        # a 1x1 kernel on whole images needs no copy: the columns are the image
+        self.direct = math.prod(kernel) == 1 and x.flags.c_contiguous and x.shape[2:] == size and not any(low)
         self.x = x[(..., *[slice(a, max(a, b)) for a, b in zip(starts, stops, strict=True)])]
-        self.shape = (x.shape[1], *extents)
+        self.padded = self.x.shape[2:] != tuple(extents)
         before = [max(0, p) for p in low]
-        self.inside = (..., *[slice(p, p + n) for p, n in zip(before, self.x.shape[2:], strict=True)])
-        self.buffer: Array = None
-        n = len(kernel)
-        self.order = (1, *range(2, 2 + n), 0, *range(2 + n, 2 + 2 * n))
-        self.view_shape, self.stride, self.dilation = (*kernel, *size), stride, dilation
+        self.inside = tuple([slice(p, p + n) for p, n in zip(before, self.x.shape[2:], strict=True)])
+        self.extents, self.kernel, self.size, self.stride, self.dilation = extents, kernel, size, stride, dilation
+        self.height = x.shape[1] * math.prod(kernel)
+        row = self.height * math.prod(size[1:]) * x.itemsize
+        self.images = max(1, min(len(x), limit // (row * size[0])))
+        parts = 1 if self.images > 1 else min(-(-size[0] * row // limit), size[0])
+        self.rows = -(-size[0] // parts)
+        self.interleaved = self.images > size[-1] * stride[-1] and self.height >= FEW and math.prod(kernel) > 1
+        self.order = (1, *range(2, rank + 2), 0) if self.interleaved else (1, 0, *range(2, rank + 2))
 
-    def windows(self, first: int, last: int) -> Array:
-        """What each output place sees of images first..last. -> (C, *K, images, *T), no copy."""
-        x = self.x[first:last]
-        if x.shape[1:] != self.shape:
-            if self.buffer is None:  # the zeros around the images stay as they are from block to block
-                self.buffer = np.zeros((last - first, *self.shape), x.dtype)
-            buffer = self.buffer[: last - first]
-            buffer[self.inside] = x
-            x = buffer
-        step = x.strides[2:]
-        within = [s * d for s, d in zip(step, self.dilation, strict=True)]
-        between = [s * d for s, d in zip(step, self.stride, strict=True)]
-        view = as_strided(x, (*x.shape[:2], *self.view_shape), (*x.strides[:2], *within, *between))
-        return view.transpose(self.order)
+    def __iter__(self) -> Iterator[tuple[slice, slice, Array]]:
+        rank, source, columns = len(self.kernel), None, None
+        for first in range(0, len(self.x), self.images):
+            images = slice(first, min(first + self.images, len(self.x)))
+            view, source = self._windows(self.x[images], source)
+            for top in range(0, self.size[0], self.rows):
+                rows = slice(top, min(top + self.rows, self.size[0]))
+                part = view[(slice(None),) * (1 + rank + (not self.interleaved)) + (rows,)]
+                width = part.size // self.height
+                if self.direct and self.images == 1:
+                    yield images, rows, part.reshape(self.height, width)
+                    continue
+                if columns is None:
+                    columns = np.empty(part.size, part.dtype)
+                block = columns[: part.size]
+                np.copyto(block.reshape(part.shape), part)
+                yield images, rows, block.reshape(self.height, width)
 
-
-def blocks(x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, dilation: Ints, limit: int) -> Iterator[Any]:
-    """(first image, last, first row, last, columns (C * K, places)) of blocks of at most `limit` bytes, about."""
-    source = Source(x, kernel, size, low, stride, dilation)
-    rows_in_block = x.shape[1] * math.prod(kernel)
-    row = rows_in_block * math.prod(size[1:]) * x.itemsize
-    height, count = size[0], x.shape[0]
-    images = max(1, min(count, limit // (row * height)))
-    parts = 1 if images > 1 else -(-height * row // limit)
-    rows = -(-height // min(parts, height))
-    places = rows * math.prod(size[1:])
-    # a 1x1 kernel on whole images needs no copy: the columns are the image
-    direct = images == 1 and math.prod(kernel) == 1 and x.flags.c_contiguous and x.shape[2:] == size and not any(low)
-    buffer = None if direct else np.empty(rows_in_block * images * places, x.dtype)
-    for first in range(0, count, images):
-        last = min(first + images, count)
-        view = source.windows(first, last)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            part = view[(slice(None),) * (2 + len(kernel)) + (slice(top, bottom),)]
-            width = part.size // rows_in_block
-            if direct:
-                yield first, last, top, bottom, part.reshape(rows_in_block, width)
-            else:
-                columns = buffer[: part.size]  # type: ignore[index]
-                np.copyto(columns.reshape(part.shape), part)
-                yield first, last, top, bottom, columns.reshape(rows_in_block, width)
+    def _windows(self, x: Array, source: Array) -> tuple[Array, Array]:
+        """(what each place of these images sees, in the columns' order: a view; the buffer for the next images)."""
+        channels, count = x.shape[1], len(x)
+        if self.interleaved:
+            if source is None:  # the zeros around the images stay as they are from block to block
+                source = np.zeros((channels, *self.extents, count), x.dtype)
+            source[(slice(None), *self.inside, slice(0, count))] = x.transpose(self.order)
+            x = np.moveaxis(source, -1, 1)
+        else:
+            if self.padded:
+                if source is None:
+                    source = np.zeros((count, channels, *self.extents), x.dtype)
+                source[(slice(0, count), slice(None), *self.inside)] = x
+                x = source
+            x = x.swapaxes(0, 1)
+        first, batch, *steps = x.strides
+        within = [s * d for s, d in zip(steps, self.dilation, strict=True)]
+        between = [s * d for s, d in zip(steps, self.stride, strict=True)]
+        if self.interleaved:
+            shape, strides = (*self.kernel, *self.size, count), (*within, *between, batch)
+        else:
+            shape, strides = (*self.kernel, count, *self.size), (*within, batch, *between)
+        return as_strided(x, (channels, *shape), (first, *strides)), source
 
 
 def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, dilation: Ints, groups: int) -> None:
@@ -106,18 +122,16 @@ def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints,
         return
     # contiguous: BLAS takes no negative strides
     weight = np.ascontiguousarray(w).reshape(groups, channels // groups, w.shape[1] * math.prod(kernel))
+    blocks = Columns(x, kernel, size, low, stride, dilation, BLOCK)
     buffer = None
-    for first, last, top, bottom, columns in blocks(x, kernel, size, low, stride, dilation, BLOCK):
+    for images, rows, columns in blocks:
         width = columns.shape[1]
         if buffer is None:
             buffer = np.empty(channels * width, out.dtype)
         result = buffer[: channels * width]
-        np.matmul(
-            weight,
-            columns.reshape(groups, weight.shape[2], width),
-            out=result.reshape(groups, channels // groups, width),
-        )
-        target = out[first:last, :, top:bottom].swapaxes(0, 1)
+        factor = columns.reshape(groups, weight.shape[2], width)
+        np.matmul(weight, factor, out=result.reshape(groups, channels // groups, width))
+        target = out[images, :, rows].transpose(blocks.order)
         if b is None:
             np.copyto(target, result.reshape(target.shape))
         else:
@@ -190,26 +204,25 @@ def gather(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints
 
 
 def scatter(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> None:
-    """conv_input into `out`, by columns that are products of w and g, added up tap by tap."""
+    """conv_input into `out`, by columns that are products of w and g, added up tap by tap; images interleaved."""
     kernel, size, channels = w.shape[2:], g.shape[2:], w.shape[0] // groups
-    rows = w.shape[1] * math.prod(kernel)
+    rank, rows = len(kernel), w.shape[1] * math.prod(kernel)
     weight = np.ascontiguousarray(w.reshape(groups, channels, rows).swapaxes(1, 2))
     images = max(1, min(len(g), BLOCK // (groups * rows * math.prod(size) * g.itemsize)))
     extents = [n + 2 * p for n, p in zip(out.shape[2:], padding, strict=True)]
-    buffer = np.empty((out.shape[1], images, *extents), g.dtype)
-    inside = (..., *[slice(p, p + n) for n, p in zip(out.shape[2:], padding, strict=True)])
-    bias = 0 if b is None else b.reshape(-1, *[1] * len(kernel))
+    inside = (slice(None), *[slice(p, p + n) for n, p in zip(out.shape[2:], padding, strict=True)])
+    bias = 0 if b is None else b.reshape(-1, *[1] * rank)
     for first in range(0, len(g), images):
         block = g[first : first + images]
-        part = block.swapaxes(0, 1).reshape(groups, channels, len(block) * math.prod(size))
-        columns = np.matmul(weight, part).reshape(out.shape[1], *kernel, len(block), *size)
-        total: Array = buffer[:, : len(block)]
-        total.fill(0)
+        part = block.transpose(1, *range(2, rank + 2), 0).reshape(groups, channels, math.prod(size) * len(block))
+        columns = np.matmul(weight, part).reshape(out.shape[1], *kernel, *size, len(block))
+        total = np.zeros((out.shape[1], *extents, len(block)), g.dtype)
         for tap in product(*map(range, kernel)):
             steps = zip(tap, dilation, stride, size, strict=True)
-            target = (..., *[slice(k * d, k * d + s * (n - 1) + 1, s) for k, d, s, n in steps])
+            target = (slice(None), *[slice(k * d, k * d + s * (n - 1) + 1, s) for k, d, s, n in steps])
             total[target] += columns[(slice(None), *tap)]
-        np.add(total[inside].swapaxes(0, 1), bias, out=out[first : first + images])
+        finished = total[inside].transpose(rank + 1, *range(rank + 1))
+        np.add(finished, bias, out=out[first : first + images])
 
 
 def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
@@ -219,12 +232,13 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     kernel, channels = shape[2:], shape[0]
     rows = shape[1] * math.prod(kernel)
     out = np.zeros((groups, channels // groups, rows), x.dtype)
-    if not out.size or not g.size:
-        return _narrowed(out, dtype).reshape(shape)
-    limit = max(BLOCK, x.shape[1] * math.prod(kernel) * PLACES * x.itemsize)
-    for first, last, top, bottom, columns in blocks(x, kernel, g.shape[2:], padding, stride, dilation, limit):
-        part = g[first:last, :, top:bottom].swapaxes(0, 1).reshape(groups, channels // groups, columns.shape[1])
-        out += np.matmul(part, columns.reshape(groups, rows, columns.shape[1]).swapaxes(1, 2))
+    if out.size and g.size:
+        limit = max(BLOCK, x.shape[1] * math.prod(kernel) * PLACES * x.itemsize)
+        blocks = Columns(x, kernel, g.shape[2:], padding, stride, dilation, limit)
+        for images, heights, columns in blocks:
+            width = columns.shape[1]
+            part = g[images, :, heights].transpose(blocks.order).reshape(groups, channels // groups, width)
+            out += np.matmul(part, columns.reshape(groups, rows, width).swapaxes(1, 2))
     return _narrowed(out, dtype).reshape(shape)
 
 
