@@ -12,14 +12,17 @@ from ..ops import factor as op
 from ..ops.factor import LinAlgError as LinAlgError
 from ..tensor import Tensor, wrap
 from . import return_types as types
-from .table import public
+from .table import PUBLIC, public
 
 # ---- arguments
 
 
 def linalg(function: Any) -> Any:
     """Declares a function of `tapegrad.linalg`, no tapegrad.NAME and no method. `out=` and aliases as `public`."""
-    return public(function, name="linalg_" + function.__name__, method=False, is_function=False)
+    name = "linalg_" + function.__name__
+    call = public(function, name=name, method=False)
+    PUBLIC[name].is_function = False
+    return call
 
 
 def matrices(name: str, A: Any, argument: str = "A", floating: bool = True) -> None:
@@ -131,7 +134,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Any:
 @linalg
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """The eigenvalues of Hermitian A, rising. (*, N, N) -> (*, N), real."""
-    lower = _triangle("linalg.eigvalsh", A, UPLO)
+    lower = _triangle("linalg.eigh", A, UPLO)
     return op.eigh(A, lower=lower)[0] if recorded(A) else op.eigvalsh(A, lower=lower)
 
 

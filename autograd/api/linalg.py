@@ -29,6 +29,12 @@ def _in_dtype(name: str, A: Tensor, dtype: Any) -> Tensor:
         return A
     if as_dtype(dtype).category < FLOAT:
         raise RuntimeError(f"{name}: dtype should be floating point or complex, but got {as_dtype(dtype).legacy}")
+    real = A.array.dtype.kind != "c"
+    if as_dtype(dtype).is_complex is real:
+        word = "real" if real else "complex"
+        raise RuntimeError(
+            f"{name}: dtype should be {word} for {word} inputs, but got {as_dtype(dtype).legacy}"
+        )
     return to_dtype(A, dtype)
 
 
@@ -231,11 +237,6 @@ def _solved(A: Any, B: Any, left: bool, check: bool) -> Tensor:
     square("linalg.solve", A)
     ndim, shape = B.array.ndim, A.array.shape
     vector = ndim == 1 or (A.array.ndim - 1 == ndim and B.array.shape == shape[:-1])
-    if vector and not left:
-        raise RuntimeError(
-            "linalg.solve: Vector broadcasting of the left hand side is not supported for left=False. In this case "
-            "linalg.solve is equivalent to B / A.squeeze(-1)"
-        )
     _solvable("linalg.solve", A, B, left, vector)
     if vector:
         out = op.solve(A, GRAPH.unsqueeze(B, axis=ndim), check=check)
@@ -291,7 +292,8 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
 
     driver, PyTorch's names: "gelsy" (default), "gelsd", "gelss", and "gels", which needs full rank. The solution is the
     one of least norm, from the singular values in each case; rcond: those up to rcond times the largest count as 0.
-    residuals: (*, K), empty unless M > N at full rank; rank is empty for "gels"; singular_values for "gels", "gelsy".
+    residuals: (*, K), empty for "gelsy" and unless M > N at full rank; rank: (*), empty for "gels"; singular_values:
+    (*, min(M, N)), empty for "gels" and "gelsy".
     """
     name = "torch.linalg.lstsq"
     if from_numpy_dtype(A.array.dtype).category < FLOAT:
@@ -317,7 +319,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     solution = inverse @ right
     empty = wrap(xp.empty(0, "f8" if A.array.dtype in ("f8", "c16") else "f4"))
     residuals = empty
-    if m > n and (rank == n).all():
+    if m > n and driver not in (None, "gelsy") and (rank == n).all():
         misfit = GRAPH.square(GRAPH.abs(A @ solution - right))
         residuals = GRAPH.sum(misfit, axis=(misfit.array.ndim - 2,), keepdims=False)
     return types.linalg_lstsq((

@@ -176,7 +176,8 @@ def _eigh_rule(F, g, *, out):
     w, V = out
     if gV is None:
         return (V * across(F, gw)) @ H(F, V)
-    inner = (H(F, V) @ gV) / differences(F, w)
+    inner = H(F, V) @ gV
+    inner = (inner - H(F, inner)) * 0.5 / differences(F, w)
     inner = inner - diag(F, diagonal_of(F, inner))
     return V @ (inner if gw is None else inner + diag(F, gw)) @ H(F, V)
 
