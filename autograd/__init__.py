@@ -28,6 +28,8 @@ def __getattr__(name: str) -> Any:
         found = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
         globals()[name] = found  # the function, where a module has the same name
         return found
-    if name in ("function", "functional", "graph", "anomaly_mode"):
+    if name in ("function", "functional", "graph"):
         return importlib.import_module(f".{name}", __name__)
+    if name == "anomaly_mode":
+        return importlib.import_module(".anomaly", __name__)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

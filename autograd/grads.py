@@ -7,18 +7,32 @@ from typing import Any
 
 from ..backends.registry import backend_of
 from .engine import run_backward, run_grad
+from .graph import GradientEdge, resolve_edge
 from .op import GRAPH
 from .tensor import Tensor, wrap
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, Tensor) or value is None else tuple(value)
+    return (value,) if isinstance(value, (Tensor, GradientEdge)) or value is None else tuple(value)
+
+
+def _places(values: tuple[Any, ...], name: str, as_output: bool) -> tuple[Any, ...]:
+    """Tensors, and the nodes that GradientEdges mean. TypeError for anything else."""
+    for i, t in enumerate(values):
+        if not isinstance(t, (Tensor, GradientEdge)):
+            word = "tensors" if as_output else "inputs"
+            raise TypeError(f"{name}(): element {i} of {word} must be a Tensor, not {type(t).__name__}")
+    return tuple([resolve_edge(t, as_output) if isinstance(t, GradientEdge) else t for t in values])
 
 
 def _seed(t: Tensor, gradient: Any, create_graph: bool, place: int) -> Tensor:
     """The gradient to start with at one root, checked."""
-    if not isinstance(t, Tensor):
-        raise TypeError(f"backward(): element {place} of tensors must be a Tensor, not {type(t).__name__}")
+    if not isinstance(t, Tensor):  # a node, of which neither shape nor dtype is known
+        if gradient is None:
+            raise RuntimeError(
+                "grad can be implicitly created only for scalar outputs (a GradientEdge needs a gradient beside it)"
+            )
+        return gradient
     if not t._rg:
         raise RuntimeError(f"element {place} of tensors does not require grad and does not have a grad_fn")
     if gradient is None:
@@ -65,14 +79,15 @@ def backward(
     inputs: Any = None,
 ) -> None:
     """Adds the gradients of `tensors` to `.grad` of the leaves of their graphs. Arguments as `Tensor.backward`."""
-    roots = _as_tuple(tensors)
+    roots = _places(_as_tuple(tensors), "backward", True)
     if inputs is not None:
-        inputs = _as_tuple(inputs)
-        if not inputs:
-            raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+        given = _as_tuple(inputs.values() if isinstance(inputs, dict) else inputs)
+        if not given:
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+        inputs = _places(given, "backward", False)
         for t in inputs:
-            if not t._rg:
-                raise RuntimeError("One of the differentiated Tensors does not require grad")
+            if isinstance(t, Tensor):
+                t.retain_grad()  # so that a tensor which is no leaf gets its .grad too; refuses one without gradient
     if retain_graph is None:
         retain_graph = create_graph
     run_backward(roots, _seeds(roots, grad_tensors, create_graph, "backward"), inputs, retain_graph, create_graph, wrap)
@@ -103,29 +118,36 @@ def grad(
     >>> torch.autograd.grad(x**2, x)
     (tensor(6.),)
     """
-    roots, targets = _as_tuple(outputs), _as_tuple(inputs)
+    given = _as_tuple(inputs)
+    if not given:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
+    roots, targets = _places(_as_tuple(outputs), "grad", True), _places(given, "grad", False)
     if materialize_grads and allow_unused is False:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
     allow_unused = materialize_grads if allow_unused is None else allow_unused
     retain_graph = create_graph if retain_graph is None else retain_graph
     for t in targets:
-        if not isinstance(t, Tensor):
-            raise TypeError(f"grad(): inputs must be Tensors, not {type(t).__name__}")
-        if not t._rg:
+        if isinstance(t, Tensor) and not t._rg:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     if is_grads_batched:
         return _batched(roots, targets, _as_tuple(grad_outputs), create_graph, allow_unused, materialize_grads)
     seeds = _seeds(roots, grad_outputs, create_graph, "grad")
     found = run_grad(roots, seeds, targets, retain_graph, create_graph, wrap)
     for i, g in enumerate(found):
-        if g is None and materialize_grads:
+        if g is None and materialize_grads and isinstance(targets[i], Tensor):
             found[i] = wrap(backend_of(targets[i].array).xp.zeros_like(targets[i].array))
         elif g is None and not allow_unused:
             raise RuntimeError(
-                "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True "
-                f"if this is the desired behavior. (input {i}, shape {list(targets[i].shape)})"
+                f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
+                f"allow_unused=True if this is the desired behavior. ({_described(targets[i])})"
             )
     return tuple(found)
+
+
+def _described(place: Any) -> str:
+    return f"shape {list(place.shape)}" if isinstance(place, Tensor) else place.name()
 
 
 def _batched(

@@ -9,8 +9,9 @@ there are no reference cycles: dropping the last tensor frees the graph at once.
 
 from __future__ import annotations
 
+import importlib
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 counter = itertools.count(1).__next__
 
@@ -50,12 +51,20 @@ class Node:
 
         return add_node_hook(self, "pre", hook)
 
+    def __call__(self, *gradients: Any) -> Any:
+        """This node's rules on the given gradients of its outputs: a gradient per input."""
+        from .hooks import call_node
+
+        return call_node(self, gradients)
+
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("_saved_"):
             return self.op.saved_value(self, attribute[7:])
         if attribute == "metadata":
             self.metadata: dict[Any, Any] = {}
             return self.metadata
+        if attribute not in Node.__slots__ and (show := getattr(self.op, "attribute", None)) is not None:
+            return show(self, attribute)
         raise AttributeError(f"'{self.name()}' object has no attribute '{attribute}'")
 
     def __repr__(self) -> str:
@@ -82,6 +91,22 @@ class _OutputOp:
 
 
 OUTPUT = _OutputOp()
+
+
+class Refusal:
+    """The op of a node that must not be differentiated: its rule raises RuntimeError with the given text."""
+
+    grad_name = "Error"
+    saves_arrays = False
+    view = False
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def vjp(self, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        raise RuntimeError(self.text)
+
+    vjp_graph = vjp
 
 
 def output_node(parent: Node, count: int, index: int) -> Node:
@@ -111,6 +136,22 @@ class AccumulateGrad:
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
 
+    def register_prehook(self, hook: Any) -> Any:
+        """Calls `hook((grad,))` when the leaf's gradient of one backward is complete."""
+        from .hooks import register_hook
+
+        def before(g: Any) -> Any:
+            result = hook((g,))
+            return result if result is None else result[0]
+
+        return register_hook(self.variable, before)
+
+    def register_hook(self, hook: Any) -> Any:
+        """Calls `hook((), (grad,))` after the gradient was added to `.grad` of the leaf."""
+        from .hooks import register_post_accumulate_grad_hook
+
+        return register_post_accumulate_grad_hook(self.variable, lambda leaf: hook((), (leaf.grad,)))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AccumulateGrad) and other.variable is self.variable
 
@@ -131,16 +172,52 @@ def _shown_edge(edge: Any) -> tuple[Any, int]:
     return (edge, 0)
 
 
-# torch.autograd.graph's public names, defined in hooks.py (which rests on this module)
-_IN_HOOKS = (
-    "saved_tensors_hooks", "save_on_cpu", "disable_saved_tensors_hooks", "register_multi_grad_hook",
-    "get_gradient_edge", "increment_version", "GradientEdge",
-)  # fmt: skip
+class GradientEdge(NamedTuple):
+    """A place in the graph: a node and the number of its output. `grad` and `backward` take it for an input or output."""
+
+    node: Any
+    output_nr: int
+    ownership_token: Any = None  # the graph's own edge, where `get_gradient_edge` knows it
+
+
+def resolve_edge(edge: GradientEdge, as_output: bool) -> Any:
+    """The node or leaf that a GradientEdge means."""
+    if edge.ownership_token is not None:
+        return edge.ownership_token
+    if isinstance(edge.node, AccumulateGrad):
+        return edge.node.variable
+    count = output_count(edge.node)
+    if count == 1:
+        return edge.node
+    if not count or not as_output:
+        raise RuntimeError(
+            f"a GradientEdge made by hand cannot name output {edge.output_nr} of {edge.node.name()}, which has several: "
+            "take it from torch.autograd.graph.get_gradient_edge(tensor)"
+        )
+    return output_node(edge.node, count, edge.output_nr)
+
+
+def output_count(node: Node) -> int:
+    """How many outputs a node has; 0 where that depends on the call (split, unbind)."""
+    outputs = node.op.outputs
+    return 0 if outputs == ("parts",) else max(len(outputs), 1)
+
+
+def stand_in(edge: Any, op: Any) -> Node:
+    """A node which only leads to `edge`; `op` passes the gradient through."""
+    node = Node()
+    node.op, node.edges, node.saved, node.seq = op, (edge,), (), counter()
+    return node
+
+
+# torch.autograd.graph's public names, defined in modules which rest on this one
+_ELSEWHERE = {
+    "saved_tensors_hooks": "packing", "save_on_cpu": "packing", "disable_saved_tensors_hooks": "packing",
+    "register_multi_grad_hook": "hooks", "get_gradient_edge": "hooks", "increment_version": "hooks",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _IN_HOOKS:
-        from . import hooks
-
-        return getattr(hooks, name)
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(f".{_ELSEWHERE[name]}", __package__), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

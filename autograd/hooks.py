@@ -1,4 +1,4 @@
-"""Hooks on tensors and nodes, and recorders that change what nodes keep.
+"""Hooks on tensors and nodes, and places in the graph.
 
 A node with hooks gets an op that wraps its own, so nodes without hooks pay nothing, not even a test.
 """
@@ -9,14 +9,14 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from .engine import OWNED
-from .graph import AccumulateGrad, Node
-from .modes import recording
+from .engine import OWNED, edge_of
+from .graph import AccumulateGrad, GradientEdge, Node, output_count, stand_in
+from .modes import mode
 from .op import GRAPH, raw_by_type
-from .tensor import Tensor, wrap
-from .versions import mark_written, version
+from .tensor import Tensor, alias_op, wrap
+from .versions import mark_written
 
 
 class RemovableHandle:
@@ -75,7 +75,10 @@ class WrappedOp:
 
 
 class HookedOp(WrappedOp):
-    """Runs tensor hooks and node hooks around the rules of one node."""
+    """Runs tensor hooks and node hooks around the rules of one node.
+
+    In PyTorch's order: tensor hooks, retain_grad, node pre-hooks, the rules, node post-hooks.
+    """
 
     def __init__(self, op: Any):
         super().__init__(op)
@@ -90,35 +93,62 @@ class HookedOp(WrappedOp):
     def vjp_graph(self, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         self._run(self.op.vjp_graph, node, g, F, grads)
 
-    def _run(self, vjp: Any, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
-        outs = tuple(_as_tensor(v) for v in (g if type(g) is list else [g]))
-        for hook in list(self.pre.values()):
-            outs = _replaced(hook(outs), outs)
-        if self.tensor_hooks or self.retain is not None:
-            (out,) = outs
-            for hook in list(self.tensor_hooks.values()):
-                (out,) = _replaced(hook(out), (out,))
-            outs = (out,)
-            t = self.retain() if self.retain is not None else None
-            if t is not None:
-                held = getattr(t, "_grad", None)
-                t._grad = out if held is None else GRAPH.add(held, out)
-        back = [v if v is None or F is GRAPH else v.array for v in outs]
-        value = back if type(g) is list else back[0]
-        if not self.post:
-            vjp(node, value, F, grads)
+    def _run(self, vjp: Callable[..., None], node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        g = self._before(self.arrived(g))
+        if g is None:
             return
-        own: dict[Any, Any] = {edge: None for edge in node.edges if edge in grads}
-        own[OWNED] = set()
-        vjp(node, value, F, own)
-        ins = tuple(_as_tensor(own.get(edge)) for edge in node.edges)
+        if not self.post:
+            vjp(node, g, F, grads)
+            return
+        edges = node.edges
+        outs = tuple(_as_tensor(v) for v in (g if type(g) is list else [g]))
+        ins = tuple(_as_tensor(r) for r in gradients_by_input(vjp, node, g, F, grads))
         for hook in list(self.post.values()):
-            ins = _replaced(hook(ins, outs), ins)
-        for edge, r in dict(zip(node.edges, ins, strict=True)).items():
+            ins = _replaced(hook, hook(ins, outs), ins)
+        for edge, r in zip(edges, ins, strict=True):
             if edge in grads and r is not None:
-                r = r if F is GRAPH else r.array
                 held = grads[edge]
-                grads[edge] = r if held is None else held + r
+                value = r if F is GRAPH else r.array
+                grads[edge] = value if held is None else GRAPH.add(held, value) if F is GRAPH else held + value
+
+    def arrived(self, g: Any) -> Any:
+        """The finished gradient after the hooks of the tensor, whose `.grad` keeps it where it retains it."""
+        if not self.tensor_hooks and self.retain is None:
+            return g
+        out = run_hooks(self.tensor_hooks, _as_tensor(g))
+        t = self.retain() if self.retain is not None else None
+        if t is not None:
+            held = getattr(t, "_grad", None)
+            t._grad = out if held is None else GRAPH.add(held, out)
+        return out if isinstance(g, Tensor) else out.array
+
+    def _before(self, g: Any) -> Any:
+        """The gradient after the node's pre-hooks; None where they left nothing of it."""
+        if not self.pre:
+            return g
+        given = g if type(g) is list else [g]
+        recorded = any(isinstance(v, Tensor) for v in given)
+        outs = tuple(_as_tensor(v) for v in given)
+        for hook in list(self.pre.values()):
+            outs = _replaced(hook, hook(outs), outs)
+        if all(v is None for v in outs):
+            return None
+        back = [v if v is None or recorded else v.array for v in outs]
+        return back if type(g) is list else back[0]
+
+
+def gradients_by_input(vjp: Callable[..., None], node: Node, g: Any, F: Any, wanted: Any) -> list[Any]:
+    """What a node's rules give for each of its edges that are in `wanted`, else None; apart where two edges are one."""
+    edges = node.edges
+    slots = tuple(stand_in(edge, alias_op()) if edge in wanted else None for edge in edges)
+    own: dict[Any, Any] = {slot: None for slot in slots if slot is not None}
+    own[OWNED] = set()
+    node.edges = slots
+    try:
+        vjp(node, g, F, own)
+    finally:
+        node.edges = edges
+    return [own.get(slot) for slot in slots]
 
 
 def _as_tensor(g: Any) -> Any:
@@ -127,18 +157,45 @@ def _as_tensor(g: Any) -> Any:
     return wrap(raw_by_type[g.__class__].backend.tidy(g))
 
 
-def _replaced(result: Any, before: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a hook's answer makes of the gradients: None leaves them."""
+def run_hooks(hooks: Any, g: Tensor) -> Tensor:
+    """The gradient after the hooks of a tensor."""
+    for hook in list(hooks.values()):
+        result = hook(g)
+        if result is not None:
+            g = _checked(hook, result, g)
+    return g
+
+
+def _checked(hook: Any, result: Any, before: Any) -> Any:
+    """What a hook answered in a gradient's place. TypeError or RuntimeError where it does not fit."""
+    if not isinstance(result, Tensor):
+        raise TypeError(f"expected Variable, but hook returned '{type(result).__name__}'")
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if result.array.shape != before.array.shape:
+        raise RuntimeError(
+            f"hook '{name}' has changed the size of value (was {list(before.shape)}, got {list(result.shape)})"
+        )
+    if result.array.dtype != before.array.dtype:
+        raise RuntimeError(f"hook '{name}' has changed the type of value (was {before.type()} got {result.type()})")
+    return result
+
+
+def _replaced(hook: Any, result: Any, before: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a node hook's answer makes of the gradients: None leaves them."""
     if result is None:
         return before
-    result = result if isinstance(result, tuple) else (result,)
+    if not isinstance(result, tuple):
+        raise TypeError(f"expected tuple, but hook returned '{type(result).__name__}'")
     if len(result) != len(before):
-        raise RuntimeError(f"hook has returned an incorrect number of values (got {len(result)}, but expected {len(before)})")
+        name = getattr(hook, "__name__", type(hook).__name__)
+        raise RuntimeError(
+            f"hook '{name}' has returned an incorrect number of values (got {len(result)}, but expected {len(before)})"
+        )
     for r, b in zip(result, before, strict=True):
-        if r is not None and b is not None and r.array.shape != b.array.shape:
-            raise RuntimeError(f"hook has changed the size of value (was {list(b.shape)}, got {list(r.shape)})")
-        if r is not None and b is not None and r.array.dtype != b.array.dtype:
-            raise RuntimeError(f"hook has changed the type of value (was {b.dtype} got {r.dtype})")
+        if r is not None:
+            if b is None:
+                raise RuntimeError("can't replace a None gradient with a non-None value")
+            _checked(hook, r, b)
     return result
 
 
@@ -187,114 +244,25 @@ def retain_grad(t: Tensor) -> None:
     hooked(t._node).retain = weakref.ref(t)
 
 
-class _Several(list[Any]):
-    """What was packed of a saved tuple of arrays; its own type, since a pack hook may itself give tuples."""
+def move_retained(t: Tensor, old: Any) -> None:
+    """After an in-place write: what `t` retains is the gradient of its present value. `old`: its node before."""
+    if old.__class__ is Node and isinstance(old.op, HookedOp):
+        old.op.retain = None
+    hooked(t._node).retain = weakref.ref(t)
 
 
-class PackedOp(WrappedOp):
-    """A node's op whose saved arrays were handed to `pack`; they come back by `unpack` when the rules run."""
-
-    def __init__(self, op: Any, unpack: Callable[[Any], Any], slots: dict[int, Any]):
-        super().__init__(op)
-        self.unpack = unpack
-        self.slots = slots
-
-    def vjp(self, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
-        self._run(self.op.vjp, node, g, F, grads)
-
-    def vjp_graph(self, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
-        self._run(self.op.vjp_graph, node, g, F, grads)
-
-    def _run(self, vjp: Any, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
-        packed = node.saved
-        if packed is None:
-            vjp(node, g, F, grads)
-            return
-        values = list(packed)
-        for slot in self.slots:
-            values[slot] = self._unpacked(packed[slot])
-        node.saved = tuple(values)
-        try:
-            vjp(node, g, F, grads)
-        finally:
-            node.saved = packed
-
-    def _unpacked(self, held: Any) -> Any:
-        if type(held) is _Several:
-            return tuple(self._unpacked(h) for h in held)
-        value = self.unpack(held)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got {type(value).__name__}")
-        return value.array
-
-    def saved_arrays(self, node: Node) -> list[tuple[str, Any]]:
-        """None of them is under autograd's eyes: what `pack` keeps is its own."""
-        return []
-
-
-class saved_tensors_hooks(recording):
-    """Inside, every saved tensor goes through `pack_hook`, and through `unpack_hook` when backward needs it.
-
-    >>> import tapegrad as torch
-    >>> x = torch.ones(3, requires_grad=True)
-    >>> with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy().copy(), torch.from_numpy):
-    ...     y = (x * x).sum()
-    >>> y.backward()
-    >>> x.grad
-    tensor([2., 2., 2.])
-    """
-
-    def __init__(self, pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]):
-        super().__init__(self)
-        self.pack_hook, self.unpack_hook = pack_hook, unpack_hook
-
-    def __enter__(self) -> Any:
-        if _disabled.message is not None:
-            raise RuntimeError(_disabled.message)
-        return super().__enter__()
-
-    def recorded(self, node: Node, tensors: tuple[Tensor, ...]) -> None:
-        """Packs what the new node keeps."""
-        op = node.op
-        below = self.below
-        if op.saves_arrays and not isinstance(op, PackedOp) and isinstance(node.saved, tuple):
-            values, slots = list(node.saved), {}
-            for slot in op.array_slots:
-                if values[slot] is not None and not isinstance(values[slot], (int, float, complex)):
-                    values[slot] = self._packed(values[slot])
-                    slots[slot] = True
-            node.saved = tuple(values)
-            node.op = PackedOp(op, self.unpack_hook, slots)
-        if below is not None:
-            below.recorded(node, tensors)
-
-    def _packed(self, value: Any) -> Any:
-        if type(value) is tuple:
-            return _Several(self._packed(v) for v in value)
-        t = wrap(value)
-        before = version(value)
-        packed = self.pack_hook(t)
-        if version(value) != before:
-            raise RuntimeError(
-                "A saved tensor pack hook is modifying its input in place. Tensors provided as input to pack hook "
-                "can not be modified by in-place operations as this can lead to unexpected side-effects. Please open "
-                "an issue if you need to perform in-place operations on the input to a pack hook."
-            )
-        return packed
-
-
-class save_on_cpu(saved_tensors_hooks):
-    """Inside, saved tensors are kept in host memory and brought back to their device for the backward pass."""
-
-    def __init__(self, pin_memory: bool = False):
-        super().__init__(lambda t: (t.device, t.cpu()), lambda packed: packed[1].to(packed[0]))
-
-
-class GradientEdge(NamedTuple):
-    """A place in the graph: a node and the number of its output. `autograd.grad` takes it for an input or output."""
-
-    node: Any
-    output_nr: int
+def call_node(node: Node, gradients: tuple[Any, ...]) -> Any:
+    """`grad_fn(*gradients)`: the node's rules on these gradients; a tensor (or None) per input, alone where it is one."""
+    count = output_count(node)
+    if count and len(gradients) != count:
+        raise TypeError(f"expected {count} arguments, got {len(gradients)} instead")
+    record = mode.grad is not False
+    given = [g if record or g is None else g.array for g in gradients]
+    F = GRAPH if record else raw_by_type[next(g.array.__class__ for g in gradients if g is not None)]
+    vjp = node.op.vjp_graph if record else node.op.vjp
+    wanted = {edge for edge in node.edges if edge is not None}
+    found = gradients_by_input(vjp, node, given[0] if count == 1 else given, F, wanted)
+    return _as_tensor(found[0]) if len(found) == 1 else tuple(_as_tensor(r) for r in found)
 
 
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:
@@ -302,8 +270,8 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     if not tensor._rg:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
     if tensor._node is None:
-        return GradientEdge(AccumulateGrad(tensor), 0)
-    return GradientEdge(tensor.grad_fn, tensor.output_nr)
+        return GradientEdge(AccumulateGrad(tensor), 0, tensor)
+    return GradientEdge(tensor.grad_fn, tensor.output_nr, tensor._node)
 
 
 def increment_version(tensor: Tensor) -> None:
@@ -318,50 +286,58 @@ def register_multi_grad_hook(tensors: Any, fn: Callable[..., None], *, mode: str
     """
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
-    tensors = tuple(tensors)
-    state: dict[str, Any] = {"seen": {}}
-
-    def receive(place: int) -> Callable[[Tensor], None]:
-        def hook(g: Tensor) -> None:
-            state["seen"][place] = g
-            if mode == "any" and len(state["seen"]) == 1:
-                fn(g)
-            if len(state["seen"]) == len(tensors):
-                seen, state["seen"] = state["seen"], {}
-                if mode == "all":
-                    fn([seen.get(i) for i in range(len(tensors))])
-
-        return hook
-
-    handles = [register_hook(t, receive(i)) for i, t in enumerate(tensors)]
-
-    class _All(RemovableHandle):
-        def __init__(self) -> None:
-            self.handles = handles
-
-        def remove(self) -> None:
-            for handle in self.handles:
-                handle.remove()
-
-    return _All()
+    counts = _Counts(tuple(tensors), fn, mode)
+    return _MultiHandle([register_hook(t, counts.receiver(i)) for i, t in enumerate(counts.tensors)])
 
 
-class disable_saved_tensors_hooks:
-    """Inside, `saved_tensors_hooks` raises RuntimeError with the given text. Per thread."""
+class _MultiHandle(RemovableHandle):
+    """The handle of hooks on several tensors."""
 
-    def __init__(self, error_message: str):
-        self.error_message = error_message
+    def __init__(self, handles: list[RemovableHandle]):
+        self.handles = handles
 
-    def __enter__(self) -> None:
-        self._before = _disabled.message
-        _disabled.message = self.error_message
-
-    def __exit__(self, *_: object) -> None:
-        _disabled.message = self._before
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
 
 
-class _Disabled(threading.local):
-    message: str | None = None
+class _Counts:
+    """What `register_multi_grad_hook` has seen of each backward pass under way.
 
+    How many gradients are to come is known when the first arrives: the table of the walk still has an entry for each
+    place that is to be reached.
+    """
 
-_disabled = _Disabled()
+    def __init__(self, tensors: tuple[Tensor, ...], fn: Callable[..., None], how: str):
+        self.tensors, self.fn, self.how = tensors, fn, how
+        self.lock = threading.Lock()
+        self.seen: Any = weakref.WeakKeyDictionary()  # walk -> {place: gradient}
+        self.expected: Any = weakref.WeakKeyDictionary()  # walk -> how many
+
+    def receiver(self, place: int) -> Callable[[Tensor], None]:
+        """The hook of one of the tensors."""
+
+        def receive(g: Tensor) -> None:
+            walk = mode.walk
+            with self.lock:
+                first = walk not in self.seen
+                if first:
+                    self.seen[walk] = {}
+                    others = [t for i, t in enumerate(self.tensors) if i != place]
+                    self.expected[walk] = 1 + sum(edge_of(t) in walk.table for t in others)
+                    walk.at_end.append(lambda: self.finish(walk))
+                seen = self.seen[walk]
+                seen[place] = g
+                complete = len(seen) == self.expected[walk]
+            if self.how == "any" and first:
+                self.fn(g)
+            elif complete:
+                self.finish(walk)
+
+        return receive
+
+    def finish(self, walk: Any) -> None:
+        """Calls the user's function with what has arrived, None for a tensor that the walk did not reach; once."""
+        seen = self.seen.pop(walk, None)
+        if seen is not None and self.how == "all":
+            self.fn([seen.get(i) for i in range(len(self.tensors))])

@@ -17,7 +17,7 @@ from . import coerce
 from .codegen import ENVIRONMENT
 from .device import device, device_of
 from .dtypes import dtype, from_numpy_dtype
-from .graph import Node, counter, shown
+from .graph import Node, shown, stand_in
 from .modes import mode
 from .op import OPS
 from .size import Size
@@ -371,6 +371,9 @@ class Tensor:
             f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
         )
 
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("Tensor does not support deleting items")
+
     def __iter__(self) -> Any:
         if self.array.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
@@ -435,9 +438,7 @@ def tensor_of_edge(array: Any, edge: Any) -> Tensor:
         return t
     if edge.array is array:
         return edge
-    node = new(Node)
-    node.op, node.edges, node.saved, node.seq = alias_op(), (edge,), (), counter()
-    t._node = node
+    t._node = stand_in(edge, alias_op())
     return t
 
 

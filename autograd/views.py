@@ -97,18 +97,17 @@ def apply_chain(F: Any, x: Any, chain: tuple[tuple[str, dict[str, Any]], ...]) -
     return x
 
 
-def replay(base: Any, view: Any, fresh: Any, graph: Any) -> None:
-    """Gives `view` the node that leads to it from the base's present one; `fresh` makes a stand-in for the base."""
+def replay(base: Any, view: Any, fresh: Any, graph: Any) -> Node:
+    """The node that leads to `view` from the base's present one; `fresh` makes a stand-in for the base."""
     if view._view.__class__ is CustomView:
         node = Node()
         node.op, node.edges, node.saved = Refusal(view._view.refusal("its base or another view of its base has been")), (), ()
         node.seq = counter()
-        view._node, view._rg = node, True
-        return
+        return node
     stand_in = fresh(base.array, base._node if base._node is not None else base)
     before, mode.grad = mode.grad, True
     try:
         result = apply_chain(graph, stand_in, view._view.chain)
     finally:
         mode.grad = before
-    view._node, view._rg = result._node, True
+    return result._node

@@ -17,6 +17,7 @@ from ..modes import mode
 from ..ops import core as op
 from ..tensor import Tensor, wrap
 from ..versions import mark_written
+from .args import number_for
 from .table import public
 
 
@@ -192,8 +193,10 @@ def fill_(self: Tensor, value: Any) -> Tensor:
         raise RuntimeError("value cannot be converted to type " + self.dtype.legacy.lower() + " without overflow")
     if self._rg and mode.grad is not False:
         return assign(self, wrap(backend_of(self.array).tidy(backend_of(self.array).xp.full_like(self.array, value))), "fill_")
-    check_overlap(self.array, "fill_")
-    self.array.fill(value)
+    try:
+        self.array.fill(value)
+    except OverflowError:
+        self.array.fill(number_for(value, self))
     mark_written(self)
     return self
 
