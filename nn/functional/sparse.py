@@ -114,8 +114,17 @@ def embedding_bag(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
             f"(got mode='{mode}'). Please open a feature request on GitHub."
         )
+    if mode == "max" and scale_grad_by_freq:
+        raise ValueError("max mode does not support scaling the gradient by the frequency")
     bag, count = _bags(input, offsets, include_last_offset)
-    rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    try:
+        rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    except IndexError:
+        values, bound = input.tolist(), weight.array.shape[0]
+        place = next(i for i, n in enumerate(values) if not 0 <= n < bound)
+        raise RuntimeError(
+            f"Index {place} of input takes value {values[place]} which is not in the valid range [0, {bound})"
+        ) from None
     return _reduced(rows, input, bag, count, mode, per_sample_weights, _row(padding_idx, weight.array.shape[0]))
 
 
