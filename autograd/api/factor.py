@@ -195,7 +195,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     A: (*, M, N), tau: (*, K) with K <= N <= M -> (*, M, N).
     """
     matrices("torch.linalg.householder_product", A, "input")
-    m, n, k = *A.array.shape[-2:], tau.array.shape[-1]
+    (m, n), k = A.array.shape[-2:], tau.array.shape[-1]
     if m < n:
         raise RuntimeError(
             "torch.linalg.householder_product: input.shape[-2] must be greater than or equal to input.shape[-1]"
@@ -241,7 +241,7 @@ def lu(A: Tensor, *, pivot: bool = True) -> Any:
 
 def packed(L: Tensor, U: Tensor) -> Tensor:
     """L below the diagonal and U above, in one matrix. L: (*, M, K), U: (*, K, N) -> (*, M, N)."""
-    m, k, n = *L.array.shape[-2:], U.array.shape[-1]
+    (m, k), n = L.array.shape[-2:], U.array.shape[-1]
     lower, none = GRAPH.tril(L, k=-1), ((0, 0),) * (L.array.ndim - 2)
     if n > k:
         lower = GRAPH.pad_constant(lower, widths=(*none, (0, 0), (0, n - k)), value=0)

@@ -401,21 +401,21 @@ def matrix_exp(A: Tensor) -> Tensor:
 @linalg
 def matrix_power(A: Tensor, n: int) -> Tensor:
     """A to an integer power by squaring; negative: of the inverse. (*, N, N) -> (*, N, N)."""
-    n = _power(n)
+    n, given = _power(n), A
     square("linalg.matrix_power", A, floating=False)
     if n == 0:
         xp = backend_of(A.array).xp
         return wrap(xp.broadcast_to(xp.eye(A.array.shape[-1], dtype=A.array.dtype), A.array.shape).copy())
     if n < 0:
         A, n = inv(A), -n
-    out, square_ = None, A
-    while n:
+    while not n & 1:
+        A, n = A @ A, n >> 1
+    out, power = A, A
+    while n := n >> 1:
+        power = power @ power
         if n & 1:
-            out = square_ if out is None else out @ square_
-        n >>= 1
-        if n:
-            square_ = square_ @ square_
-    return GRAPH.clone(A) if out is A else out
+            out = out @ power
+    return GRAPH.clone(out) if out is given else out
 
 
 def _power(n: Any) -> int:

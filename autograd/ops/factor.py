@@ -313,7 +313,7 @@ def _order(xp, pivots, n):
 
 @op()
 def permutation(xp, pivots, *, size, dtype):
-    """The matrix P of the exchanges that LU's pivots name, x = P L U. pivots: (*B, K) int from 1 -> (*B, size, size)."""
+    """P of x = P L U: the exchanges that pivots name. pivots: (*B, K) int from 1 -> (*B, size, size)."""
     order = _order(xp, pivots, size)
     if not pivots.shape[-1]:
         return xp.broadcast_to(xp.eye(size, dtype=dtype), (*pivots.shape[:-1], size, size)).copy()
