@@ -63,8 +63,18 @@ _LATE = {
     "is_anomaly_enabled": "anomaly", "is_anomaly_check_nan_enabled": "anomaly",
 }  # fmt: skip
 
+# Names that PyTorch has here and in nn.functional.
+_FUNCTIONAL = """
+adaptive_avg_pool1d adaptive_max_pool1d alpha_dropout avg_pool1d batch_norm bilinear celu celu_ channel_shuffle conv1d
+conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity ctc_loss dropout embedding
+group_norm hardshrink instance_norm kl_div layer_norm max_pool1d max_pool2d max_pool3d pairwise_distance pixel_shuffle
+pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold
+""".split()
+
 
 def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONAL:
+        return getattr(importlib.import_module(".nn.functional", __name__), name)
     if name in _LATE:
         return getattr(importlib.import_module(f".autograd.{_LATE[name]}", __name__), name)
     if name in _ROOMS:
@@ -75,4 +85,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_LATE, "bfloat16"})
+    return sorted({*globals(), *_ROOMS, *_LATE, *_FUNCTIONAL, "bfloat16"})
