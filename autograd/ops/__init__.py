@@ -6,6 +6,7 @@ A new family is one more name here.
 
 from . import (
     activation,
+    attention,
     comparison,
     complexes,
     conv,

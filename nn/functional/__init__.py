@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ...autograd.coerce import name_calls
 from .activation import *
+from .attention import *
 from .conv import *
 from .distance import *
 from .dropout import *

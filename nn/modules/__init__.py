@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .activation import *
 from .adaptive import *
+from .attention import *
 from .batchnorm import *
 from .channelshuffle import *
 from .container import *
@@ -22,6 +23,7 @@ from .pixelshuffle import *
 from .pooling import *
 from .rnn import *
 from .sparse import *
+from .transformer import *
 from .upsampling import *
 
 # the classes alone: the files' own names (`container`, ...) must not reach those who import everything from here
