@@ -1,0 +1,231 @@
+"""Activation functions in blocks that fit the cache, every pass in place.
+
+NumPy has no error function. With e = exp(-a**2 / 2) and a = |x|, the upper tail of the normal distribution is e * M(a),
+M smooth and bounded, so one rational function and one exponential serve GELU and its derivative; both are nearer to
+the exact value than PyTorch's float32 (largest error for |x| < 12: 2.4e-7 against 3.7e-7).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..base import may_decline
+
+BLOCK = 1 << 15  # elements: fewer, and the calls cost more than the cache gains
+LARGE = 1 << 11  # from so many elements on, memory and not the call decides
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+SIGN = np.array(-(1 << 31), np.int32)
+
+add, multiply, subtract, divide = np.add, np.multiply, np.subtract, np.divide
+
+
+def _numbers(*values: float) -> tuple[Any, ...]:
+    """float32 constants as NumPy takes them fastest."""
+    return tuple(np.array(v, np.float32) for v in values)
+
+
+HALF, ONE = _numbers(0.5, 1.0)
+
+
+@functools.cache
+def _full(value: float) -> Any:
+    """A block of one number: np.minimum and np.maximum take four times as long with a number. Not to be written."""
+    return np.full(BLOCK, value, np.float32)
+
+
+def _in_blocks(kernel: Callable[..., None], buffers: int, *arrays: Any) -> Any:
+    """`kernel(out, *blocks, *buffers)` over arrays of one shape and dtype; gives the whole `out`."""
+    x = arrays[0]
+    out = np.empty(x.shape, x.dtype)
+    flat = [out.reshape(-1), *[np.ascontiguousarray(a).reshape(-1) for a in arrays]]
+    step = min(x.size, BLOCK)
+    scratch = [np.empty(step, x.dtype) for _ in range(buffers)]
+    whole = x.size - x.size % step
+    for i in range(0, whole, step):
+        kernel(*[a[i : i + step] for a in flat], *scratch)
+    if whole < x.size:
+        kernel(*[a[whole:] for a in flat], *[b[: x.size - whole] for b in scratch])
+    return out
+
+
+def _single(*arrays: Any) -> bool:
+    """Whether the arrays are float32, of one shape and not empty."""
+    x = arrays[0]
+    return x.size > 0 and all(a.dtype is F32 and a.shape == x.shape for a in arrays)
+
+
+def _floats(*arrays: Any) -> bool:
+    """Whether the arrays are float32 or float64, all the same, of one shape and large enough."""
+    x = arrays[0]
+    dt = x.dtype
+    return (dt is F32 or dt is F64) and x.size >= LARGE and all(a.dtype is dt and a.shape == x.shape for a in arrays)
+
+
+# ---- GELU
+
+# M(a) = exp(a**2 / 2) * (1 - Phi(a)) for a >= 0, as a rational function fitted to an error of 1e-9 in e * M; highest
+# power first, the denominator with leading coefficient 1.
+_ABOVE = _numbers(0.398516489, 3.27556282, 10.9361558, 17.3083334)
+_BELOW = _numbers(8.18179104, 28.7321366, 49.4924079, 34.6166668)
+(_DENSITY,) = _numbers(1 / math.sqrt(2 * math.pi))
+_FAR = 12.0  # beyond, the tail is below 2e-33, and exp(a**2 / 2) would overflow soon
+
+
+def _tail(x: Any, a: Any, above: Any, below: Any, e: Any) -> None:
+    """Writes a = min(|x|, _FAR), above / below = M(a), e = exp(a**2 / 2)."""
+    np.minimum(np.abs(x, a), _full(_FAR)[: a.size], out=a)
+    add(multiply(a, _ABOVE[0], above), _ABOVE[1], above)
+    for c in _ABOVE[2:]:
+        add(multiply(above, a, above), c, above)
+    add(a, _BELOW[0], below)
+    for c in _BELOW[1:]:
+        add(multiply(below, a, below), c, below)
+    np.exp(multiply(multiply(a, a, e), HALF, e), e)
+
+
+def _gelu(out: Any, x: Any, a: Any, above: Any, below: Any) -> None:
+    """x * Phi(x) = max(x, 0) - a * (1 - Phi(a))."""
+    _tail(x, a, above, below, out)
+    multiply(above, a, above)
+    multiply(below, out, below)
+    np.maximum(x, _full(0.0)[: a.size], out=out)
+    subtract(out, divide(above, below, above), out)
+
+
+_CUBE, _SCALE = 0.044715, math.sqrt(2 / math.pi)
+_T0, _T1, _T2 = _numbers(_SCALE, _SCALE * _CUBE, 3 * _SCALE * _CUBE)
+
+
+def _gelu_tanh(out: Any, x: Any) -> None:
+    """x / 2 * (1 + tanh(x * (T0 + T1 * x**2)))."""
+    multiply(x, x, out)
+    add(multiply(out, _T1, out), _T0, out)
+    np.tanh(multiply(out, x, out), out)
+    multiply(add(out, ONE, out), x, out)
+    multiply(out, HALF, out)
+
+
+@may_decline
+def gelu(x: Any, *, approximate: str = "none") -> Any:
+    """Op gelu, in float32."""
+    if not _single(x):
+        return NotImplemented
+    return _in_blocks(_gelu_tanh, 0, x) if approximate == "tanh" else _in_blocks(_gelu, 3, x)
+
+
+def _gelu_backward(out: Any, g: Any, x: Any, a: Any, above: Any, below: Any) -> None:
+    """g times 1/2 + sign(x) * (1/2 + (a / sqrt(2 pi) - M(a)) / exp(a**2 / 2))."""
+    _tail(x, a, above, below, out)
+    divide(above, below, above)
+    subtract(multiply(a, _DENSITY, a), above, a)
+    add(divide(a, out, a), HALF, a)
+    bits = out.view(np.int32)
+    np.bitwise_xor(np.bitwise_and(x.view(np.int32), SIGN, bits), a.view(np.int32), bits)
+    multiply(add(out, HALF, out), g, out)
+
+
+def _gelu_tanh_backward(out: Any, g: Any, x: Any, square: Any, t: Any) -> None:
+    """g times (1 + t) / 2 * (1 + x * (1 - t) * (T0 + T2 * x**2)), t = tanh(x * (T0 + T1 * x**2))."""
+    multiply(x, x, square)
+    add(multiply(square, _T1, t), _T0, t)
+    np.tanh(multiply(t, x, t), t)
+    add(multiply(square, _T2, square), _T0, square)
+    multiply(square, x, square)
+    multiply(subtract(ONE, t, out), square, out)
+    add(out, ONE, out)
+    multiply(add(t, ONE, t), HALF, t)
+    multiply(multiply(out, t, out), g, out)
+
+
+@may_decline
+def gelu_backward(g: Any, x: Any, *, approximate: str) -> Any:
+    """Composite gelu_backward, in float32."""
+    if not _single(g, x):
+        return NotImplemented
+    if approximate == "tanh":
+        return _in_blocks(_gelu_tanh_backward, 2, g, x)
+    return _in_blocks(_gelu_backward, 3, g, x)
+
+
+# ---- logistic
+
+
+def _sigmoid(out: Any, x: Any) -> None:
+    """1 / (1 + exp(-x))."""
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    out += 1
+    np.divide(1, out, out=out)
+
+
+def _silu(out: Any, x: Any) -> None:
+    """x / (1 + exp(-x))."""
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    out += 1
+    np.divide(x, out, out=out)
+
+
+@may_decline
+def silu(x: Any) -> Any:
+    """Op silu."""
+    return _in_blocks(_silu, 0, x) if _floats(x) else NotImplemented
+
+
+def _silu_backward(out: Any, g: Any, x: Any, s: Any) -> None:
+    """g times s * (1 + x * (1 - s)), s = sigmoid(x)."""
+    _sigmoid(s, x)
+    np.subtract(1, s, out=out)
+    out *= x
+    out += 1
+    out *= s
+    out *= g
+
+
+@may_decline
+def silu_backward(g: Any, x: Any) -> Any:
+    """Composite silu_backward."""
+    return _in_blocks(_silu_backward, 1, g, x) if _floats(g, x) else NotImplemented
+
+
+# ---- rectifier
+
+
+@may_decline
+def relu(x: Any) -> Any:
+    """Op relu. np.maximum with a number takes four times as long as np.clip."""
+    return np.clip(x, 0, np.inf) if _floats(x) else NotImplemented
+
+
+def _zero_below(out: Any, g: Any, y: Any) -> None:
+    """The bits of g where y > 0 (or is NaN), else 0. g: floats, out: integers of their size."""
+    np.copyto(out, np.less_equal(y, 0))
+    out -= 1
+    np.bitwise_and(out, g.view(out.dtype), out=out)
+
+
+@may_decline
+def relu_backward(g: Any, out: Any) -> Any:
+    """Composite relu_backward."""
+    if not _floats(g, out):
+        return NotImplemented
+    made = np.empty(g.shape, f"i{g.dtype.itemsize}")
+    bits, values, y = made.reshape(-1), np.ascontiguousarray(g).reshape(-1), np.ascontiguousarray(out).reshape(-1)
+    for i in range(0, bits.size, BLOCK):
+        _zero_below(bits[i : i + BLOCK], values[i : i + BLOCK], y[i : i + BLOCK])
+    return made.view(g.dtype)
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "gelu": gelu,
+    "gelu_backward": gelu_backward,
+    "silu": silu,
+    "silu_backward": silu_backward,
+    "relu": relu,
+    "relu_backward": relu_backward,
+}
