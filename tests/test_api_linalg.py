@@ -50,6 +50,7 @@ INPUTS.update(OWN)
 FLOATING.extend(name for name, a in OWN.items() if a.dtype in ("f8", "c16"))
 
 VALUES = """
+T.pdist(A) | T.pdist(A, 1) | T.pdist(A, inf) | T.pdist(none3) | T.pdist(A[:1]) | T.pdist(Ab) | T.pdist(A, -1)
 T.linalg.inv(A) | T.linalg.inv(Ab) | T.linalg.inv(Af) | T.linalg.inv(Ac) | T.inverse(A) | A.inverse()
 T.linalg.inv(wide) | T.linalg.inv(h) | T.linalg.inv(ints) | T.linalg.inv(v3) | T.linalg.inv([1])
 T.linalg.inv(none) | T.linalg.inv_ex(A) | T.linalg.inv_ex(diag0)[1] | T.linalg.inv_ex(some0)[1]
@@ -104,7 +105,7 @@ T.linalg.matrix_rank(A, tol=2.5) | T.linalg.matrix_rank(s2, hermitian=True) | T.
 T.linalg.matrix_rank(tall, atol=2.0) | T.linalg.matrix_rank(tall, rtol=0.5) | T.linalg.matrix_rank(v3)
 T.linalg.matrix_rank(i) | T.linalg.lstsq(tall, tall) | T.linalg.lstsq(tall, tall[..., 0])
 T.linalg.lstsq(A, v3) | T.linalg.lstsq(A, wide, driver="gelsd") | T.linalg.lstsq(tall, tall, driver="gels")
-T.linalg.lstsq(low, wide) | T.linalg.lstsq(A, wide[:2]) | T.linalg.lstsq(A, wide, driver="x")
+T.linalg.lstsq(low, wide, driver="gelsd") | T.linalg.lstsq(A, wide[:2]) | T.linalg.lstsq(A, wide, driver="x")
 T.linalg.lstsq(i, i) | T.linalg.lstsq(wide, G, driver="gelss") | T.linalg.multi_dot([v3, A, wide])
 T.linalg.multi_dot([wide.mT, A, G, v3]) | T.linalg.multi_dot([A, G, A, wide]) | T.linalg.multi_dot([v3, v3])
 T.linalg.multi_dot([A]) | T.linalg.multi_dot([wide, wide]) | T.linalg.multi_dot([Ab, A]) | T.linalg.cond(A)
@@ -176,6 +177,7 @@ T.linalg.svdvals(nonan) | T.linalg.matrix_power(diag0, -1) | T.linalg.lstsq(low,
 """
 
 GRADIENTS = """
+T.pdist(A) | T.pdist(A, 3)
 T.linalg.inv(A) | T.linalg.inv(Ab) | T.linalg.inv(Ac) | T.linalg.inv_ex(A)[0] | T.linalg.det(A)
 T.linalg.det(Ab) | T.linalg.det(Ac) | T.linalg.slogdet(Ab)[1] | T.linalg.slogdet(Ac) | T.logdet(A)
 T.logdet(Ac) | T.linalg.solve(A, v3) | T.linalg.solve(Ab, G) | T.linalg.solve(A, tall, left=False)
@@ -361,6 +363,29 @@ def test_out_of_several() -> None:
     tapegrad.linalg.slogdet(tapegrad.eye(2) * 2, out=out)
     assert out[0].item() == 1
     assert out[1].item() == pytest.approx(np.log(4))
+
+
+ON_A_DEVICE = """
+T.linalg.inv_ex(Ab) | T.linalg.solve_ex(A, v3) | T.linalg.lu_factor_ex(G) | T.linalg.lu(G) | T.linalg.qr(tall, mode="r")
+T.linalg.lu_solve(*T.linalg.lu_factor(G), wide) | T.linalg.lstsq(A, wide, driver="gelsd") | T.linalg.matrix_rank(tall)
+T.linalg.matrix_power(Ab, 0) | T.linalg.householder_product(*T.geqrf(tall)) | T.cholesky_inverse(A)
+T.svd(A, True, False)
+T.lu_unpack(*T.linalg.lu_factor(wide), unpack_pivots=False) | T.linalg.cholesky_ex(-A)[1] | T.linalg.vander(v3)
+T.pdist(A)
+T.linalg.cond(some0, 1) | T.einsum("ij,jk", A, wide) | T.cdist(A, G) | T.linalg.matrix_norm(A, "nuc")
+T.linalg.eigvals(G)
+"""
+
+
+@pytest.mark.parametrize("text", listed(ON_A_DEVICE))
+def test_on_a_device(text: str) -> None:
+    """Results stay on the device of their input, and are those of the CPU."""
+    there = {name: tapegrad.tensor(a).to("fake") for name, a in OWN.items()}
+    expected = flat(outcome(tapegrad, text)[0])
+    found = flat(eval(text, {"T": tapegrad, **there}))  # noqa: S307
+    for t, e in zip(found, expected, strict=True):
+        assert t.device.type == "fake"
+        np.testing.assert_allclose(t.cpu().numpy(), e.numpy(), rtol=1e-10, atol=1e-12)
 
 
 def test_lu_blocks() -> None:

@@ -10,11 +10,11 @@ from ..dtypes import FLOAT, from_numpy_dtype
 from ..op import GRAPH
 from ..ops import factor as factor_op
 from ..ops import linalg as op
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from . import factor, linalg
 from . import return_types as types
 from .args import axes_of, dim_of, int_of
-from .factor import H, columns, matrices, rows, square
+from .factor import H, beside, columns, empty, identity, matrices, rows, square
 from .reduce import _vector_norm
 from .table import public
 
@@ -81,7 +81,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
         U, S, Vh = factor_op.svd(input, full=not some)
         return types.svd((U, S, H(Vh)))
     xp, (m, n), lead = backend_of(input.array).xp, input.array.shape[-2:], input.array.shape[:-2]
-    zeros = [wrap(xp.zeros((*lead, k, k), input.array.dtype)) for k in (m, n)]
+    zeros = [beside(input, xp.zeros((*lead, k, k), input.array.dtype)) for k in (m, n)]
     return types.svd((zeros[0], linalg.svdvals(input), zeros[1]))
 
 
@@ -99,7 +99,7 @@ def geqrf(input: Tensor) -> Any:
     """
     matrices("torch.geqrf", input)
     a, tau = backend_of(input.array).xp.linalg.qr(input.array, mode="raw")
-    return types.geqrf((wrap(a.swapaxes(-1, -2).copy()), wrap(tau)))
+    return types.geqrf((beside(input, a.swapaxes(-1, -2).copy()), beside(input, tau)))
 
 
 @public
@@ -141,9 +141,7 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """The inverse of L L^H (U^H U for upper). (*, N, N) -> (*, N, N)."""
     square("cholesky_inverse", input)
-    xp = backend_of(input.array).xp
-    eye = wrap(xp.broadcast_to(xp.eye(input.array.shape[-1], dtype=input.array.dtype), input.array.shape).copy())
-    return cholesky_solve(eye, input, upper)
+    return cholesky_solve(identity(input, input.array.shape[-1]), input, upper)
 
 
 @public
@@ -179,9 +177,8 @@ def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
     """P, L, U of `lu_factor`; what is not unpacked is empty. LU_data: (*, M, N) -> (*, M, M), (*, M, K), (*, K, N)."""
     array = LU_data.array
-    xp, (m, n) = backend_of(array).xp, array.shape[-2:]
-    k = min(m, n)
-    P = L = U = wrap(xp.empty(0, array.dtype))
+    m, k = array.shape[-2], min(array.shape[-2:])
+    P = L = U = empty(LU_data)
     if unpack_pivots:
         if LU_pivots.array.dtype != "i4":
             raise RuntimeError(
@@ -190,7 +187,7 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
             )
         P = factor_op.permutation(LU_pivots, size=m, dtype=array.dtype)
     if unpack_data:
-        L = GRAPH.tril(columns(LU_data, 0, k), k=-1) + wrap(xp.eye(m, k, dtype=array.dtype))
+        L = GRAPH.tril(columns(LU_data, 0, k), k=-1) + identity(LU_data, m, k)
         U = GRAPH.triu(rows(LU_data, 0, k), k=0)
     return types.lu_unpack((P, L, U))
 
@@ -232,7 +229,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     if N is not None and int_of(N, "vander", "N") < 0:
         raise RuntimeError("N must be non-negative.")
     if not N and N is not None or not x.array.size:
-        return wrap(backend_of(x.array).xp.zeros((x.array.shape[0], N or 0), x.array.dtype))
+        return beside(x, backend_of(x.array).xp.zeros((x.array.shape[0], N or 0), x.array.dtype))
     powers = linalg.vander(x, N)
     return powers if increasing else GRAPH.flip(powers, axes=(1,))
 
@@ -284,6 +281,20 @@ def cdist(
         return op.euclidean_distances(x1, x2, products=products)
     difference = GRAPH.unsqueeze(x1, axis=x1.array.ndim - 1) - GRAPH.unsqueeze(x2, axis=x2.array.ndim - 2)
     return _vector_norm_or_zero(difference, p)
+
+
+@public(method=False)
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm of the difference of each two rows, (0, 1), (0, 2), ..., (1, 2), ... (N, D) -> (N (N - 1) / 2,)."""
+    if input.array.ndim != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.array.ndim}D")
+    if from_numpy_dtype(input.array.dtype).category < FLOAT:
+        raise RuntimeError("pdist only supports floating-point dtypes")
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    first, second = backend_of(input.array).xp.triu_indices(input.array.shape[0], 1)
+    pairs = [GRAPH.index_select(input, beside(input, places), axis=0) for places in (first, second)]
+    return _vector_norm_or_zero(pairs[0] - pairs[1], p)
 
 
 def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

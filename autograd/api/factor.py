@@ -62,9 +62,26 @@ def square(name: str, A: Any, argument: str = "A", floating: bool = True) -> Non
         floats(name, A)
 
 
+def empty(A: Tensor, dtype: Any = None) -> Tensor:
+    """No element, beside A: PyTorch's place-holder for a part of a result that was not computed. -> (0,)."""
+    return beside(A, backend_of(A.array).xp.empty(0, dtype or A.array.dtype))
+
+
 def recorded(A: Tensor) -> bool:
     """Whether a gradient may be asked for: then the vectors that its rule needs are computed along."""
     return A._rg and mode.grad is not False
+
+
+def beside(A: Tensor, array: Any) -> Tensor:
+    """A constant on A's device, of an array that A's array module made."""
+    return wrap(backend_of(A.array).tidy(array))
+
+
+def identity(A: Tensor, n: int, m: int | None = None) -> Tensor:
+    """Ones on the diagonal, in A's dtype and for each matrix of A's batch. -> (*, n, m)."""
+    xp, lead = backend_of(A.array).xp, A.array.shape[:-2]
+    eye = xp.eye(n, m, dtype=A.array.dtype)
+    return beside(A, xp.broadcast_to(eye, (*lead, *eye.shape)).copy() if lead else eye)
 
 
 def H(A: Tensor) -> Tensor:
@@ -178,7 +195,7 @@ def qr(A: Tensor, mode: str = "reduced") -> Any:
     Q, R = op.qr(A, complete=False)
     if recorded(A):
         R.register_hook(_no_gradient_without_q)
-    return types.linalg_qr((wrap(Q.array[..., :0].reshape(-1).copy()), R))
+    return types.linalg_qr((empty(Q), R))
 
 
 def _no_gradient_without_q(g: Any) -> None:
@@ -204,15 +221,12 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
         raise RuntimeError(
             "torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]"
         )
-    xp = backend_of(A.array).xp
-    eye = wrap(xp.broadcast_to(xp.eye(m, n, dtype=A.array.dtype), A.array.shape).copy())
-    return reflected(A, tau, eye, range(k - 1, -1, -1))
+    return reflected(A, tau, identity(A, m, n), range(k - 1, -1, -1))
 
 
 def reflected(A: Tensor, tau: Tensor, out: Tensor, order: Any) -> Tensor:
     """The Householder reflections of A and tau applied to out from the left, in the given order."""
-    xp, m = backend_of(A.array).xp, A.array.shape[-2]
-    unit = GRAPH.tril(A, k=-1) + wrap(xp.eye(m, A.array.shape[-1], dtype=A.array.dtype))
+    unit = GRAPH.tril(A, k=-1) + identity(A, *A.array.shape[-2:])
     for i in order:
         v = columns(unit, i, i + 1)
         scale = GRAPH.unsqueeze(GRAPH.slice_view(tau, index=(*(slice(None),) * (tau.array.ndim - 1), slice(i, i + 1))),
@@ -235,7 +249,7 @@ def lu(A: Tensor, *, pivot: bool = True) -> Any:
     for_kernel("lu_cpu", A)
     L, U, pivots = op.lu(A, pivot=pivot)
     if not pivot:
-        return types.linalg_lu((wrap(L.array[..., :0].reshape(-1).copy()), L, U))
+        return types.linalg_lu((empty(L), L, U))
     return types.linalg_lu((op.permutation(pivots, size=A.array.shape[-2], dtype=A.array.dtype), L, U))
 
 
@@ -280,7 +294,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
             "in a division by zero. If you still want to perform the factorization, consider calling "
             "linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)"
         )
-    return types.linalg_lu_factor_ex((packed(L, U), pivots, wrap(info)))
+    return types.linalg_lu_factor_ex((packed(L, U), pivots, beside(A, info)))
 
 
 @linalg

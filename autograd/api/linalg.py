@@ -9,11 +9,11 @@ from ...backends.registry import backend_of
 from ..dtypes import FLOAT, as_dtype, from_numpy_dtype, int64
 from ..op import GRAPH
 from ..ops import linalg as op
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from . import factor
 from . import return_types as types
 from .args import axes_of, dim_of, int_of, to_dtype
-from .factor import floats, linalg, matrices, square, svdvals
+from .factor import beside, empty, floats, identity, linalg, matrices, square, svdvals
 from .reduce import _vector_norm
 
 # ---- norms
@@ -208,12 +208,12 @@ def matrix_rank(
     if tol is not None:
         atol, rtol = tol, 0.0
     if not A.array.size:
-        return wrap(xp.zeros(A.array.shape[:-2], "i8"))
+        return beside(A, xp.zeros(A.array.shape[:-2], "i8"))
     atol, rtol = _tolerances(A, atol, rtol)
     A = A.detach()
     values = abs(factor.eigvalsh(A).array) if hermitian else svdvals(A).array
     bound = xp.maximum(xp.asarray(atol)[..., None], xp.asarray(rtol)[..., None] * values.max(axis=-1, keepdims=True))
-    return wrap(xp.asarray((values > bound).sum(axis=-1)))
+    return beside(A, (values > bound).sum(axis=-1))
 
 
 # ---- systems
@@ -262,7 +262,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     """As `solve`, with info (*) int32: the place of a zero pivot, with a nan result instead of an error; else 0."""
     result, xp = _solved(A, B, left, check_errors), backend_of(A.array).xp
     info = xp.zeros(A.array.shape[:-2], "i4") if xp.isfinite(result.array).all() else op.zero_pivot(xp, A.array)
-    return types.linalg_solve_ex((result, wrap(info)))
+    return types.linalg_solve_ex((result, beside(A, info)))
 
 
 @linalg
@@ -317,16 +317,15 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
             f"rank (error code: {int(rank.min()) + 1})."
         )
     solution = inverse @ right
-    empty = wrap(xp.empty(0, "f8" if A.array.dtype in ("f8", "c16") else "f4"))
-    residuals = empty
+    residuals = none = empty(A, "f8" if A.array.dtype in ("f8", "c16") else "f4")
     if m > n and driver not in (None, "gelsy") and (rank == n).all():
         misfit = GRAPH.square(GRAPH.abs(A @ solution - right))
         residuals = GRAPH.sum(misfit, axis=(misfit.array.ndim - 2,), keepdims=False)
     return types.linalg_lstsq((
         GRAPH.squeeze_dim(solution, axis=(solution.array.ndim - 1,)) if vector else solution,
         residuals,
-        wrap(xp.empty(0, "i8")) if driver == "gels" else wrap(xp.asarray(rank)),
-        svdvals(A) if driver in ("gelsd", "gelss") else empty,
+        empty(A, "i8") if driver == "gels" else beside(A, rank),
+        svdvals(A) if driver in ("gelsd", "gelss") else none,
     ))  # fmt: skip
 
 
@@ -404,8 +403,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     n, given = _power(n), A
     square("linalg.matrix_power", A, floating=False)
     if n == 0:
-        xp = backend_of(A.array).xp
-        return wrap(xp.broadcast_to(xp.eye(A.array.shape[-1], dtype=A.array.dtype), A.array.shape).copy())
+        return identity(A, A.array.shape[-1])
     if n < 0:
         A, n = inv(A), -n
     while not n & 1:
