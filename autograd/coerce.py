@@ -270,6 +270,8 @@ def explain(op: Op, error: Exception, arrays: tuple[Any, ...], kw: dict[str, Any
     if isinstance(error, ValueError) and any(words in str(error) for words in _BROADCAST):
         text = broadcast_text([tuple(a.shape) for a in arrays if hasattr(a, "shape")])
         error = RuntimeError(text or str(error))
+    elif isinstance(error, ValueError) and "core dimension" in str(error):
+        error = RuntimeError(f"{op.name}: the shapes cannot be multiplied ({shown})")
     elif isinstance(error, np.exceptions.AxisError):
         ndim = error.ndim or 0
         bound = max(ndim, 1)

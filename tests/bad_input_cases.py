@@ -1406,4 +1406,52 @@ class M(nn.Module):
         Case("ValueError", "dtype", "nn.LSTM(3, 2)(T.ones(4, 1, 3, dtype=T.float64))"),
         Case("RuntimeError", "hx cx 2-D 3-D", "nn.LSTM(3, 2)(T.ones(4, 3), (T.ones(1, 1, 2), T.ones(1, 1, 2)))"),
     ],
+    "attention": [
+        Case("AssertionError", "embed_dim num_heads", "nn.MultiheadAttention(5, 2)"),
+        Case("ValueError", "embed_dim", "nn.MultiheadAttention(0, 2)"),
+        Case("AssertionError", "embedding dimension 4 3", "nn.MultiheadAttention(4, 2)(*[T.ones(2, 1, 3)] * 3)"),
+        Case("AssertionError", "query 4", "nn.MultiheadAttention(4, 2)(*[T.ones(2, 1, 1, 4)] * 3)"),
+        Case(
+            "AssertionError",
+            "key value",
+            "nn.MultiheadAttention(4, 2)(T.ones(2, 1, 4), T.ones(3, 1, 4), T.ones(2, 1, 4))",
+        ),
+        Case(
+            "RuntimeError", "attn_mask", "nn.MultiheadAttention(4, 2)(*[T.ones(2, 1, 4)] * 3, attn_mask=T.ones(3, 3))"
+        ),
+        Case(
+            "AssertionError",
+            "key_padding_mask",
+            "nn.MultiheadAttention(4, 2)(*[T.ones(2, 1, 4)] * 3, key_padding_mask=T.ones(1, 5))",
+        ),
+        Case(
+            "RuntimeError",
+            "is_causal attn_mask",
+            "nn.MultiheadAttention(4, 2)(*[T.ones(2, 1, 4)] * 3, is_causal=True, need_weights=False)",
+        ),
+        Case(
+            "RuntimeError",
+            "scaled_dot_product",
+            "F.scaled_dot_product_attention(T.ones(1, 2, 4), T.ones(1, 2, 5), T.ones(1, 2, 5))",
+        ),
+        Case(
+            "RuntimeError",
+            "attn_mask is_causal",
+            "F.scaled_dot_product_attention(*[T.ones(1, 2, 4)] * 3, attn_mask=T.ones(2, 2), is_causal=True)",
+        ),
+        Case(
+            "RuntimeError",
+            "dtype",
+            "F.scaled_dot_product_attention(T.ones(1, 2, 4), T.ones(1, 2, 4).double(), T.ones(1, 2, 4))",
+        ),
+        Case(
+            "RuntimeError",
+            "attn_mask",
+            "F.scaled_dot_product_attention(*[T.ones(1, 2, 4)] * 3, attn_mask=T.ones(5, 5))",
+        ),
+        Case("RuntimeError", "d_model", "nn.Transformer(4, 2, 1, 1, 8)(T.ones(2, 1, 3), T.ones(2, 1, 4))"),
+        Case("RuntimeError", "batch", "nn.Transformer(4, 2, 1, 1, 8)(T.ones(2, 1, 4), T.ones(2, 3, 4))"),
+        Case("RuntimeError", "activation foo", "nn.TransformerEncoderLayer(4, 2, activation='foo')"),
+        Case("AssertionError", "embedding dimension 4 3", "nn.TransformerEncoderLayer(4, 2)(T.ones(2, 1, 3))"),
+    ],
 }
