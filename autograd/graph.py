@@ -85,7 +85,7 @@ class _OutputOp:
             held = grads[parent]
             if held is None:
                 held = grads[parent] = [None] * count
-            held[index] = g
+            held[index] = g if held[index] is None else held[index] + g  # a rule that reads `out` has a second edge
 
     vjp_graph = vjp
 
