@@ -10,6 +10,7 @@ import numpy as np
 
 from ...autograd.api.creation import new_like, zeros
 from ...autograd.api.join import cat
+from ...autograd.coerce import broadcast_text
 from ...autograd.op import GRAPH
 from ...autograd.ops import attention as op
 from ...autograd.tensor import Tensor
@@ -42,9 +43,9 @@ def scaled_dot_product_attention(
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {dropout_p:g}")
     if enable_gqa:
         key, value = _repeated_heads(query, key), _repeated_heads(query, value)
-    if key.array.shape[:-2] != query.array.shape[:-2] or value.array.shape[:-2] != query.array.shape[:-2]:
-        lead = np.broadcast_shapes(query.array.shape[:-2], key.array.shape[:-2], value.array.shape[:-2])
-        query, key, value = (GRAPH.expand(t, shape=(*lead, *t.array.shape[-2:])) for t in (query, key, value))
+    if attn_mask is not None and attn_mask.dtype.name != "bool":
+        attn_mask = attn_mask.to(query.dtype)
+    query, key, value = _fitting(query, key, value, attn_mask)
     keep = None
     if dropout_p > 0:
         shape = (*query.array.shape[:-1], key.array.shape[-2])
@@ -52,6 +53,43 @@ def scaled_dot_product_attention(
         keep = dropout(keep, dropout_p)
     factor = 1 / math.sqrt(query.array.shape[-1] or 1) if scale is None else float(scale)
     return op.attention(query, key, value, attn_mask, keep, causal=bool(is_causal), scale=factor)
+
+
+def _fitting(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> list[Tensor]:
+    """The three with the same leading dimensions. RuntimeError for sizes that do not fit."""
+    q, k, v = (t.array.shape for t in (query, key, value))
+    shapes = [q[:-2], k[:-2], v[:-2]]
+    text = broadcast_text(shapes[:2]) or broadcast_text(shapes[::2])
+    if text is not None:
+        raise RuntimeError(text)
+    lead = np.broadcast_shapes(*shapes)
+    _check_mask((*lead, q[-2], k[-2]), mask)
+    heads = math.prod(lead)
+    for rows, columns, other in ((k[-2], q[-1], k[-1]), (0, k[-2], v[-2])):
+        if columns != other:
+            if not lead and rows:
+                raise RuntimeError(
+                    f"mat1 and mat2 shapes cannot be multiplied ({q[-2]}x{columns} and {other}x{rows})"
+                )
+            raise RuntimeError(
+                "Expected size for first two dimensions of batch2 tensor to be: "
+                f"[{heads}, {columns}] but got: [{heads}, {other}]."
+            )
+    if all(s == lead for s in shapes):
+        return [query, key, value]
+    return [GRAPH.expand(t, shape=(*lead, *t.array.shape[-2:])) for t in (query, key, value)]
+
+
+def _check_mask(scores: tuple[int, ...], mask: Tensor | None) -> None:
+    """RuntimeError for a mask that does not broadcast to the scores."""
+    if mask is None:
+        return
+    text = broadcast_text([scores, mask.array.shape])
+    if text is not None:
+        raise RuntimeError(text)
+    full = np.broadcast_shapes(scores, mask.array.shape)
+    if full != scores:
+        raise RuntimeError(f"output with shape {list(scores)} doesn't match the broadcast shape {list(full)}")
 
 
 _C_NAMES = {"float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double"}
@@ -78,7 +116,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, 
             raise RuntimeError(
                 "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
             )
-        if attn_mask.dtype.name != "bool" and attn_mask.array.dtype != query.array.dtype:
+        if attn_mask.dtype.name not in ("bool", "float32", query.dtype.name):
             raise RuntimeError(
                 "Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
                 f"{_C_NAMES.get(attn_mask.dtype.name)} and  query.dtype: {kinds[0]} instead."

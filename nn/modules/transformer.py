@@ -1,4 +1,4 @@
-"""Transformers: stacks of layers of attention and feed-forward maps. Vaswani et al., Attention is all you need, 2017."""
+"""Transformers: layers of attention and feed-forward maps. Vaswani et al., Attention is all you need, 2017."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ...autograd.api.creation import full
+from ...autograd.modes import is_grad_enabled
 from ...autograd.tensor import Tensor
 from .. import functional as F
 from .. import init
+from .activation import GELU, ReLU
 from .attention import MultiheadAttention
 from .container import ModuleList
 from .dropout import Dropout
@@ -84,15 +86,20 @@ class _Layer(Module):
             setattr(self, f"dropout{k}", Dropout(dropout))
         self.activation = _activation(activation)
 
-    def _residual(self, x: Tensor, k: int, block: Callable[[Tensor], Tensor]) -> Tensor:
-        """x plus the k-th block of x, dropped out; the norm before the block or behind the sum."""
-        norm, dropout = getattr(self, f"norm{k}"), getattr(self, f"dropout{k}")
+    def _residual(self, x: Tensor, norm: Module, block: Callable[..., Tensor], *args: Any) -> Tensor:
+        """x plus a block of x; the norm before the block or behind the sum."""
         if self.norm_first:
-            return x + dropout(block(norm(x)))
-        return norm(x + dropout(block(x)))
+            return x + block(norm(x), *args)
+        return norm(x + block(x, *args))
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+    # The blocks have PyTorch's names, since programs override them.
+
+    def _sa_block(self, x: Tensor, attn_mask: Any, key_padding_mask: Any, is_causal: bool = False) -> Tensor:
+        return self.dropout1(_attend(self.self_attn, x, x, attn_mask, key_padding_mask, is_causal))
+
+    def _ff_block(self, x: Tensor) -> Tensor:
+        last = getattr(self, f"dropout{len(self.attentions) + 1}")
+        return last(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
 
 def _attend(attention: Any, x: Tensor, memory: Tensor, mask: Any, padding: Any, causal: bool) -> Tensor:
@@ -119,15 +126,15 @@ class TransformerEncoderLayer(_Layer):
         canonical = F.attention.canonical_mask
         padding = canonical(src_key_padding_mask, "src_key_padding_mask", src_mask, "src_mask", src.dtype)
         mask = canonical(src_mask, "src_mask", None, "", src.dtype)
-        x = self._residual(src, 1, lambda y: _attend(self.self_attn, y, y, mask, padding, is_causal))
-        return self._residual(x, 2, self._feed_forward)
+        x = self._residual(src, self.norm1, self._sa_block, mask, padding, is_causal)
+        return self._residual(x, self.norm2, self._ff_block)
 
 
 class TransformerDecoderLayer(_Layer):
-    """Self-attention, attention to the encoder's output, a feed-forward map. tgt: (T, N, d_model), memory: (S, N, d_model).
+    """Self-attention, attention to memory, a feed-forward map. tgt: (T, N, d_model), memory: (S, N, d_model).
 
-    With batch_first N comes first; both may come without N. tgt_mask: (T, T), memory_mask: (T, S), each also per head;
-    the key padding masks: (N, T) and (N, S).
+    With batch_first N comes first; both may come without N. tgt_mask: (T, T), memory_mask: (T, S), each also per head
+    as (N * nhead, T, *); the key padding masks: (N, T) and (N, S).
     """
 
     attentions = ("self_attn", "multihead_attn")
@@ -143,14 +150,23 @@ class TransformerDecoderLayer(_Layer):
         tgt_is_causal: bool = False,
         memory_is_causal: bool = False,
     ) -> Tensor:
-        own, other = (tgt_mask, tgt_key_padding_mask), (memory_mask, memory_key_padding_mask)
-        x = self._residual(tgt, 1, lambda y: _attend(self.self_attn, y, y, *own, tgt_is_causal))
-        x = self._residual(x, 2, lambda y: _attend(self.multihead_attn, y, memory, *other, memory_is_causal))
-        return self._residual(x, 3, self._feed_forward)
+        x = self._residual(tgt, self.norm1, self._sa_block, tgt_mask, tgt_key_padding_mask, tgt_is_causal)
+        other = (memory, memory_mask, memory_key_padding_mask, memory_is_causal)
+        x = self._residual(x, self.norm2, self._mha_block, *other)
+        return self._residual(x, self.norm3, self._ff_block)
+
+    def _mha_block(
+        self, x: Tensor, mem: Tensor, attn_mask: Any, key_padding_mask: Any, is_causal: bool = False
+    ) -> Tensor:
+        return self.dropout2(_attend(self.multihead_attn, x, mem, attn_mask, key_padding_mask, is_causal))
 
 
 class TransformerEncoder(Module):
-    """num_layers copies of a layer, one behind the other, and a norm. enable_nested_tensor, mask_check: accepted."""
+    """num_layers copies of a layer, one behind the other, and a norm.
+
+    enable_nested_tensor: in evaluation without gradients, padding comes out as zeros (before the norm), as in PyTorch,
+    which cuts it off there. mask_check: only where all padding is behind the sequences.
+    """
 
     norm: Module | None
 
@@ -182,7 +198,25 @@ class TransformerEncoder(Module):
         x = src
         for layer in self.layers:
             x = layer(x, src_mask=mask, is_causal=causal, src_key_padding_mask=padding)
+        if padding is not None and mask is None and src.dim() == 3 and self._cuts_padding(src, padding != 0):
+            x = x.masked_fill((padding != 0).unsqueeze(2), 0.0)
         return x if self.norm is None else self.norm(x)
+
+
+    def _cuts_padding(self, src: Tensor, padding: Tensor) -> bool:
+        """Whether PyTorch would work on sequences without their padding. padding: (N, S) bool."""
+        layer = self.layers[0]
+        if not self.enable_nested_tensor or type(layer) is not TransformerEncoderLayer or layer.training:
+            return False
+        attention, activation = layer.self_attn, layer.activation
+        usual = activation in (F.relu, F.gelu) or isinstance(activation, (ReLU, GELU))
+        if layer.norm_first or not usual or layer.norm1.eps != layer.norm2.eps:
+            return False
+        if not attention.batch_first or attention.in_proj_bias is None or attention.num_heads % 2:
+            return False
+        if is_grad_enabled() and any(t.requires_grad for t in (src, *layer.parameters())):
+            return False
+        return not self.mask_check or not bool((padding[:, :-1] & ~padding[:, 1:]).any())
 
 
 class TransformerDecoder(Module):
