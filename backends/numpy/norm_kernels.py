@@ -45,14 +45,13 @@ def layer_norm(x: Any, w: Any = None, b: Any = None, *, n_axes: int, eps: float)
         np.matmul(block, weights, out=m)
         np.subtract(block, m[:, None], out=o)
         r = rstd[i : i + step]
-        np.einsum("ij,ij->i", o, o, out=r)
+        np.vecdot(o, o, out=r)
         r *= 1 / width
         r += eps
         np.sqrt(r, out=r)
         np.reciprocal(r, out=r)
-        o *= r[:, None]
-        if w1 is not None:
-            o *= w1
+        # one pass over rows of two factors, as passes with a factor per row or column take twice the time of plain ones
+        o *= r[:, None] if w1 is None else r[:, None] * w1
         if b1 is not None:
             o += b1
     lead = (*x.shape[: x.ndim - n_axes], *(1,) * n_axes)
@@ -66,33 +65,31 @@ def layer_norm_backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, *, needs: 
         return NotImplemented
     count, width, step = _rows(x, n_axes)
     g2, x2 = (np.ascontiguousarray(a).reshape(count, width) for a in (g, x))
-    w1 = None if w is None else w.reshape(width)
-    m, r = mean.reshape(count, 1), rstd.reshape(count, 1)
-    weights = np.full(width, 1 / width, x.dtype)
+    m, r = mean.reshape(count), rstd.reshape(count)
+    weights = np.ones(width, x.dtype) if w is None else w.reshape(width)
     gx = np.empty((count, width), x.dtype) if needs[0] else None
     gw = np.zeros(width, x.dtype) if needs[1] else None
     gb = np.zeros(width, x.dtype) if needs[2] else None
-    unit_buffer, h_buffer = np.empty((step, width), x.dtype), np.empty((step, width), x.dtype)
+    buffers = np.empty((2, min(step, count), width), x.dtype)
     for i in range(0, count, step):
-        gi = g2[i : i + step]
-        unit, h = unit_buffer[: len(gi)], h_buffer[: len(gi)]
-        np.subtract(x2[i : i + step], m[i : i + step], out=unit)
-        unit *= r[i : i + step]
+        gi, ri = g2[i : i + step], r[i : i + step]
+        centred, product = buffers[:, : len(gi)]
+        np.subtract(x2[i : i + step], m[i : i + step, None], out=centred)
+        np.multiply(gi, centred, out=product)
         if gw is not None:
-            gw += np.einsum("ij,ij->j", gi, unit)
+            gw += ri @ product
         if gb is not None:
             gb += np.ones(len(gi), x.dtype) @ gi
-        if gx is not None:
-            if w1 is None:
-                h[...] = gi
-            else:
-                np.multiply(gi, w1, out=h)
-            slope = np.einsum("ij,ij->i", h, unit)
-            slope *= 1 / width
-            h -= (h @ weights)[:, None]
-            unit *= slope[:, None]
-            h -= unit
-            np.multiply(h, r[i : i + step], out=gx[i : i + step])
+        if gx is not None:  # r (g w - mean(g w) - r**2 centred mean(g w centred))
+            h = gx[i : i + step]
+            along = product @ weights
+            along *= ri * ri * ri / width
+            level = gi @ weights
+            level *= ri / width
+            np.multiply(gi, ri[:, None] if w is None else np.multiply(ri[:, None], weights, out=h), out=h)
+            centred *= along[:, None]
+            centred += level[:, None]
+            h -= centred
     tail = x.shape[x.ndim - n_axes :]
     return (
         None if gx is None else gx.reshape(x.shape),
