@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .functional import _fresh, _grad
-from .modes import enable_grad
+from .engine import collect, edge_of
+from .functional import fresh, gradients
+from .modes import enable_grad, mode
 from .op import GRAPH
 from .tensor import Tensor
 
@@ -18,7 +19,8 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     """The leaves of nested tuples, lists and dicts, and what `unflatten` needs to put others in their places."""
     if isinstance(tree, dict):
         parts = [flatten(tree[k]) for k in tree]
-        return [leaf for leaves, _ in parts for leaf in leaves], (type(tree), list(tree), [(s, len(p)) for p, s in parts])
+        spec = (type(tree), list(tree), [(s, len(p)) for p, s in parts])
+        return [leaf for leaves, _ in parts for leaf in leaves], spec
     if isinstance(tree, (tuple, list)):
         parts = [flatten(item) for item in tree]
         kind = type(tree)
@@ -42,18 +44,21 @@ def unflatten(leaves: list[Any], spec: Any) -> Any:
 
 def _differentiated(args: tuple[Any, ...], argnums: Argnums) -> tuple[list[Any], list[Tensor], list[Any]]:
     """The arguments with fresh tensors in the places to be differentiated, these tensors, and their trees."""
-    places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not isinstance(argnums, (int, tuple)) or isinstance(argnums, bool):
+        raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")
+    places = (argnums,) if isinstance(argnums, int) else argnums
     values, chosen, specs = list(args), [], []
     for place in places:
         if not -len(args) <= place < len(args):
             raise RuntimeError(f"Got argnum={place}, but only {len(args)} positional inputs")
         leaves, spec = flatten(values[place])
-        if not all(isinstance(leaf, Tensor) for leaf in leaves):
-            raise RuntimeError(f"the argument at argnums {place} must be a tree of Tensors")
-        fresh = list(_fresh(tuple(leaves), True))
-        values[place] = unflatten(fresh, spec)
-        chosen += fresh
-        specs.append((spec, len(fresh)))
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise ValueError(f"Thing passed to transform API must be Tensor, got {type(leaf)}")
+        made = list(fresh(tuple(leaves), True))
+        values[place] = unflatten(made, spec)
+        chosen += made
+        specs.append((spec, len(made)))
     return values, chosen, specs
 
 
@@ -65,9 +70,23 @@ def _regrouped(found: Any, specs: list[Any], argnums: Argnums) -> Any:
     return out[0] if isinstance(argnums, int) else tuple(out)
 
 
-def _outer(args: Any) -> bool:
-    """Whether a gradient of the result may be asked for: some argument is itself part of a graph."""
-    return any(isinstance(leaf, Tensor) and leaf._rg for leaf in flatten(list(args))[0])
+def _zeroed(found: Any, like: Any) -> tuple[Tensor, ...]:
+    return tuple(GRAPH.zeros_like(t.detach()) if g is None else g for g, t in zip(found, like, strict=True))
+
+
+def _outer(args: Any, outs: Any, chosen: list[Tensor]) -> bool:
+    """Whether a gradient of the result may be asked for: it depends on a leaf which is not one of the fresh inputs."""
+    if any(isinstance(leaf, Tensor) and leaf._rg for leaf in flatten(list(args))[0]):
+        return True
+    table, _ = collect([edge_of(t) for t in outs if isinstance(t, Tensor) and t._rg])
+    own = {id(t) for t in chosen}
+    return any(isinstance(t, Tensor) and id(t) not in own and "_finished" not in t.__dict__ for t in table)
+
+
+def _finish(chosen: list[Tensor]) -> None:
+    """Marks the fresh inputs of a transformation that is done: no enclosing one asks for their gradient."""
+    for t in chosen:
+        t.__dict__["_finished"] = True
 
 
 def _settle(value: Any, keep: bool) -> Any:
@@ -75,28 +94,45 @@ def _settle(value: Any, keep: bool) -> Any:
     return unflatten([leaf if keep or not isinstance(leaf, Tensor) else leaf.detach() for leaf in leaves], spec)
 
 
+def _split_aux(out: Any, has_aux: bool, name: str) -> tuple[Any, Any]:
+    """(output, aux). RuntimeError where there should be an aux and is none."""
+    if not has_aux:
+        return out, None
+    if not (isinstance(out, tuple) and len(out) == 2):
+        raise RuntimeError(
+            f"{name}(f)(*args): output of function f should be a tuple: (output, aux) if has_aux is True"
+        )
+    return out
+
+
+def _only_tensors(out: Any, name: str) -> tuple[list[Tensor], Any]:
+    """The outputs and their tree. RuntimeError where one of them is no Tensor."""
+    outs, spec = flatten(out)
+    for o in outs:
+        if not isinstance(o, Tensor):
+            raise RuntimeError(f"{name}: expected f(*args) to return only tensors, got unsupported type {type(o)}")
+    return outs, spec
+
+
 def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function giving (gradient of `func` with respect to the arguments at argnums, value [, aux])."""
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        keep = _outer(args)
+        recording = mode.grad is not False
         with enable_grad():
             values, chosen, specs = _differentiated(args, argnums)
-            out = func(*values, **kwargs)
-            aux = None
-            if has_aux:
-                if not (isinstance(out, tuple) and len(out) == 2):
-                    raise RuntimeError("grad_and_value(f)(*args): output of function f should be a tuple: (output, aux) if has_aux is True")
-                out, aux = out
+            out, aux = _split_aux(func(*values, **kwargs), has_aux, "grad_and_value")
             if not isinstance(out, Tensor):
-                raise RuntimeError(f"Expected f(*args) to return a Tensor, got {type(out).__name__}")
+                raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a Tensor, got {type(out)}")
             if out.array.ndim:
                 raise RuntimeError(
-                    "Expected the function passed to grad to return a scalar tensor, got tensor with "
+                    "grad_and_value(f)(*args): Expected f(*args) to return a scalar Tensor, got tensor with "
                     f"{out.array.ndim} dims. Maybe you wanted to use the vjp or jacrev APIs instead?"
                 )
-            found = _grad((out,), tuple(chosen), None, True, False, "output")
+            keep = recording and _outer(args, [out], chosen)
+            found = _zeroed(gradients((out,), tuple(chosen), None, keep), chosen)
+        _finish(chosen)
         gradient = _settle(_regrouped(found, specs, argnums), keep)
         value = _settle(out, keep)
         return (gradient, (value, _settle(aux, keep))) if has_aux else (gradient, value)
@@ -135,22 +171,25 @@ def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """(func(*primals), vjp_fn [, aux]); vjp_fn(cotangents) gives the tuple of J^T cotangents, any number of times."""
-    keep = _outer(primals)
+    recording, places = mode.grad is not False, tuple(range(len(primals)))
     with enable_grad():
-        values, chosen, specs = _differentiated(primals, tuple(range(len(primals))))
-        out = func(*values)
-        aux = None
-        if has_aux:
-            out, aux = out
-    outs, out_spec = flatten(out)
+        values, chosen, specs = _differentiated(primals, places)
+        out, aux = _split_aux(func(*values), has_aux, "vjp")
+        outs, out_spec = _only_tensors(out, "vjp(f, *primals)")
+        keep = recording and _outer(primals, outs, chosen)
+    _finish(chosen)
 
-    def vjp_fn(*cotangents: Any) -> Any:
-        given = cotangents[0] if len(cotangents) == 1 else cotangents
-        seeds, _ = flatten(given)
-        keep_result = keep or any(s._rg for s in seeds)
+    def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
+        seeds, spec = flatten(cotangents)
+        if spec != out_spec and len(seeds) != len(outs):
+            raise RuntimeError(
+                "Expected pytree structure of cotangents to be the same as pytree structure of outputs to the "
+                f"function. cotangents: {len(seeds)} tensors, primal output: {len(outs)}"
+            )
+        record = mode.grad is not False and (keep or any(s._rg for s in seeds))
         with enable_grad():
-            found = _grad(tuple(outs), tuple(chosen), seeds, True, False, "output")
-        return _settle(_regrouped(found, specs, tuple(range(len(primals)))), keep_result)
+            found = _zeroed(gradients(outs, tuple(chosen), seeds, record), chosen)
+        return _settle(_regrouped(found, specs, places), record)
 
     result = _settle(unflatten(outs, out_spec), keep)
     return (result, vjp_fn, _settle(aux, keep)) if has_aux else (result, vjp_fn)
@@ -158,17 +197,26 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
 def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool = False) -> tuple[Any, ...]:
     """(func(*primals), J tangents [, aux]), by two backward passes."""
-    keep = _outer((*primals, *tangents))
+    if not isinstance(primals, tuple):
+        raise RuntimeError(
+            "jvp(f, primals, tangents): Expected primals to be a tuple. E.g. it should be valid to call f(*primals)."
+        )
+    recording, given = mode.grad is not False, flatten(tangents)[0]
     with enable_grad():
-        values, chosen, _ = _differentiated(tuple(primals), tuple(range(len(primals))))
-        out = func(*values)
-        aux = None
-        if has_aux:
-            out, aux = out
-        outs, spec = flatten(out)
+        values, chosen, _ = _differentiated(primals, tuple(range(len(primals))))
+        if len(given) != len(chosen):
+            raise RuntimeError(
+                "jvp(f, primals, tangents): Expected primals and tangents to have the same python structure. For "
+                "example, if primals is a tuple of 3 tensors, tangents also must be. Got primals with "
+                f"{len(chosen)} and tangents with {len(given)} tensors"
+            )
+        out, aux = _split_aux(func(*values), has_aux, "jvp")
+        outs, spec = _only_tensors(out, "jvp(f, primals, tangents)")
+        keep = recording and _outer((*primals, *tangents), outs, chosen)
         dummies = tuple(GRAPH.zeros_like(o.detach()).requires_grad_() for o in outs)
-        back = _grad(tuple(outs), tuple(chosen), dummies, True, False, "output")
-        found = _grad(back, dummies, flatten(list(tangents))[0], True, False, "gradient")
+        back = gradients(outs, tuple(chosen), dummies, True)
+        found = _zeroed(gradients(back, dummies, given, keep), dummies)
+    _finish([*chosen, *dummies])
     result = (_settle(unflatten(outs, spec), keep), _settle(unflatten(list(found), spec), keep))
     return (*result, _settle(aux, keep)) if has_aux else result
 
@@ -180,28 +228,30 @@ def jacrev(
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        keep = _outer(args)
+        recording = mode.grad is not False
         with enable_grad():
             values, chosen, specs = _differentiated(args, argnums)
-            out = func(*values, **kwargs)
-            aux = None
-            if has_aux:
-                out, aux = out
-            outs, out_spec = flatten(out)
-            rows = [_regrouped(_jacobian_of(o, chosen), specs, argnums) for o in outs]
+            out, aux = _split_aux(func(*values, **kwargs), has_aux, "jacrev")
+            outs, out_spec = _only_tensors(out, "jacrev(f)(*args)")
+            keep = recording and _outer(args, outs, chosen)
+            rows = [_regrouped(_jacobian_of(o, chosen, keep), specs, argnums) for o in outs]
+        _finish(chosen)
         found = _settle(unflatten(rows, out_spec), keep)
         return (found, _settle(aux, keep)) if has_aux else found
 
     return wrapper
 
 
-def _jacobian_of(out: Tensor, chosen: list[Tensor]) -> list[Tensor]:
+def _jacobian_of(out: Tensor, chosen: list[Tensor], keep: bool) -> list[Tensor]:
     columns: list[list[Tensor]] = [[] for _ in chosen]
     for element in GRAPH.reshape(out, shape=(-1,)).unbind(0):
-        for column, g in zip(columns, _grad((element,), tuple(chosen), None, True, False, "output"), strict=True):
+        found = _zeroed(gradients((element,), tuple(chosen), None, keep), chosen)
+        for column, g in zip(columns, found, strict=True):
             column.append(g)
     return [
         GRAPH.reshape(GRAPH.stack(*column, axis=0), shape=(*out.array.shape, *t.array.shape))
+        if column
+        else out.new_zeros(*out.array.shape, *t.array.shape)
         for column, t in zip(columns, chosen, strict=True)
     ]
 

@@ -17,14 +17,18 @@ def _tuple(value: Any, word: str, name: str) -> tuple[bool, tuple[Tensor, ...]]:
     items = value if is_tuple else (value,)
     for i, item in enumerate(items):
         if not isinstance(item, Tensor):
+            which = f"value at index {i}" if is_tuple else f"given {word}"
             raise TypeError(
-                f"The {word} given to {name} must be either a Tensor or a tuple of Tensors but the value at index {i} "
-                f"has type {type(item)}."
+                f"The {word} given to {name} must be either a Tensor or a tuple of Tensors but the {which} has type "
+                f"{type(item)}."
             )
     return is_tuple, tuple(items)
 
 
-def _fresh(inputs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
+_OUTPUTS = "outputs of the user-provided function"
+
+
+def fresh(inputs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
     """The inputs as tensors whose gradient can be asked for: views of themselves (create_graph) or new leaves."""
     if create_graph:
         return tuple(GRAPH.alias(t) if t._rg else t.detach().requires_grad_() for t in inputs)
@@ -43,40 +47,99 @@ def _zeros(t: Tensor) -> Tensor:
     return GRAPH.zeros_like(t.detach())
 
 
-def _grad(
-    outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...], seeds: Any, create_graph: bool, strict: bool, word: str
-) -> tuple[Tensor, ...]:
-    """grad with zeros for what is not connected; RuntimeError in strict mode."""
-    pairs = [(o, s) for o, s in zip(outputs, seeds or [None] * len(outputs), strict=True) if o._rg]
-    if len(pairs) < len(outputs) and strict:
-        raise RuntimeError(f"The {word} of the user-provided function is independent of the inputs. This is not allowed in strict mode.")
+def gradients(outputs: Any, inputs: Any, seeds: Any, create_graph: bool) -> tuple[Tensor | None, ...]:
+    """grad of the outputs that depend on anything, None where an input is not reached. Keeps the graph."""
+    pairs = [(o, s) for o, s in zip(outputs, seeds or [None] * len(outputs), strict=True) if o is not None and o._rg]
     if not pairs:
-        return tuple(_zeros(t) for t in inputs)
-    found = grad(
+        return (None,) * len(inputs)
+    return grad(
         [o for o, _ in pairs], inputs, None if seeds is None else [s for _, s in pairs],
         retain_graph=True, create_graph=create_graph, allow_unused=True,
     )  # fmt: skip
-    if strict and any(g is None for g in found):
-        place = next(i for i, g in enumerate(found) if g is None)
-        raise RuntimeError(
-            f"The {word} of the user-provided function is independent of input {place}. This is not allowed in strict mode."
-        )
-    return tuple(_zeros(t) if g is None else g for g, t in zip(found, inputs, strict=True))
+
+
+# What strict mode says of a gradient that is missing, and of one that does not require grad under create_graph.
+_INDEPENDENT = {
+    "output": (
+        "The output of the user-provided function is independent of input {i}. This is not allowed in strict mode."
+    ),
+    "trick": (
+        "The gradient with respect to the input is independent of entry {i} in the grad_outputs when using the "
+        "double backward trick to compute forward mode gradients. This is not allowed in strict mode."
+    ),
+    "jacobian": (
+        "The jacobian of the user-provided function is independent of input {i}. This is not allowed in strict mode."
+    ),
+    "hessian": (
+        "The hessian of the user-provided function is independent of entry {i} in the grad_jacobian. This is not "
+        "allowed in strict mode as it prevents from using the double backward trick to replace forward mode AD."
+    ),
+}
+_FLAT = (
+    "The {what} of the user-provided function is independent of input {i}. This is not allowed in strict mode when "
+    "create_graph=True."
+)
+# What strict mode says of an intermediate result that does not require grad.
+_NO_GRAD = {
+    "outputs": (
+        "Output {i} of the user-provided function does not require gradients. The outputs must be computed in a "
+        "differentiable manner from the input when running in strict mode."
+    ),
+    "gradient": (
+        "The gradient with respect to input {i} is independent of the inputs of the user-provided function. This is "
+        "not allowed in strict mode."
+    ),
+    "jacobian": (
+        "While computing the hessian, found that the jacobian of the user-provided function with respect to input {i} "
+        "is independent of the input. This is not allowed in strict mode. You should ensure that your function is twice "
+        "differentiable and that the jacobian depends on the inputs (this would be violated by a linear function for "
+        "example)."
+    ),
+}
+
+
+def _strictly(tensors: Any, what: str, strict: bool) -> None:
+    """RuntimeError in strict mode where one of the tensors is missing or does not require grad."""
+    for i, t in enumerate(tensors if strict else ()):
+        if t is None:
+            raise RuntimeError(_INDEPENDENT["output"].format(i=i))
+        if not t._rg:
+            raise RuntimeError(_NO_GRAD[what].format(i=i))
+
+
+def _filled(found: Any, like: Any, what: str, strict: bool, create_graph: bool) -> tuple[Tensor, ...]:
+    """The gradients with zeros for what is missing; in strict mode RuntimeError instead."""
+    if strict:
+        for i, g in enumerate(found):
+            if g is None:
+                raise RuntimeError(_INDEPENDENT[what].format(i=i))
+            if create_graph and not g._rg:
+                word = "jacobian" if what in ("output", "trick") else "hessian"
+                raise RuntimeError(_FLAT.format(what=word, i=i))
+    return tuple(_zeros(t) if g is None else g for g, t in zip(found, like, strict=True))
 
 
 def _checked_v(v: Any, like: tuple[Tensor, ...], is_tuple: bool, name: str) -> tuple[Tensor, ...]:
+    """`v` as a tuple of the shapes of `like`, ones where it is left out."""
     if v is None:
         if len(like) != 1 or like[0].array.size != 1:
+            place = "function returns" if name == "vjp" else "function is"
+            whose = "user-provided" if name == "vjp" else "input to the user-provided"
             raise RuntimeError(
-                "The vector v can only be None if the user-provided function returns a single Tensor with a single element."
+                f"The vector v can only be None if the {whose} {place} a single Tensor with a single element."
             )
         return (GRAPH.ones_like(like[0].detach()),)
     _, vs = _tuple(v, "v", name)
     if len(vs) != len(like):
-        raise RuntimeError(f"v is a tuple of invalid length: should be {len(like)} but got {len(vs)}.")
+        raise RuntimeError(
+            f"v is a tuple of invalid length: should be {len(like)} but got {len(vs)}."
+            if is_tuple
+            else "The given v should contain a single Tensor."
+        )
     for i, (a, b) in enumerate(zip(vs, like, strict=True)):
         if a.array.shape != b.array.shape:
-            raise RuntimeError(f"Entry {i} of v has invalid size: should be {b.shape} but got {a.shape}.")
+            entry = f"Entry {i} in " if is_tuple else ""
+            raise RuntimeError(f"{entry}v has invalid size: should be {b.shape} but got {a.shape}.")
     return vs
 
 
@@ -86,10 +149,11 @@ def vjp(
     """(func(*inputs), v^T J). v: like the outputs (left out for one element)."""
     with enable_grad():
         in_tuple, ins = _tuple(inputs, "inputs", "vjp")
-        ins = _fresh(ins, create_graph)
-        out_tuple, outs = _tuple(func(*ins), "outputs of the user-provided function", "vjp")
+        ins = fresh(ins, create_graph)
+        out_tuple, outs = _tuple(func(*ins), _OUTPUTS, "vjp")
+        _strictly(outs, "outputs", strict)
         vs = _checked_v(v, outs, out_tuple, "vjp")
-        found = _grad(outs, ins, vs, create_graph, strict, "output")
+        found = _filled(gradients(outs, ins, vs, create_graph), ins, "output", strict, create_graph)
     return _shape_back(_done(outs, create_graph), out_tuple), _shape_back(_done(found, create_graph), in_tuple)
 
 
@@ -99,13 +163,15 @@ def jvp(
     """(func(*inputs), J v), by two backward passes. v: like the inputs (left out for one element)."""
     with enable_grad():
         in_tuple, ins = _tuple(inputs, "inputs", "jvp")
-        ins = _fresh(ins, create_graph)
+        ins = fresh(ins, create_graph)
         vs = _checked_v(v, ins, in_tuple, "jvp")
-        out_tuple, outs = _tuple(func(*ins), "outputs of the user-provided function", "jvp")
+        out_tuple, outs = _tuple(func(*ins), _OUTPUTS, "jvp")
+        _strictly(outs, "outputs", strict)
         # The gradient u -> J^T u is linear in u; its own gradient with respect to u, along v, is J v.
         dummies = tuple(_zeros(o).requires_grad_() for o in outs)
-        back = _grad(outs, ins, dummies, True, strict, "output")
-        found = _grad(back, dummies, vs, create_graph, strict, "gradient")
+        back = gradients(outs, ins, dummies, True)
+        _strictly(back, "gradient", strict)
+        found = _filled(gradients(back, dummies, vs, create_graph), outs, "trick", strict, create_graph)
     return _shape_back(_done(outs, create_graph), out_tuple), _shape_back(_done(found, create_graph), out_tuple)
 
 
@@ -121,16 +187,30 @@ def jacobian(
 
     `vectorize` and `strategy` are accepted and change nothing: one backward pass per output element.
     """
+    if vectorize and strict:
+        raise RuntimeError(
+            "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. "
+            "Please either set `strict=False` or `vectorize=False`."
+        )
     with enable_grad():
         in_tuple, ins = _tuple(inputs, "inputs", "jacobian")
-        ins = _fresh(ins, create_graph)
-        out_tuple, outs = _tuple(func(*ins), "outputs of the user-provided function", "jacobian")
+        ins = fresh(ins, create_graph)
+        out_tuple, outs = _tuple(func(*ins), _OUTPUTS, "jacobian")
+        _strictly(outs, "outputs", strict)
         rows: list[Any] = []
-        for out in outs:
+        for i, out in enumerate(outs):
             columns: list[list[Tensor]] = [[] for _ in ins]
             for element in GRAPH.reshape(out, shape=(-1,)).unbind(0) if out.array.size else ():
-                for column, g in zip(columns, _grad((element,), ins, None, create_graph, strict, "output"), strict=True):
-                    column.append(g)
+                found = gradients((element,), ins, None, create_graph)
+                for k, (column, g, t) in enumerate(zip(columns, found, ins, strict=True)):
+                    if strict and g is None:
+                        raise RuntimeError(
+                            f"Output {i} of the user-provided function is independent of input {k}. "
+                            "This is not allowed in strict mode."
+                        )
+                    if strict and create_graph and not g._rg:
+                        raise RuntimeError(_FLAT.format(what="jacobian", i=i))
+                    column.append(_zeros(t) if g is None else g)
             blocks = tuple(
                 GRAPH.reshape(GRAPH.stack(*column, axis=0), shape=(*out.array.shape, *t.array.shape))
                 if column
@@ -153,38 +233,48 @@ def hessian(
     in_tuple, ins = _tuple(inputs, "inputs", "hessian")
 
     def slope(*values: Tensor) -> Any:
-        out = func(*values)
-        _scalar(out, "hessian")
-        found = _grad((out,), values, None, True, strict, "output")
-        return found if in_tuple else found[0]
+        out = _scalar(func(*values), "hessian", strict)
+        found = gradients((out,), values, None, True)
+        _strictly(found, "jacobian", strict)
+        return _shape_back(_filled(found, values, "output", False, True), in_tuple)
 
-    return jacobian(slope, ins if in_tuple else ins[0], create_graph, strict)
+    return jacobian(slope, ins if in_tuple else ins[0], create_graph, strict, vectorize)
 
 
-def _scalar(out: Any, name: str) -> None:
-    if not isinstance(out, Tensor):
+def _scalar(value: Any, name: str, strict: bool) -> Tensor:
+    """The one output of one element. RuntimeError for anything else."""
+    is_tuple, outs = _tuple(value, _OUTPUTS, name)
+    _strictly(outs, "outputs", strict)
+    if is_tuple:
         raise RuntimeError(f"The function given to {name} should return a single Tensor")
-    if out.array.size != 1:
+    if outs[0].array.size != 1:
         raise RuntimeError(f"The Tensor returned by the function given to {name} should contain a single element")
+    return outs[0]
+
+
+def _hessian_product(name: str, func: Any, inputs: Any, v: Any, create_graph: bool, strict: bool) -> tuple[Any, Any]:
+    """vhp and hvp: one formula, since the Hessian is symmetric where it is continuous."""
+    with enable_grad():
+        in_tuple, ins = _tuple(inputs, "inputs", name)
+        ins = fresh(ins, create_graph)
+        vs = _checked_v(v, ins, in_tuple, name)
+        out = _scalar(func(*ins), name, strict)
+        slopes = gradients((out,), ins, None, True)
+        _strictly(slopes, "jacobian", strict)
+        what = "jacobian" if name == "vhp" else "hessian"
+        found = _filled(gradients(slopes, ins, vs, create_graph), ins, what, strict, create_graph)
+    return _done((out,), create_graph)[0], _shape_back(_done(found, create_graph), in_tuple)
 
 
 def vhp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
     """(func(*inputs), v^T H) for a function with one scalar output. v: like the inputs."""
-    with enable_grad():
-        in_tuple, ins = _tuple(inputs, "inputs", "vhp")
-        ins = _fresh(ins, create_graph)
-        vs = _checked_v(v, ins, in_tuple, "vhp")
-        out = func(*ins)
-        _scalar(out, "vhp")
-        slopes = _grad((out,), ins, None, True, strict, "output")
-        found = _grad(slopes, ins, vs, create_graph, strict, "gradient")
-    return _done((out,), create_graph)[0], _shape_back(_done(found, create_graph), in_tuple)
+    return _hessian_product("vhp", func, inputs, v, create_graph, strict)
 
 
 def hvp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
-    """(func(*inputs), H v): the same as vhp, since the Hessian is symmetric where it is continuous."""
-    return vhp(func, inputs, v, create_graph, strict)
+    """(func(*inputs), H v) for a function with one scalar output. v: like the inputs."""
+    return _hessian_product("hvp", func, inputs, v, create_graph, strict)

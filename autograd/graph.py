@@ -173,7 +173,7 @@ def _shown_edge(edge: Any) -> tuple[Any, int]:
 
 
 class GradientEdge(NamedTuple):
-    """A place in the graph: a node and the number of its output. `grad` and `backward` take it for an input or output."""
+    """A place in the graph: a node and the number of its output. `grad` and `backward` take it as input or output."""
 
     node: Any
     output_nr: int
@@ -191,8 +191,8 @@ def resolve_edge(edge: GradientEdge, as_output: bool) -> Any:
         return edge.node
     if not count or not as_output:
         raise RuntimeError(
-            f"a GradientEdge made by hand cannot name output {edge.output_nr} of {edge.node.name()}, which has several: "
-            "take it from torch.autograd.graph.get_gradient_edge(tensor)"
+            f"a GradientEdge made by hand cannot name output {edge.output_nr} of {edge.node.name()}, which has "
+            "several: take it from torch.autograd.graph.get_gradient_edge(tensor)"
         )
     return output_node(edge.node, count, edge.output_nr)
 

@@ -252,7 +252,7 @@ def move_retained(t: Tensor, old: Any) -> None:
 
 
 def call_node(node: Node, gradients: tuple[Any, ...]) -> Any:
-    """`grad_fn(*gradients)`: the node's rules on these gradients; a tensor (or None) per input, alone where it is one."""
+    """`grad_fn(*gradients)`: what the node's rules make of these gradients; one per input, alone where it is one."""
     count = output_count(node)
     if count and len(gradients) != count:
         raise TypeError(f"expected {count} arguments, got {len(gradients)} instead")

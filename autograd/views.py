@@ -46,10 +46,10 @@ class CustomView(View):
     def refusal(self, cause: str) -> str:
         """PyTorch's sentence on what may not be written in place."""
         return (
-            f"Output 0 of {self.function} is a view and {cause} modified inplace. This view was created inside a custom "
-            "Function (or because an input was returned as-is) and the autograd logic to handle view+inplace would "
-            "override the custom backward associated with the custom Function, leading to incorrect gradients. This "
-            "behavior is forbidden. You can fix this by cloning the output of the custom Function."
+            f"Output 0 of {self.function} is a view and {cause} modified inplace. This view was created inside a "
+            "custom Function (or because an input was returned as-is) and the autograd logic to handle view+inplace "
+            "would override the custom backward associated with the custom Function, leading to incorrect gradients. "
+            "This behavior is forbidden. You can fix this by cloning the output of the custom Function."
         )
 
 
@@ -101,8 +101,8 @@ def replay(base: Any, view: Any, fresh: Any, graph: Any) -> Node:
     """The node that leads to `view` from the base's present one; `fresh` makes a stand-in for the base."""
     if view._view.__class__ is CustomView:
         node = Node()
-        node.op, node.edges, node.saved = Refusal(view._view.refusal("its base or another view of its base has been")), (), ()
-        node.seq = counter()
+        node.op = Refusal(view._view.refusal("its base or another view of its base has been"))
+        node.edges, node.saved, node.seq = (), (), counter()
         return node
     stand_in = fresh(base.array, base._node if base._node is not None else base)
     before, mode.grad = mode.grad, True

@@ -94,7 +94,9 @@ def same(mine: Any, theirs: Any, rtol: float, path: str) -> None:
         for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
             same(a, b, rtol, f"{path}[{i}]")
     elif isinstance(theirs, float):
-        assert isinstance(mine, float) and mine == pytest.approx(theirs, rel=rtol, nan_ok=True), f"{path}: {mine}, torch: {theirs}"
+        assert isinstance(mine, float) and mine == pytest.approx(theirs, rel=rtol, nan_ok=True), (
+            f"{path}: {mine}, torch: {theirs}"
+        )
     elif type(theirs).__module__.partition(".")[0] == "torch":  # dtypes, devices, limits: by what they print
         assert repr(mine) == repr(theirs), f"{path}: {mine!r}, torch: {theirs!r}"
     else:

@@ -437,9 +437,18 @@ def input_returned(T):
     h = x * 1
     k = F.apply(h)
     return [
-        y is x, y, x.grad, x.is_leaf, z is c, z, y.data_ptr() == x.data_ptr(), k is h, y._is_view(),
-        h.grad_fn.name(), k.grad_fn.name(),
-    ]  # fmt: skip
+        y is x,
+        y,
+        x.grad,
+        x.is_leaf,
+        z is c,
+        z,
+        y.data_ptr() == x.data_ptr(),
+        k is h,
+        y._is_view(),
+        h.grad_fn.name(),
+        k.grad_fn.name(),
+    ]
 
 
 @program
@@ -596,7 +605,13 @@ def wrong_kind_of_gradient(T):
         F = function(T, lambda ctx, a, b: a * 2, lambda ctx, g: answer)
         return said(lambda: F.apply(x, second).sum().backward(), length=30)
 
-    return [attempt(5, None), attempt("g", None), attempt(x.detach(), 1), attempt(x.detach(), x.detach()), attempt(x.detach().numpy(), None)]  # fmt: skip
+    return [
+        attempt(5, None),
+        attempt("g", None),
+        attempt(x.detach(), 1),
+        attempt(x.detach(), x.detach()),
+        attempt(x.detach().numpy(), None),
+    ]
 
 
 @program
@@ -607,10 +622,18 @@ def wrong_shape_of_gradient(T):
         return said(lambda: (F.apply(x).backward(), x.grad)[1], length=110)
 
     return [
-        attempt((3,), T.ones(4)), attempt((3,), T.ones(2, 3, dtype=T.float64)), attempt((1,), T.ones(5, dtype=T.float64)),
-        attempt((3,), T.ones(())), attempt((3,), T.ones(1)), attempt((2, 1), T.ones(2, 4)), attempt((), T.ones(2, 2)),
-        attempt((3, 1), T.ones(3)), attempt((1, 3), T.ones(3)), attempt((0,), T.ones(0)), attempt((2,), T.ones(0)),
-    ]  # fmt: skip
+        attempt((3,), T.ones(4)),
+        attempt((3,), T.ones(2, 3, dtype=T.float64)),
+        attempt((1,), T.ones(5, dtype=T.float64)),
+        attempt((3,), T.ones(())),
+        attempt((3,), T.ones(1)),
+        attempt((2, 1), T.ones(2, 4)),
+        attempt((), T.ones(2, 2)),
+        attempt((3, 1), T.ones(3)),
+        attempt((1, 3), T.ones(3)),
+        attempt((0,), T.ones(0)),
+        attempt((2,), T.ones(0)),
+    ]
 
 
 @program
@@ -621,9 +644,13 @@ def gradients_are_converted(T):
         return said(lambda: (F.apply(x).sum().backward(), x.grad)[1])
 
     return [
-        attempt(T.float32, T.ones(2, dtype=T.float64)), attempt(T.float64, T.ones(2)), attempt(T.float32, T.ones(2, dtype=T.int64)),
-        attempt(T.float32, T.ones(2, dtype=T.complex64) * (1 + 2j)), attempt(T.complex64, T.ones(2)), attempt(T.float16, T.ones(2)),
-    ]  # fmt: skip
+        attempt(T.float32, T.ones(2, dtype=T.float64)),
+        attempt(T.float64, T.ones(2)),
+        attempt(T.float32, T.ones(2, dtype=T.int64)),
+        attempt(T.float32, T.ones(2, dtype=T.complex64) * (1 + 2j)),
+        attempt(T.complex64, T.ones(2)),
+        attempt(T.float16, T.ones(2)),
+    ]
 
 
 @program
@@ -649,7 +676,11 @@ def no_gradient_at_all(T):
     F = function(T, lambda ctx, a: a * 2, lambda ctx, g: None)
     y = F.apply(x * 1)
     y.sum().backward()
-    return [x.grad, said(lambda: T.autograd.grad(F.apply(x).sum(), x)), T.autograd.grad(F.apply(x).sum(), x, allow_unused=True)]
+    return [
+        x.grad,
+        said(lambda: T.autograd.grad(F.apply(x).sum(), x)),
+        T.autograd.grad(F.apply(x).sum(), x, allow_unused=True),
+    ]
 
 
 @program
@@ -748,7 +779,12 @@ def backward_that_raises(T):
 
     x = leaf(T)
     y = function(T, lambda ctx, x: x * 2, backward).apply(x)
-    return [said(y.sum().backward), T.is_grad_enabled(), said(lambda: T.autograd.grad(y.sum(), x, create_graph=True)), T.is_grad_enabled()]
+    return [
+        said(y.sum().backward),
+        T.is_grad_enabled(),
+        said(lambda: T.autograd.grad(y.sum(), x, create_graph=True)),
+        T.is_grad_enabled(),
+    ]
 
 
 @program
@@ -840,7 +876,9 @@ def attributes_of_the_class(T):
 
 @program
 def generate_vmap_rule_changes_nothing(T):
-    F = function(T, lambda x: x * 2, lambda ctx, g: g * 2, setup_context=lambda ctx, i, o: None, generate_vmap_rule=True)
+    F = function(
+        T, lambda x: x * 2, lambda ctx, g: g * 2, setup_context=lambda ctx, i, o: None, generate_vmap_rule=True
+    )
     x = leaf(T)
     F.apply(x).sum().backward()
     return x.grad
@@ -1018,9 +1056,10 @@ def gradcheck_of_a_function(T):
     x = leaf(T)
     wrong = function(T, lambda ctx, x: x * x, lambda ctx, g: g)
     return [
-        T.autograd.gradcheck(cube(T).apply, (x,)), T.autograd.gradgradcheck(cube(T).apply, (x,)),
+        T.autograd.gradcheck(cube(T).apply, (x,)),
+        T.autograd.gradgradcheck(cube(T).apply, (x,)),
         said(lambda: T.autograd.gradcheck(wrong.apply, (x,)), length=60),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", program)
@@ -1064,17 +1103,17 @@ def test_no_reference_cycles() -> None:
 
 def test_saved_tensors_are_freed_by_the_walk() -> None:
     T = tapegrad
-    big = T.ones(1000) * 1
-    alive = weakref.ref(big.array)
+    kept = [T.ones(1000) * 1]
+    alive = weakref.ref(kept[0].array)
 
     def forward(ctx: Any, x: Any) -> Any:
-        ctx.save_for_backward(x, big)
+        ctx.save_for_backward(x, kept.pop())
         return x * 2
 
     x = leaf(T)
     F = function(T, forward, lambda ctx, g: g * 2)
     y = F.apply(x)
-    del forward, F, big
+    del forward, F
     gc.collect()
     assert alive() is not None
     y.sum().backward()

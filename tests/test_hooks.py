@@ -76,9 +76,14 @@ def backward_into_chosen_inputs(T):
     found += [h.grad.clone(), x.grad.clone(), w.grad.clone()]
     y.backward(inputs={"first": w, "again": w}, retain_graph=True)
     return [
-        *found, w.grad, said(y.backward, inputs=[]), said(y.backward, inputs=[T.ones(2)]), kind(y.backward, inputs=3),
-        said(y.backward, inputs=[leaf(T)]), x.grad,
-    ]  # fmt: skip
+        *found,
+        w.grad,
+        said(y.backward, inputs=[]),
+        said(y.backward, inputs=[T.ones(2)]),
+        kind(y.backward, inputs=3),
+        said(y.backward, inputs=[leaf(T)]),
+        x.grad,
+    ]
 
 
 @program
@@ -264,7 +269,17 @@ def retain_grad_twice_and_of_leaves(T):
 
 def _answers(T: Any) -> list[Any]:
     one = T.ones(2, dtype=T.float64)
-    return [3, "a", T.ones(3, dtype=T.float64), one.float(), one.long(), (one,), T.ones(1, dtype=T.float64), one * 2, None]
+    return [
+        3,
+        "a",
+        T.ones(3, dtype=T.float64),
+        one.float(),
+        one.long(),
+        (one,),
+        T.ones(1, dtype=T.float64),
+        one * 2,
+        None,
+    ]
 
 
 @program
@@ -306,9 +321,11 @@ def answers_of_node_hooks(T):
 def where_hooks_may_not_be(T):
     x, c = leaf(T), T.ones(2)
     return [
-        said(c.register_hook, print), said((x * 2).register_post_accumulate_grad_hook, print, length=60),
-        said(c.register_post_accumulate_grad_hook, print), kind(T.autograd.graph.register_multi_grad_hook, (x,), print, mode="x"),
-    ]  # fmt: skip
+        said(c.register_hook, print),
+        said((x * 2).register_post_accumulate_grad_hook, print, length=60),
+        said(c.register_post_accumulate_grad_hook, print),
+        kind(T.autograd.graph.register_multi_grad_hook, (x,), print, mode="x"),
+    ]
 
 
 @program
@@ -373,11 +390,17 @@ def gradient_edges(T):
     edge, one = T.autograd.graph.get_gradient_edge, T.ones(2, dtype=T.float64)
     T.autograd.backward(edge(y), one, inputs=[edge(x)], retain_graph=True)
     return [
-        T.autograd.grad(y, edge(h), one, retain_graph=True), T.autograd.grad(y.sum(), [edge(x), edge(h)], retain_graph=True),
-        T.autograd.grad(edge(y), x, one, retain_graph=True), said(T.autograd.grad, edge(y), x), x.grad,
-        edge(y).node.name(), edge(y).output_nr, edge(x).node.name(), said(edge, T.ones(2)),
+        T.autograd.grad(y, edge(h), one, retain_graph=True),
+        T.autograd.grad(y.sum(), [edge(x), edge(h)], retain_graph=True),
+        T.autograd.grad(edge(y), x, one, retain_graph=True),
+        said(T.autograd.grad, edge(y), x),
+        x.grad,
+        edge(y).node.name(),
+        edge(y).output_nr,
+        edge(x).node.name(),
+        said(edge, T.ones(2)),
         T.autograd.grad(T.autograd.graph.GradientEdge(y.grad_fn, 0), x, one),
-    ]  # fmt: skip
+    ]
 
 
 @program
@@ -387,18 +410,22 @@ def edges_of_several_outputs(T):
     edge = T.autograd.graph.get_gradient_edge
     y = (a * b).sum()
     return [
-        edge(b).output_nr, T.autograd.grad(y, [edge(b), edge(a)], retain_graph=True),
+        edge(b).output_nr,
+        T.autograd.grad(y, [edge(b), edge(a)], retain_graph=True),
         T.autograd.grad(edge(b), x, T.ones(2, dtype=T.float64)),
-    ]  # fmt: skip
+    ]
 
 
 @program
 def nodes_called(T):
     x, one = leaf(T), T.ones(2, dtype=T.float64)
     return [
-        (x * 2).grad_fn(one), (x * x).grad_fn(one), x.sum().grad_fn(T.ones((), dtype=T.float64)),
-        said((x * x).grad_fn), said((x * x).grad_fn, one, one),
-    ]  # fmt: skip
+        (x * 2).grad_fn(one),
+        (x * x).grad_fn(one),
+        x.sum().grad_fn(T.ones((), dtype=T.float64)),
+        said((x * x).grad_fn),
+        said((x * x).grad_fn, one, one),
+    ]
 
 
 @program
@@ -497,10 +524,17 @@ def wrong_saved_tensors_hooks(T):
                 pass
 
     return [
-        attempt(lambda t: t, lambda t: 3), attempt(lambda t: t, lambda t: None), attempt(lambda t: t, lambda t: [t]),
-        attempt(fails, lambda t: t), attempt(lambda t: t, fails), attempt(lambda t: t.mul_(2), lambda t: t), disabled(),
-        said(disabled_inside), attempt(lambda t: t, lambda t: t), T.is_grad_enabled(),
-    ]  # fmt: skip
+        attempt(lambda t: t, lambda t: 3),
+        attempt(lambda t: t, lambda t: None),
+        attempt(lambda t: t, lambda t: [t]),
+        attempt(fails, lambda t: t),
+        attempt(lambda t: t, fails),
+        attempt(lambda t: t.mul_(2), lambda t: t),
+        disabled(),
+        said(disabled_inside),
+        attempt(lambda t: t, lambda t: t),
+        T.is_grad_enabled(),
+    ]
 
 
 @program
@@ -627,7 +661,10 @@ def test_anomaly_mode_names_the_line_of_the_forward_call() -> None:
     with T.autograd.set_detect_anomaly(True):
         y = x.sqrt()  # the culprit
         z = (y * 0).sum()
-        with np.errstate(all="ignore"), pytest.warns(UserWarning, match="(?s)Error detected in SqrtBackward0.*the culprit"):
+        with (
+            np.errstate(all="ignore"),
+            pytest.warns(UserWarning, match="(?s)Error detected in SqrtBackward0.*the culprit"),
+        ):
             with pytest.raises(RuntimeError, match="SqrtBackward0.*test_hooks.py.*the culprit"):
                 z.backward()
 
