@@ -100,7 +100,7 @@ def layer_norm_backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, *, needs: 
 
 @may_decline
 def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
-    """The op's forward: (out, mean, var, mean, rstd), image by image."""
+    """The op's forward: (out, mean, var, mean, rstd), some images at a time."""
     if not _served(x, w, b) or x.size // x.shape[1] < 64:
         return NotImplemented
     n, c = x.shape[:2]
@@ -109,17 +109,19 @@ def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
     ones = np.ones(length, x.dtype)
     mean = (x3.reshape(n * c, length) @ ones).reshape(n, c).sum(0)
     mean /= n * length
-    var, buffer = np.zeros(c, x.dtype), np.empty((c, length), x.dtype)
-    for image in x3:
-        np.subtract(image, mean[:, None], out=buffer)
-        var += np.einsum("cl,cl->c", buffer, buffer)
+    step = max(1, BLOCK // (c * length))
+    centre, sums, buffer = mean[:, None], np.empty((n, c), x.dtype), np.empty((min(step, n), c, length), x.dtype)
+    for i in range(0, n, step):
+        block = np.subtract(x3[i : i + step], centre, out=buffer[: n - i])
+        np.vecdot(block, block, out=sums[i : i + step])
+    var = sums.sum(0)
     var /= n * length
     rstd = 1 / np.sqrt(var + x.dtype.type(eps))
-    scale = rstd if w is None else rstd * w
+    scale = (rstd if w is None else rstd * w)[:, None]
     out = np.empty_like(x3)
-    for image, o in zip(x3, out, strict=True):
-        np.subtract(image, mean[:, None], out=o)
-        o *= scale[:, None]
+    for i in range(0, n, step):
+        o = np.subtract(x3[i : i + step], centre, out=out[i : i + step])
+        o *= scale
         if b is not None:
             o += b[:, None]
     return out.reshape(x.shape), mean, var, mean, rstd
@@ -127,30 +129,32 @@ def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
 
 @may_decline
 def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs: Any, eps: float) -> Any:
-    """The composite, image by image, from the forward's mean and rstd."""
+    """The composite, some images at a time, from the forward's mean and rstd."""
     if not _served(g, x, w) or x.size // x.shape[1] < 64:
         return NotImplemented
     n, c = x.shape[:2]
     g3, x3 = (np.ascontiguousarray(a).reshape(n, c, -1) for a in (g, x))
     length = x3.shape[2]
     total = (g3.reshape(n * c, length) @ np.ones(length, x.dtype)).reshape(n, c).sum(0)
-    slope, buffer = np.zeros(c, x.dtype), np.empty((c, length), x.dtype)
-    for gi, image in zip(g3, x3, strict=True):
-        np.subtract(image, centre[:, None], out=buffer)
-        slope += np.einsum("cl,cl->c", gi, buffer)
+    step = max(1, BLOCK // (c * length))
+    middle, sums, buffer = centre[:, None], np.empty((n, c), x.dtype), np.empty((min(step, n), c, length), x.dtype)
+    for i in range(0, n, step):
+        block = np.subtract(x3[i : i + step], middle, out=buffer[: n - i])
+        np.vecdot(g3[i : i + step], block, out=sums[i : i + step])
+    slope = sums.sum(0)
     slope *= rstd
     gx = None
     if needs[0]:
         a = rstd if w is None else rstd * w
-        k = -a * rstd * slope / (n * length)
-        shift = -a * total / (n * length)
+        k = (-a * rstd * slope / (n * length))[:, None]
+        shift = (-a * total / (n * length))[:, None]
         gx = np.empty_like(x3)
-        for gi, image, o in zip(g3, x3, gx, strict=True):
-            np.subtract(image, centre[:, None], out=buffer)
-            buffer *= k[:, None]
-            np.multiply(gi, a[:, None], out=o)
-            o += buffer
-            o += shift[:, None]
+        for i in range(0, n, step):
+            block = np.subtract(x3[i : i + step], middle, out=buffer[: n - i])
+            block *= k
+            block += shift
+            o = np.multiply(g3[i : i + step], a[:, None], out=gx[i : i + step])
+            o += block
         gx = gx.reshape(x.shape)
     return gx, slope if needs[1] else None, total if needs[2] else None
 
