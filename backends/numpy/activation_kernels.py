@@ -202,6 +202,22 @@ def relu(x: Any) -> Any:
     return np.clip(x, 0, np.inf) if _floats(x) else NotImplemented
 
 
+def _plain(bound: Any) -> bool:
+    return bound is None or bound.__class__ is float or bound.__class__ is int
+
+
+@may_decline
+def clamp(x: Any, *, min: Any = None, max: Any = None) -> Any:
+    """Op clamp."""
+    return np.clip(x, min, max) if _floats(x) and _plain(min) and _plain(max) else NotImplemented
+
+
+@may_decline
+def hardtanh(x: Any, *, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
+    """Op hardtanh."""
+    return clamp(x, min=min_val, max=max_val)
+
+
 def _zero_below(out: Any, g: Any, y: Any) -> None:
     """The bits of g where y > 0 (or is NaN), else 0. g: floats, out: integers of their size."""
     np.copyto(out, np.less_equal(y, 0))
@@ -226,6 +242,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "gelu_backward": gelu_backward,
     "silu": silu,
     "silu_backward": silu_backward,
+    "clamp": clamp,
+    "hardtanh": hardtanh,
     "relu": relu,
     "relu_backward": relu_backward,
 }

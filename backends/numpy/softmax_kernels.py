@@ -129,9 +129,8 @@ def _row_sums(rows: Any) -> tuple[Any, Any]:
     for part in _parts(*rows.shape):
         x = rows[part]
         high = _top(x)
-        infinite = np.isinf(high)
-        if infinite.any():
-            high[infinite] = 0
+        if not np.isfinite(np.add.reduce(high, axis=None)):
+            high[np.isinf(high)] = 0
         e = np.subtract(x, high)
         np.exp(e, out=e)
         top[part], total[part] = high[:, 0], _total(e)[:, 0]
@@ -153,7 +152,9 @@ def logsumexp(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 def _kept(classes: Any, count: int, ignore_index: int) -> Any:
     """None where every target counts, else which do. IndexError for a class that does not exist."""
-    if not 0 <= ignore_index < count and classes.min() >= 0 and classes.max() < count:
+    if not 0 <= ignore_index < count and (
+        classes.size == 0 or classes.dtype.itemsize == 8 and classes.view("u8").max() < count
+    ):  # as unsigned numbers, negative ones are the largest
         return None
     kept = classes != ignore_index
     wrong = kept & ((classes < 0) | (classes >= count))
