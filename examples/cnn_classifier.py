@@ -1,7 +1,6 @@
 """A convolutional classifier of handwritten digits (scikit-learn's 8x8 images)."""
 
 import digits
-
 import tapegrad as torch
 
 nn = torch.nn

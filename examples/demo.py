@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import digits
-
 import tapegrad as torch
 
 nn = torch.nn

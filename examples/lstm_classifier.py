@@ -1,7 +1,6 @@
 """A two-layer LSTM reads a handwritten digit row by row and says which one it is."""
 
 import digits
-
 import tapegrad as torch
 
 nn = torch.nn

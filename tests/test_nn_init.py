@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tapegrad
 
 # (call on init and a tensor w, shape)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tapegrad
 
 # (how the layer is made, shapes of its inputs; "i<n>" stands for an integer input below n)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tapegrad as torch
 from records import RECORDS
 from records.base import Record, Sample
-
-import tapegrad as torch
 from tapegrad.autograd.op import OPS, Raw, raw_namespace
 from tapegrad.autograd.tensor import Tensor, wrap
 from tapegrad.backends import registry

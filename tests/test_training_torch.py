@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from programs import PROGRAMS
-
 import tapegrad
+from programs import PROGRAMS
 
 STEPS = 30
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..autograd.function import Function
 from ..autograd.grads import backward
-from ..autograd.packing import saved_tensors_hooks
 from ..autograd.modes import enable_grad, no_grad
+from ..autograd.packing import saved_tensors_hooks
 from ..autograd.random import default_generator
 from ..autograd.tensor import Tensor
 

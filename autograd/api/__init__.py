@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import ops  # noqa: F401  (fills the op table)
 from ..inplace import inplace
 from ..op import OPS
 from ..tensor import Tensor
-from .. import ops  # noqa: F401  (fills the op table)
 from . import (  # noqa: F401  (fill the table of public functions)
     algebra,
     convert,
