@@ -48,7 +48,9 @@ globals().update(FUNCTIONS)
 globals().update({d.name: d for d in ALL}, **{alias: by_name(name) for alias, name in ALIASES.items()}, **TYPES)
 
 strided = "torch.strided"
-contiguous_format, preserve_format, channels_last = "torch.contiguous_format", "torch.preserve_format", "torch.channels_last"
+contiguous_format = "torch.contiguous_format"
+preserve_format = "torch.preserve_format"
+channels_last = "torch.channels_last"
 newaxis = None
 
 # Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.

@@ -78,19 +78,22 @@ def gradcheck(
 def _checked_inputs(arguments: Sequence[Any]) -> list[Tensor]:
     chosen = [a for a in arguments if isinstance(a, Tensor) and a._rg]
     if not chosen:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, "
+            "but none of the them have requires_grad=True."
+        )
     for i, t in enumerate(chosen):
         if t.array.dtype.name not in ("float64", "complex128"):
             warnings.warn(
-                f"Input #{i} requires gradient and is not a double precision floating point or complex. This check will "
-                "likely fail if all the inputs are not of double precision floating point or complex. ",
+                f"Input #{i} requires gradient and is not a double precision floating point or complex. This check "
+                "will likely fail if all the inputs are not of double precision floating point or complex. ",
                 stacklevel=4,
             )
         if 0 in t.array.strides and any(s == 0 and n > 1 for s, n in zip(t.array.strides, t.array.shape, strict=True)):
             raise RuntimeError(
-                f"The {i}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping "
-                "to be able to compute the numerical gradients correctly. You should call .contiguous on the input "
-                "before passing it to gradcheck."
+                f"The {i}th input has a dimension with stride 0. gradcheck only supports inputs that are "
+                "non-overlapping to be able to compute the numerical gradients correctly. You should call .contiguous "
+                "on the input before passing it to gradcheck."
             )
         t.retain_grad()
     return chosen
@@ -187,8 +190,8 @@ def _output_values(func: Any, arguments: Sequence[Any], o: int) -> Any:
 
 
 def _compare_projection(
-    func: Any, arguments: Sequence[Any], chosen: list[Tensor], o: int, out: Tensor, eps: float, atol: float, rtol: float,
-    rng: np.random.Generator,
+    func: Any, arguments: Sequence[Any], chosen: list[Tensor], o: int, out: Tensor,
+    eps: float, atol: float, rtol: float, rng: np.random.Generator,
 ) -> None:  # fmt: skip
     v = _random_like(out.array, rng)
     found = grad(out, chosen, wrap(v), retain_graph=True, allow_unused=True)
@@ -227,8 +230,10 @@ def _check_undefined(func: Any, arguments: Sequence[Any]) -> None:
             try:
                 grad(out, chosen, seed, retain_graph=True, allow_unused=True)
             except Exception as error:
-                raise GradcheckError("Expected backward function to handle undefined output grads. Please look at "
-                                     '"Notes about undefined output gradients" in "tools/autograd/derivatives.yaml"') from error  # fmt: skip
+                raise GradcheckError(
+                    "Expected backward function to handle undefined output grads. Please look at "
+                    '"Notes about undefined output gradients" in "tools/autograd/derivatives.yaml"'
+                ) from error
 
 
 def gradgradcheck(

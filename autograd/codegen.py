@@ -66,7 +66,8 @@ def materialise(name: str) -> Any:
                 made.__kwdefaults__,
             )
             if op.holomorphic:
-                source = _record_source(op, "run_complex_" + name, guard=False).replace(f"n.op = OP_{name};", f"n.op = HOP_{name};")
+                source = _record_source(op, "run_complex_" + name, guard=False)
+                source = source.replace(f"n.op = OP_{name};", f"n.op = HOP_{name};")
                 op.run_complex = _define(op, "run_complex_" + name, source)
             op.run = _define(op, "run_" + name, _record_source(op, "run_" + name, guard=False))
     return op.fn
@@ -460,7 +461,9 @@ def _mark_inference(*tensors: Any) -> None:
 
 ENVIRONMENT.update(
     device_of=_device_of,
-    __name__=__name__, __package__=__package__,     new=object.__new__, Node=Node, counter=counter, mode=mode, F32=F32, F64=F64, HOST=coerce.np.ndarray, S32=coerce.Numbers(F32), S64=coerce.Numbers(F64), slow=coerce.slow, into=coerce.into,
+    __name__=__name__, __package__=__package__, new=object.__new__, Node=Node, counter=counter, mode=mode,
+    F32=F32, F64=F64, HOST=coerce.np.ndarray, S32=coerce.Numbers(F32), S64=coerce.Numbers(F64),
+    slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,
     mark_inference=_mark_inference,

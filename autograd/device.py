@@ -32,7 +32,9 @@ class device:
         elif isinstance(type, str):
             if ":" in type:
                 if index is not None:
-                    raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")
+                    raise RuntimeError(
+                        f"type (string) must not include an index because index was passed explicitly: {type}"
+                    )
                 type, _, number = type.partition(":")
                 if not number.isdigit():
                     raise RuntimeError(f"Invalid device string: '{type}:{number}'")

@@ -65,7 +65,9 @@ float64 = dtype("float64", np.dtype(np.float64), FLOAT, "Double")
 complex64 = dtype("complex64", np.dtype(np.complex64), COMPLEX, "ComplexFloat")
 complex128 = dtype("complex128", np.dtype(np.complex128), COMPLEX, "ComplexDouble")
 
-ALL = [bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, float32, float64, complex64, complex128]
+ALL = [
+    bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, float32, float64, complex64, complex128,
+]  # fmt: skip
 _BY_NAME = {d.name: d for d in ALL}
 BY_NUMPY: dict[Any, dtype] = {d.np: d for d in ALL}
 ALIASES = {
@@ -122,7 +124,9 @@ def as_dtype(value: Any) -> dtype:
         return complex128
     if value in _SCALARS:
         return _SCALARS[value]
-    raise TypeError(f"dtype must be a tapegrad dtype such as tapegrad.float32, but got {type(value).__name__}: {value!r}")
+    raise TypeError(
+        f"dtype must be a tapegrad dtype such as tapegrad.float32, but got {type(value).__name__}: {value!r}"
+    )
 
 
 class _Default:
@@ -165,7 +169,9 @@ def promote_types(type1: dtype, type2: dtype) -> dtype:
 def _promote(a: dtype, b: dtype) -> dtype:
     for i, d in enumerate((a, b), 1):
         if not isinstance(d, dtype):
-            raise TypeError(f"promote_types(): argument 'type{i}' (position {i}) must be torch.dtype, not {type(d).__name__}")
+            raise TypeError(
+                f"promote_types(): argument 'type{i}' (position {i}) must be torch.dtype, not {type(d).__name__}"
+            )
     if a.category > b.category:
         a, b = b, a
     if a.category < b.category:
@@ -184,7 +190,10 @@ def _promote(a: dtype, b: dtype) -> dtype:
         return a if a.itemsize > b.itemsize else b
     signed, unsigned = (a, b) if a.is_signed else (b, a)
     if unsigned is not uint8:
-        raise RuntimeError(f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote {a.legacy} and {b.legacy}")
+        raise RuntimeError(
+            "Promotion for uint16, uint32, uint64 types is not supported, "
+            f"attempted to promote {a.legacy} and {b.legacy}"
+        )
     return signed if signed.itemsize > 1 else int16
 
 
@@ -200,7 +209,7 @@ def scalar_dtype(value: Any) -> dtype:
 
 
 def result_dtype(sized: list[dtype], zero_dim: list[dtype], scalars: list[dtype]) -> dtype:
-    """The dtype of an op's result: tensors with dimensions decide; 0-d tensors and Python scalars only raise the category.
+    """The dtype of an op's result: tensors with dimensions decide; 0-d tensors and scalars only raise the category.
 
     `sized`, `zero_dim`, `scalars`: the dtypes of the arguments of each kind.
     """

@@ -40,7 +40,9 @@ def check_writable(t: Any, name: str) -> None:
         if view is not None and view is not UNTRACKED:
             _check_view(t, view, name)
         if t._rg and t._node is None:
-            raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation. (op {name})")
+            raise RuntimeError(
+                f"a leaf Variable that requires grad is being used in an in-place operation. (op {name})"
+            )
     if getattr(t, "_inference", False) and not mode.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed. "
@@ -73,7 +75,7 @@ def _check_view(t: Any, view: Any, name: str) -> None:
 
 
 def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
-    """Writes the tensor `value`, the result of ops on `t` that began at creation number `since`, into `t`. Gives `t`."""
+    """Writes the tensor `value`, the result of ops on `t` since creation number `since`, into `t`. Gives `t`."""
     target, new = t.array, value.array
     if new.shape != target.shape:
         raise RuntimeError(
@@ -179,7 +181,7 @@ def _forget(t: Any) -> None:
 
 
 def write_out(out: Any, name: str, result: Any) -> Any:
-    """`out=`: RuntimeError where autograd is concerned or the dtype may not be written; resizes a tensor of another shape."""
+    """`out=`: RuntimeError where autograd is concerned or the dtype may not be written; resizes another shape."""
     if mode.grad is not False and (out._rg or result._rg):
         raise RuntimeError(
             f"{name}(): functions with out=... arguments don't support automatic differentiation, "

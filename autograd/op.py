@@ -50,8 +50,9 @@ class Op:
 
     __slots__ = (
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
-        "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names", "differentiable",
-        "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots", "scalars", "holomorphic", "run_complex", "moves",
+        "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names",
+        "differentiable", "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots",
+        "scalars", "holomorphic", "run_complex", "moves",
     )  # fmt: skip
 
     # set when the op is first called (codegen.prepare)
@@ -103,7 +104,7 @@ class Op:
         self.rules.update(rules)
 
     def add_into_rules(self, **rules: Callable[..., Any]) -> None:
-        """For an input whose rule makes a new, mostly empty array: rule(held, g, *, saved...) adds g into `held` instead.
+        """For an input whose rule makes a new, mostly empty array: rule(held, g, *, saved...) adds g into `held`.
 
         So the gradients of T reads of parts of one tensor cost the parts, not T times the whole.
         """

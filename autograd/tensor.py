@@ -218,7 +218,9 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+                raise TypeError(
+                    f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}"
+                )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.array.shape != self.array.shape:
@@ -228,7 +230,9 @@ class Tensor:
             if value.array.dtype != self.array.dtype:
                 raise RuntimeError(f"assigned grad has data of a different type: {value.dtype}, expected {self.dtype}")
             if value.device != self.device:
-                raise RuntimeError(f"assigned grad has data located on a different device: {value.device}, expected {self.device}")
+                raise RuntimeError(
+                    f"assigned grad has data located on a different device: {value.device}, expected {self.device}"
+                )
         self._grad = value
 
     @grad.deleter
@@ -346,7 +350,9 @@ class Tensor:
         value = self.item()
         if value.__class__ is complex and kind is not complex:
             if value.imag:
-                raise RuntimeError(f"value cannot be converted to type {kind.__name__} without overflow (it is {value})")
+                raise RuntimeError(
+                    f"value cannot be converted to type {kind.__name__} without overflow (it is {value})"
+                )
             value = value.real
         return kind(value)
 

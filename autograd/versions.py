@@ -119,7 +119,7 @@ def _stale_text(node: Any, name: str, value: Any, found: Written) -> str:
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[torch.{from_numpy_dtype(value.dtype).legacy}Tensor {list(value.shape)}], {role}, "
         f"is at version {found.count}; expected version {found.version_at(node.seq)} instead. "
-        f'The last in-place write was at "{file}", line {line}. Hint: write into a clone(), or enable anomaly detection '
-        "to find the operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True, "
-        "check_nan=False)."
+        f'The last in-place write was at "{file}", line {line}. Hint: write into a clone(), or enable anomaly '
+        "detection to find the operation that failed to compute its gradient, with "
+        "torch.autograd.set_detect_anomaly(True, check_nan=False)."
     )

@@ -30,7 +30,7 @@ class View:
         self.base = base
         self.chain = chain
         self.made_without_grad = made_without_grad
-        # Of an op that made several views at once, or of a view of such a view: (its word, such as "Split"; output number)
+        # Of an op that made several views at once, or of a view of such a view: (its word, as "Split"; output number)
         self.multiple: tuple[str, int] | None = None
 
 

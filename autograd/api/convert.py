@@ -192,7 +192,8 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     if isinstance(value, complex) and self.array.dtype.kind != "c":
         raise RuntimeError("value cannot be converted to type " + self.dtype.legacy.lower() + " without overflow")
     if self._rg and mode.grad is not False:
-        return assign(self, wrap(backend_of(self.array).tidy(backend_of(self.array).xp.full_like(self.array, value))), "fill_")
+        backend = backend_of(self.array)
+        return assign(self, wrap(backend.tidy(backend.xp.full_like(self.array, value))), "fill_")
     try:
         self.array.fill(value)
     except OverflowError:
@@ -294,7 +295,8 @@ def share_memory_(self: Tensor) -> Tensor:
 def is_set_to(self: Tensor, tensor: Tensor) -> bool:
     """Whether both show exactly the same memory in the same way."""
     a, b = self.array, tensor.array
-    return a.__array_interface__["data"] == b.__array_interface__["data"] and a.shape == b.shape and a.strides == b.strides
+    same_start = a.__array_interface__["data"] == b.__array_interface__["data"]
+    return same_start and a.shape == b.shape and a.strides == b.strides
 
 
 @public(method=False)

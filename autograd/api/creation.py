@@ -62,7 +62,8 @@ def legacy_array(data: tuple[Any, ...], device: Any, dtype: Any = None) -> Any:
     if len(data) == 1 and not isinstance(data[0], (int, np.integer)):
         return finish(_host_of(data[0], infer=False).astype(d.np), device).array
     if any(not hasattr(n, "__index__") for n in data):
-        raise TypeError(f"new(): data must be a sequence or sizes must be ints (got {[type(n).__name__ for n in data]})")
+        found = [type(n).__name__ for n in data]
+        raise TypeError(f"new(): data must be a sequence or sizes must be ints (got {found})")
     return finish(np.zeros(tuple(data) or (0,), d.np), device).array
 
 
@@ -163,7 +164,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 @public(method=False)
-def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+def asarray(
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
     """`obj` as a tensor; shares memory unless copy=True."""
     t = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
     return t.detach().requires_grad_() if requires_grad else t
@@ -226,7 +229,10 @@ def full(
 ) -> Tensor:
     """fill_value everywhere, of its own dtype unless one is given. -> (*size)."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    d = (fill_value.dtype if isinstance(fill_value, Tensor) else scalar_dtype(value)) if dtype is None else as_dtype(dtype)
+    if dtype is not None:
+        d = as_dtype(dtype)
+    else:
+        d = fill_value.dtype if isinstance(fill_value, Tensor) else scalar_dtype(value)
     if not isinstance(size, (tuple, list)):
         raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
     if dtype is not None:
@@ -253,7 +259,9 @@ empty_like = _like("empty_like", 0, "A tensor of input's shape, dtype and device
 
 
 @public(method=False)
-def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
     """fill_value everywhere, of input's shape, dtype and device. input: (*S) -> (*S)."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     d = input.array.dtype if dtype is None else as_dtype(dtype).np
@@ -261,7 +269,9 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any 
 
 
 def _new(name: str, value: Any) -> Any:
-    def make(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any) -> Tensor:
+    def make(
+        self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
+    ) -> Tensor:
         d = self.array.dtype if dtype is None else as_dtype(dtype).np
         return _constant(size_of(size, kw, name), value, d, self.device if device is None else device, requires_grad)
 
@@ -274,7 +284,16 @@ new_zeros, new_ones, new_empty = _new("new_zeros", 0), _new("new_ones", 1), _new
 
 
 @public(is_function=False)
-def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def new_full(
+    self: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """fill_value everywhere, of this tensor's dtype and device. -> (*size)."""
     return full(
         size, fill_value, dtype=self.dtype if dtype is None else dtype,
@@ -283,7 +302,9 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, dev
 
 
 @public(is_function=False)
-def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def new_tensor(
+    self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
     """A copy of data, of this tensor's dtype and device. -> (*shape of data)."""
     return tensor(
         data, dtype=self.dtype if dtype is None else dtype, device=self.device if device is None else device,
@@ -372,7 +393,9 @@ def _linspace(start: Any, end: Any, steps: int, d: Any) -> Any:
 
 
 @public(method=False)
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
     """Ones on the diagonal, zeros elsewhere. -> (n, m)."""
     m = n if m is None else m
     for word, value in (("n", n), ("m", m)):

@@ -46,7 +46,10 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     _dims("mv", input, 2, "input")
     _dims("mv", vec, 1, "vec")
     if input.array.shape[1] != vec.array.shape[0]:
-        raise RuntimeError(f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), vec ({vec.shape[0]})")
+        raise RuntimeError(
+            f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), "
+            f"vec ({vec.shape[0]})"
+        )
     return _column(input, vec)
 
 
@@ -61,7 +64,9 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Inner product of two vectors, without conjugation. input, tensor: (N,) -> ()."""
     for t, word in ((input, "self"), (tensor, "tensor")):
         if t.array.ndim != 1:
-            raise RuntimeError(f"1D tensors expected, but got {t.array.ndim}D and {tensor.array.ndim}D tensors ({word})")
+            raise RuntimeError(
+                f"1D tensors expected, but got {t.array.ndim}D and {tensor.array.ndim}D tensors ({word})"
+            )
     return op.dot(input, tensor)
 
 

@@ -73,19 +73,37 @@ def randperm(
 
 
 @public(method=False)
-def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None, **_: Any) -> Tensor:
+def rand_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
+    **_: Any,
+) -> Tensor:
     """Uniform on [0, 1), of input's shape, dtype and device."""
     return _like("uniform", input, generator, dtype, device, requires_grad)
 
 
 @public(method=False)
-def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None, **_: Any) -> Tensor:
+def randn_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
+    **_: Any,
+) -> Tensor:
     """Standard normal, of input's shape, dtype and device."""
     return _like("normal", input, generator, dtype, device, requires_grad)
 
 
 @public(method=False)
-def randint_like(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any) -> Tensor:
+def randint_like(
+    input: Tensor, *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
+) -> Tensor:
     """Integers of [low, high), of input's shape, dtype and device."""
     kw.pop("memory_format", None)
     d = input.dtype if dtype is None else dtype

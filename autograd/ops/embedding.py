@@ -32,7 +32,7 @@ embedding_backward.vjp(g=lambda F, h, *, index, padding: F.embedding_unpadded(h,
 
 @op(index=("index",))
 def embedding_unpadded(xp, w, index, *, padding):
-    """Rows of w, zeros where index is `padding`: the adjoint of embedding_backward. w: (V, D), index: (*S) -> (*S, D)."""
+    """Rows of w, zeros where index is `padding`: embedding_backward's adjoint. w: (V, D), index: (*S) -> (*S, D)."""
     out = w.take(index, 0)
     if padding >= 0:
         out[index == padding] = 0

@@ -27,7 +27,7 @@ mm.vjp(x=lambda F, g, *, y: F.mm(g, F.mT(y)), y=lambda F, g, *, x: F.mm(F.mT(x),
 
 @op(promote="equal", holomorphic=True, broadcasts=True, grad_name="Bmm")
 def bmm(xp, x, y):
-    """Matrix products over leading dimensions that broadcast. x: (*B, N, K), y: (*C, K, M) -> (*broadcast(B, C), N, M)."""
+    """Matrix products over leading axes that broadcast. x: (*B, N, K), y: (*C, K, M) -> (*broadcast(B, C), N, M)."""
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(
             f"Expected size for first two dimensions of batch2 tensor to be: [{x.shape[0]}, {x.shape[-1]}] but got: "
