@@ -108,9 +108,15 @@ def walk(
 
 
 class Walk:
-    """One backward pass under way, for hooks: its table, and what is to be called at its end."""
+    """One backward pass under way, for hooks: its table, and what is to be called at its end.
 
-    __slots__ = ("table", "at_end", "_before", "__weakref__")
+    partial: whether it stops at chosen inputs (`grad`, `backward(inputs=...)`).
+    """
+
+    __slots__ = ("table", "at_end", "partial", "_before", "__weakref__")
+
+    def __init__(self, partial: bool):
+        self.partial = partial
 
     def __enter__(self) -> None:
         self.table: dict[Any, Any] = {}
@@ -195,7 +201,7 @@ def run_backward(
     """
     roots = [edge_of(t) for t in tensors]
     given = [s if create_graph else s.array for s in seeds]
-    with Walk():
+    with Walk(partial=inputs is not None):
         mode.grad = mode.recorder if create_graph else False
         targets = None if inputs is None else [edge_of(t) for t in inputs]
         grads = walk(roots, given, targets, retain_graph, create_graph)
@@ -214,7 +220,7 @@ def run_grad(
 ) -> list[Any]:
     """`autograd.grad`: the gradients at `inputs` as tensors, None where an input was not reached."""
     given = [s if create_graph else s.array for s in seeds]
-    with Walk():
+    with Walk(partial=True):
         mode.grad = mode.recorder if create_graph else False
         targets = [edge_of(t) for t in inputs]
         grads = walk([edge_of(t) for t in outputs], given, targets, retain_graph, create_graph)

@@ -26,11 +26,24 @@ def inplace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_writable(self, name)
         since = counter()
-        return assign(self, function(self, *args, **kwargs), name, since)
+        if mode.grad is True or mode.grad is False:
+            return assign(self, function(self, *args, **kwargs), name, since)
+        return assign(self, _on_a_copy(function, self, args, kwargs), name, since)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place version of `{name.rstrip('_')}`: the result is written into this tensor."
     return method
+
+
+def _on_a_copy(function: Any, t: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The function's result from a copy of `t`, where saved_tensors_hooks may keep the memory that will be written."""
+    from .packing import active_hooks
+
+    if active_hooks() is None:
+        return function(t, *args, **kwargs)
+    edge = (t._node or t) if t._rg else None
+    source = ENVIRONMENT["tensor_of_edge"](t.array.copy(), edge)
+    return function(source, *[source if a is t else a for a in args], **kwargs)
 
 
 def check_writable(t: Any, name: str) -> None:
@@ -51,13 +64,13 @@ def check_writable(t: Any, name: str) -> None:
 
 
 def _check_view(t: Any, view: Any, name: str) -> None:
+    if view.__class__ is CustomView:
+        raise RuntimeError(view.refusal("is being") + f" (op {name})")
     base = view.base
     if base._node is None and t._rg:
         raise RuntimeError(
             f"a view of a leaf Variable that requires grad is being used in an in-place operation. (op {name})"
         )
-    if view.__class__ is CustomView:
-        raise RuntimeError(view.refusal("is being") + f" (op {name})")
     if view.made_without_grad:
         raise RuntimeError(
             "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this "
@@ -130,7 +143,7 @@ def check_overlap(target: Any, name: str) -> None:
 
 def _protect_saved(node: Node, target: Any, new: Any) -> None:
     """Before the write: the old value that a rule needs is copied, and a saved result becomes the written memory."""
-    if not isinstance(node.saved, tuple):
+    if type(node.saved) is not tuple:  # a subclass: packed, and safe since the op ran on a copy
         return
     backend = backend_of(target)
     storage = backend.storage_of(target)

@@ -156,6 +156,16 @@ class save_on_cpu(saved_tensors_hooks):
         super().__init__(lambda t: (t.device, t.cpu()), lambda packed: packed[1].to(packed[0]))
 
 
+def active_hooks() -> saved_tensors_hooks | None:
+    """The innermost saved_tensors_hooks whose block this thread is in and records in."""
+    recorder = mode.grad
+    while recorder is not None and not isinstance(recorder, bool):
+        if isinstance(recorder, saved_tensors_hooks):
+            return recorder
+        recorder = recorder.below
+    return None
+
+
 class disable_saved_tensors_hooks(ContextDecorator):
     """Inside, `saved_tensors_hooks` raises RuntimeError with the given text. Per thread."""
 
@@ -163,11 +173,8 @@ class disable_saved_tensors_hooks(ContextDecorator):
         self.error_message = error_message
 
     def __enter__(self) -> None:
-        recorder = mode.recorder
-        while recorder is not True and recorder is not None:
-            if isinstance(recorder, saved_tensors_hooks):
-                raise RuntimeError(self.error_message)
-            recorder = recorder.below
+        if active_hooks() is not None:
+            raise RuntimeError(self.error_message)
         self._before = _disabled.message
         _disabled.message = self.error_message
 

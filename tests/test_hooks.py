@@ -500,6 +500,21 @@ def packed_values_are_not_watched(T):
 
 
 @program
+def packed_before_a_write(T):
+    found = []
+    for pack in (lambda t: t.detach().clone(), lambda t: t.detach().numpy().copy()):
+        x, w = leaf(T), leaf(T)
+        with T.autograd.graph.saved_tensors_hooks(pack, lambda p: p if hasattr(p, "detach") else T.from_numpy(p)):
+            h = x * w
+            h.mul_(h).exp_().pow_(2)
+            h[0] = w[1] * h[1]
+            h.div_(w)
+        h.sum().backward()
+        found += [h, x.grad, w.grad]
+    return found
+
+
+@program
 def wrong_saved_tensors_hooks(T):
     x = leaf(T)
 
@@ -716,6 +731,21 @@ def test_saved_arrays_are_dropped_by_a_pack_hook() -> None:
         del h
     assert alive() is None
     y.sum().backward()
+
+
+def test_a_pack_hook_that_keeps_the_memory_keeps_the_value() -> None:
+    """An in-place write does not reach what a hook that hands its tensor back has kept."""
+    T = tapegrad
+    grads = []
+    for hooks in (False, True):
+        x = leaf(T)
+        h = x * 2
+        with T.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t) if hooks else T.enable_grad():
+            h.pow_(3)
+            h.mul_(h)
+        h.sum().backward()
+        grads.append(x.grad.tolist())
+    assert grads[0] == grads[1]
 
 
 def test_multi_grad_hooks_in_several_threads() -> None:
