@@ -48,7 +48,6 @@ ARROWS = {
 # (importing module, imported module): why. One that is no longer needed fails.
 EXCEPTIONS = {
     ("autograd.ops.core", "backends.registry"): "transfer, between two backends, is the one op that must know both",
-    ("autograd.random", "backends.numpy.random"): "the streams are torch's CPU streams, whatever the backend",
     ("autograd.random", "backends.numpy.random"): "every backend's numbers are those of PyTorch's CPU generator",
     ("autograd.tensor", "autograd.api.creation"): "Tensor(data) is a creation function spelled as a class",
 }

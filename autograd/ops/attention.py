@@ -57,7 +57,10 @@ def attention(xp, q, k, v, mask=None, keep=None, *, causal, scale):
 
 @composite
 def attention_backward(F, g, q, k, v, mask, keep, out, weights, *, needs, causal, scale):
-    """Gradients of attention for q, k, v and mask where needed. g, out: (*B, L, V) -> as q, k, v, mask."""
+    """Gradients of attention for q, k, v and mask where needed, else None; names as there.
+
+    g, out: (*B, L, V) -> ((*B, L, E), (*B, S, E), (*B, S, V), mask's shape).
+    """
     scaled = q * scale
     s = F.bmm(scaled, F.mT(k))
     if mask is not None:

@@ -121,7 +121,10 @@ def _lstm_steps(F, gates, h, c, w, r, steps):
 def lstm_sequence_backward(
     F, g, gates, h0, c0, w, r, kept_gates, kept_c, kept_tanh, kept_h, *, needs, batch_sizes, reverse
 ):
-    """Gradients of lstm_sequence's inputs. g: those of its outputs, None where absent -> as gates, h0, c0, w, r."""
+    """Gradients of lstm_sequence's inputs. g: those of its outputs, None where absent.
+
+    g: ((N, P), (B, P), (B, H)) -> ((N, 4 H), (B, P), (B, H), (4 H, P), (P, H)).
+    """
     steps = steps_of(batch_sizes, reverse)
     trace = _lstm_steps(F, gates, h0, c0, w, r, steps)
     dh, dc = _or_zeros(F, g[1], h0), _or_zeros(F, g[2], c0)
@@ -193,7 +196,10 @@ def _gru_steps(F, gates, h, w, b, steps):
 
 @composite
 def gru_sequence_backward(F, g, gates, h0, w, b, kept_gates, kept_n, kept_h, *, needs, batch_sizes, reverse):
-    """Gradients of gru_sequence's inputs. g: those of its outputs, None where absent -> as gates, h0, w, b."""
+    """Gradients of gru_sequence's inputs. g: those of its outputs, None where absent.
+
+    g: ((N, H), (B, H)) -> ((N, 3 H), (B, H), (3 H, H), (3 H,)).
+    """
     steps = steps_of(batch_sizes, reverse)
     trace = _gru_steps(F, gates, h0, w, b, steps)
     dh, dw, db, parts = _or_zeros(F, g[1], h0), None, None, []
@@ -237,7 +243,10 @@ def rnn_sequence(xp, gates, h0, w, *, relu, batch_sizes, reverse):
 
 @composite
 def rnn_sequence_backward(F, g, gates, h0, w, out, kept_h, *, needs, relu, batch_sizes, reverse):
-    """Gradients of rnn_sequence's inputs. g: those of its outputs, None where absent -> as gates, h0, w."""
+    """Gradients of rnn_sequence's inputs. g: those of its outputs, None where absent.
+
+    g: ((N, H), (B, H)) -> ((N, H), (B, H), (H, H)).
+    """
     steps, h, trace = steps_of(batch_sizes, reverse), h0, []
     for start, stop in steps:
         before = _rows(F, h, 0, stop - start)
