@@ -62,8 +62,10 @@ def _single(*arrays: Any) -> bool:
 def _floats(*arrays: Any) -> bool:
     """Whether the arrays are float32 or float64, all the same, of one shape and large enough."""
     x = arrays[0]
+    if x.size < LARGE:
+        return False
     dt = x.dtype
-    return (dt is F32 or dt is F64) and x.size >= LARGE and all(a.dtype is dt and a.shape == x.shape for a in arrays)
+    return (dt is F32 or dt is F64) and all(a.dtype is dt and a.shape == x.shape for a in arrays)
 
 
 # ---- GELU
