@@ -2,7 +2,7 @@
 
     python benchmarks/import_time.py [--rounds N]
 
-Each process times one import by itself, with compiled bytecode at hand as after an installation; rounds are interleaved.
+Each process times one import by itself, with compiled bytecode at hand as after an installation; rounds alternate.
 """
 
 from __future__ import annotations

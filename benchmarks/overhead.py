@@ -112,7 +112,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if peer is not None:
         peer.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, NumPy {np.__version__}, torch {getattr(peer, '__version__', 'absent')}")
+    machine, found = platform.processor() or platform.machine(), getattr(peer, "__version__", "absent")
+    print(f"{machine}, NumPy {np.__version__}, torch {found}")
     print(f"{'what (1000 ops)':44} {'tapegrad us':>12} {'torch us':>10} {'ratio':>7}")
     cases: list[tuple[str, Callable[[Any], dict[str, Callable[[], Any]]]]] = [
         (f"chain on {shape}, ", lambda lib, shape=shape: chain(lib, shape)) for shape in ((), (8,), (64, 64))

@@ -31,7 +31,9 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.ln2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout)
+        )
 
     def forward(self, x: Any) -> Any:
         batch, length, width = x.shape
@@ -46,7 +48,9 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Token indices (N, T) -> logits (N, T, vocabulary)."""
 
-    def __init__(self, vocabulary: int, context: int, width: int = 96, layers: int = 3, heads: int = 4, dropout: float = 0.1):
+    def __init__(
+        self, vocabulary: int, context: int, width: int = 96, layers: int = 3, heads: int = 4, dropout: float = 0.1
+    ):
         super().__init__()
         self.context = context
         self.token = nn.Embedding(vocabulary, width)
@@ -87,7 +91,8 @@ class GPT(nn.Module):
 def batch(data: Any, size: int, context: int, generator: Any) -> tuple[Any, Any]:
     """`size` random windows of the text and the same windows one character later: (size, context) each."""
     starts = torch.randint(len(data) - context - 1, (size,), generator=generator).tolist()
-    return torch.stack([data[i : i + context] for i in starts]), torch.stack([data[i + 1 : i + context + 1] for i in starts])
+    inputs = torch.stack([data[i : i + context] for i in starts])
+    return inputs, torch.stack([data[i + 1 : i + context + 1] for i in starts])
 
 
 def main() -> None:
@@ -106,7 +111,8 @@ def main() -> None:
     cut = int(0.9 * len(data))
     train, valid = data[:cut], data[cut:]
     model = GPT(len(alphabet), args.context)
-    print(f"{len(text)} characters, {len(alphabet)} of them different; {sum(p.numel() for p in model.parameters())} parameters")
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{len(text)} characters, {len(alphabet)} of them different; {parameters} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1, betas=(0.9, 0.99))
     warm = max(1, args.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(

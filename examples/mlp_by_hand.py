@@ -25,7 +25,7 @@ for epoch in range(2000):
     loss = ((out - y) ** 2).mean()
     loss.backward()
     with torch.no_grad():
-        for p, expected in zip((w1, b1, w2, b2), by_hand(h, out)):
+        for p, expected in zip((w1, b1, w2, b2), by_hand(h, out), strict=True):
             assert torch.allclose(p.grad, expected, rtol=1e-4, atol=1e-7), (epoch, p.grad, expected)
             p -= 5.0 * p.grad
             p.grad.zero_()

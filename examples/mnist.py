@@ -87,9 +87,11 @@ def main() -> None:
             optimizer.step()
             total += loss.item() * len(y)
         with torch.no_grad():
-            right = sum((model(x).argmax(1) == y).sum().item() for x, y in zip(test[0].split(500), test[1].split(500)))
+            parts = zip(test[0].split(500), test[1].split(500), strict=True)
+            right = sum((model(x).argmax(1) == y).sum().item() for x, y in parts)
         seconds = time.perf_counter() - began
-        print(f"epoch {epoch + 1}: loss {total / len(train[1]):.4f}, test accuracy {right / len(test[1]):.4f}, {seconds:.1f} s")
+        loss, accuracy = total / len(train[1]), right / len(test[1])
+        print(f"epoch {epoch + 1}: loss {loss:.4f}, test accuracy {accuracy:.4f}, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ class TextClassifier(nn.Module):
         self.fc = nn.Linear(hidden, 2)
 
     def forward(self, index, lengths):
-        packed = nn.utils.rnn.pack_padded_sequence(self.embedding(index), lengths, batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embedding(index), lengths, batch_first=True, enforce_sorted=False
+        )
         _, (h, _) = self.lstm(packed)
         return self.fc(h[-1])
 

@@ -503,7 +503,8 @@ def test_stale_saved_value_names_the_write() -> None:
     with pytest.raises(RuntimeError) as caught:
         y.backward()
     text = str(caught.value)
-    for part in ("[torch.FloatTensor [1]]", "output 0 of Exp", "is at version 1", "expected version 0", "test_engine.py"):
+    parts = ("[torch.FloatTensor [1]]", "output 0 of Exp", "is at version 1", "expected version 0", "test_engine.py")
+    for part in parts:
         assert part in text
 
 

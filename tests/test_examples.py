@@ -13,7 +13,9 @@ import pytest
 from library import ROOT
 
 EXAMPLES = ROOT / "examples"
-CLASSIC = ["linear_regression", "logistic_regression", "mlp_by_hand", "cnn_classifier", "lstm_classifier", "text_classifier"]
+CLASSIC = [
+    "linear_regression", "logistic_regression", "mlp_by_hand", "cnn_classifier", "lstm_classifier", "text_classifier",
+]  # fmt: skip
 NEEDS_DIGITS = {"cnn_classifier", "lstm_classifier", "demo"}
 DATA = ROOT.parent / "shared" / "data"
 
@@ -46,8 +48,8 @@ def test_classic_program(name: str, tmp_path: Path) -> None:
 def test_classic_program_prints_the_same_on_torch(name: str, tmp_path: Path) -> None:
     """One changed import: the same lines, numbers included (to 2 units in the last printed digit).
 
-    The digit classifiers amplify rounding over many steps: PyTorch with and without oneDNN prints accuracies up to 0.006
-    apart there. Their numbers agree to 2 %.
+    The digit classifiers amplify rounding over many steps: PyTorch with and without oneDNN prints accuracies up to
+    0.006 apart there. Their numbers agree to 2 %.
     """
     need("torch", *(["sklearn"] if name in NEEDS_DIGITS else []))
     source = (EXAMPLES / f"{name}.py").read_text("utf-8").replace("import tapegrad as torch", "import torch")

@@ -61,7 +61,8 @@ def test_every_op_has_a_record() -> None:
 
 
 def test_every_ruled_op_is_checked() -> None:
-    unchecked = [n for n, r in RECORDS.items() if not r.grad and (OPS[n].rules or OPS[n].joint) and not r.reference_note]
+    ruled = [n for n in RECORDS if OPS[n].rules or OPS[n].joint]
+    unchecked = [n for n in ruled if not RECORDS[n].grad and not RECORDS[n].reference_note]
     assert not unchecked, f"ops with rules whose record says grad=False without a reason in reference_note: {unchecked}"
 
 
@@ -252,7 +253,10 @@ def test_complex_gradient(record: Record) -> None:
         check(record, Sample(tuple(arrays), sample.kw), 1)
 
 
-@pytest.mark.parametrize("record", [r for r in RECORDS.values() if OPS[r.op].broadcasts and not r.core_dims], ids=lambda r: r.op)
+BROADCASTING = [r for r in RECORDS.values() if OPS[r.op].broadcasts and not r.core_dims]
+
+
+@pytest.mark.parametrize("record", BROADCASTING, ids=lambda r: r.op)
 def test_broadcasting(record: Record) -> None:
     """Shapes that broadcast, 0-d and size 0 give gradients of the inputs' own shapes."""
     op = OPS[record.op]

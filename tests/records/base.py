@@ -1,7 +1,8 @@
 """What a record of an op is: everything the generic tests need to know about it.
 
-One record per op. `samples(rng)` gives sample inputs as NumPy arrays (float64 where a gradient is checked) and keywords;
-`reference` computes the same with NumPy or SciPy. The generic tests (test_ops.py) cross records with backends.
+One record per op. `samples(rng)` gives sample inputs as NumPy arrays (float64 where a gradient is checked) and
+keywords; `reference` computes the same with NumPy or SciPy. The generic tests (test_ops.py) cross records with
+backends.
 """
 
 from __future__ import annotations

@@ -58,6 +58,6 @@ RECORDS = [
         lambda rng: [S(_n(rng, 5, 3), INDEX, padding=-1)],
         lambda w, index, *, padding: w[index],
         grad=False,
-        reference_note="its gradient is not that of its forward, by definition: compared with torch in test_nn_layers.py",
+        reference_note="by definition its gradient is not that of its forward: beside torch in test_nn_layers.py",
     ),
 ]
