@@ -94,7 +94,7 @@ def attention_backward(
     factors = None if keep is None else _heads(keep)
     gq, gk, gv = (np.empty_like(x) if need else None for x, need in zip((queries, keys, values), needs, strict=False))
     scores = needs[0] or needs[1] or needs[3]
-    deltas = np.einsum("hlv,hlv->hl", grads, _heads(out)) if scores else None
+    deltas = np.einsum("hlv,hlv->hl", grads, _heads(out)) if scores else np.empty(0)
     gm = np.empty_like(p) if needs[3] else None
     work, dropped = np.empty_like(p[0]), None if keep is None else np.empty_like(p[0])
     for i in range(len(p)):

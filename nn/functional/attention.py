@@ -184,8 +184,10 @@ def _check_ranks(
     return dims == 3
 
 
-def _packed_projection(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None) -> list[Tensor]:
+def _packed_projection(q: Tensor, k: Tensor, v: Tensor, w: Tensor | None, b: Tensor | None) -> list[Tensor]:
     """q, k and v times their thirds of one matrix w (3 E, E): one product for those that are the same tensor."""
+    if w is None:
+        raise AssertionError("use_separate_proj_weight is False but in_proj_weight is None")
     e = w.array.shape[1]
     if k is v and q is k:
         return list(GRAPH.linear(q, w, b).split(e, -1))
@@ -241,6 +243,16 @@ def _static(t: Tensor, name: str, heads: int, width: int) -> Tensor:
         if t.size(place) != wanted:
             raise AssertionError(f"expecting {name}.size({place}) of {wanted}, but got {t.size(place)}")
     return t
+
+
+def _needs_no_mask(causal: bool, attn_mask: Tensor | None, padding: Tensor | None, need_weights: bool) -> bool:
+    """Whether the fused op's own causal mask can stand for attn_mask, as the caller says. RuntimeError without one."""
+    if causal and attn_mask is None:
+        raise RuntimeError(
+            "Need attn_mask if specifying the is_causal hint. You may use the Transformer module method "
+            "`generate_square_subsequent_mask` to create this mask."
+        )
+    return causal and padding is None and not need_weights
 
 
 def _check_sizes(query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int, separate: bool) -> None:
@@ -323,21 +335,12 @@ def multi_head_attention_forward(
     length, batch, width = query.array.shape
     heads = batch * num_heads
     key_padding_mask = canonical_mask(key_padding_mask, "key_padding_mask", attn_mask, "attn_mask", query.dtype)
-    if is_causal and attn_mask is None:
-        raise RuntimeError(
-            "Need attn_mask if specifying the is_causal hint. You may use the Transformer module method "
-            "`generate_square_subsequent_mask` to create this mask."
-        )
-    if is_causal and key_padding_mask is None and not need_weights:
-        attn_mask = None
-    else:
-        attn_mask, is_causal = canonical_mask(attn_mask, "attn_mask", None, "", query.dtype), False
+    is_causal = _needs_no_mask(is_causal, attn_mask, key_padding_mask, need_weights)
+    attn_mask = None if is_causal else canonical_mask(attn_mask, "attn_mask", None, "", query.dtype)
     _check_sizes(query, key, value, embed_dim_to_check, num_heads, use_separate_proj_weight)
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         q, k, v = _separate_projection((query, key, value), weights, in_proj_bias)
-    elif in_proj_weight is None:
-        raise AssertionError("use_separate_proj_weight is False but in_proj_weight is None")
     else:
         q, k, v = _packed_projection(query, key, value, in_proj_weight, in_proj_bias)
     attn_mask = _attention_mask(attn_mask, length, key.array.shape[0], heads)

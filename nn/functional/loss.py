@@ -196,10 +196,10 @@ def binary_cross_entropy_with_logits(
     kinds = {t.array.dtype for t in (input, target, weight, pos_weight) if t is not None}
     if len(kinds) > 1:
         wide = max(kinds, key=lambda kind: kind.itemsize)
+        given: tuple[Any, ...] = (input, target, weight, pos_weight)
         input, target, weight, pos_weight = (
-            t if t is None or t.array.dtype == wide else GRAPH.cast(t, dtype=wide)
-            for t in (input, target, weight, pos_weight)
-        )  # type: ignore[assignment]
+            t if t is None or t.array.dtype == wide else GRAPH.cast(t, dtype=wide) for t in given
+        )
     return op.binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction=reduction)
 
 
@@ -447,23 +447,20 @@ def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
     """(log(var) + (input - target)**2 / var) / 2, var at least eps. (*S), (*S), var: (*S), (*S, 1) or a number."""
-    if isinstance(var, float):
-        if var < 0:
-            raise ValueError("var has negative entry/entries")
-        var = var * ones_like(input)
-    elif bool((var < 0).any()):
+    variance = var * ones_like(input) if isinstance(var, float) else var
+    if bool((variance < 0).any()):
         raise ValueError("var has negative entry/entries")
-    if var.size() != input.size():
-        if input.size()[:-1] == var.size():
-            var = var.unsqueeze(-1)
-        elif input.ndim != var.ndim or sum(b for a, b in zip(input.shape, var.shape, strict=True) if a != b) != 1:
+    if variance.size() != input.size():
+        if input.size()[:-1] == variance.size():
+            variance = variance.unsqueeze(-1)
+        elif input.ndim != variance.ndim or sum(b for a, b in zip(input.shape, variance.shape, strict=True) if a != b) != 1:
             raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
-    var = var.clone()
+    variance = variance.clone()
     with no_grad():  # the gradient is that of the formula, at the value that was raised to eps
-        var.clamp_(min=eps)
-    loss = 0.5 * (var.log() + (input - target) ** 2 / var)
+        variance.clamp_(min=eps)
+    loss = 0.5 * (variance.log() + (input - target) ** 2 / variance)
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 

@@ -67,9 +67,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def reset_parameters(self) -> None:
         """Draws the head, then each cluster."""
         self.head.reset_parameters()
-        for down, up in self.tail:  # type: ignore[misc]
-            down.reset_parameters()
-            up.reset_parameters()
+        for layer in (layer for cluster in self.tail for layer in cluster.children()):
+            layer.reset_parameters()
 
     def forward(self, input_: Tensor, target_: Tensor) -> _ASMoutput:
         self._check(input_, target_)

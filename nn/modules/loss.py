@@ -215,7 +215,7 @@ class LinearCrossEntropyLoss(_WeightedLoss):
         )
 
     def extra_repr(self) -> str:
-        shown = {"in_features": self.linear.in_features, "num_classes": self.num_classes}
+        shown: dict[str, Any] = {"in_features": self.linear.in_features, "num_classes": self.num_classes}
         shown |= {"out_features": self.out_features, "bias": self.linear.bias is not None}
         for name in ("reduction", "ignore_index", "label_smoothing", "options"):
             shown[name] = getattr(self, name)
