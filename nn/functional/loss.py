@@ -443,6 +443,11 @@ def poisson_nll_loss(
     return reduced(loss, reduction)
 
 
+def _differing(x: Tensor, y: Tensor) -> list[int]:
+    """The sizes of y that x has not."""
+    return [b for a, b in zip(x.shape, y.shape, strict=True) if a != b]
+
+
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
@@ -453,7 +458,7 @@ def gaussian_nll_loss(
     if variance.size() != input.size():
         if input.size()[:-1] == variance.size():
             variance = variance.unsqueeze(-1)
-        elif input.ndim != variance.ndim or sum(b for a, b in zip(input.shape, variance.shape, strict=True) if a != b) != 1:
+        elif input.ndim != variance.ndim or _differing(input, variance) != [1]:
             raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
