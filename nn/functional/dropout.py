@@ -54,7 +54,9 @@ def _dropout(input: Tensor, p: float, training: bool, inplace: bool, shape: tupl
     return _finished(input, input * mask, inplace)
 
 
-def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, spatial: int, unbatched: bool) -> Tensor:
+def _channels(
+    name: str, input: Tensor, p: float, training: bool, inplace: bool, spatial: int, unbatched: bool
+) -> Tensor:
     _check(p)
     x = input.unsqueeze(0) if unbatched else input
     shape = (*x.array.shape[:2], *(1,) * (x.array.ndim - 2))
@@ -74,7 +76,7 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Whole channels zeroed with probability p. input: (N, C, H, W) -> same; 3-D input counts as (N, C, L), as in PyTorch."""
+    """Whole channels zeroed with probability p. input: (N, C, H, W) -> same; 3-D input is (N, C, L), as in PyTorch."""
     _warn_dims("dropout2d", input, (3, 4), 2)
     return _channels("dropout2d", input, p, training, inplace, 2, False)
 

@@ -41,7 +41,7 @@ def batch_norm(
 ) -> Tensor:
     """Each channel normalised: by its own statistics in training (which also move the running ones), else by those.
 
-    input: (N, C, *), the others (C,) -> (N, C, *). The running variance is the unbiased one, the one divided by the biased.
+    input: (N, C, *), the others (C,) -> (N, C, *). The running variance is unbiased, the one divided by is biased.
     Raises ValueError in training with one value per channel, RuntimeError for sizes that do not fit.
     """
     if training:
@@ -85,7 +85,7 @@ def _by_running(input: Tensor, mean: Tensor, var: Tensor, weight: Any, bias: Any
 def layer_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """Normalised over the last dimensions, which must be normalized_shape. input: (*L, *N), weight, bias: (*N) -> same."""
+    """Normalised over the last dimensions, which are normalized_shape. input: (*L, *N), weight, bias: (*N) -> same."""
     shape = _check_normalized("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     return op.layer_norm(input, weight, bias, n_axes=len(shape), eps=eps)
 
@@ -159,7 +159,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Each channel of each instance normalised. input: (N, C, *), the others (C,) -> (N, C, *). Ulyanov et al., 2016."""
+    """Each instance's channels normalised. input: (N, C, *), the others (C,) -> (N, C, *). Ulyanov et al., 2016."""
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats=False")

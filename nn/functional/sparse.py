@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...autograd.api.creation import arange, ones
 from ...autograd.api.masked import one_hot
 from ...autograd.modes import no_grad
@@ -104,8 +102,8 @@ def embedding_bag(
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
     if per_sample_weights is not None and per_sample_weights.shape != input.shape:
         raise ValueError(
-            f"embedding_bag: If per_sample_weights ({per_sample_weights.shape}) is not None, then it must have the same "
-            f"shape as the input ({input.shape})"
+            f"embedding_bag: If per_sample_weights ({per_sample_weights.shape}) is not None, then it must have the "
+            f"same shape as the input ({input.shape})"
         )
     if mode not in ("sum", "mean", "max"):
         raise ValueError("mode has to be one of sum, mean or max")
@@ -132,9 +130,15 @@ def _bags(input: Tensor, offsets: Tensor, include_last: bool) -> tuple[Tensor, i
     """(the bag of each element, how many bags)."""
     count = offsets.numel() - int(include_last)
     if offsets.numel() and offsets[0].item() != 0:
-        raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got " + str(offsets[0].item()))
+        raise RuntimeError(
+            "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. "
+            f"However, got {offsets[0].item()}"
+        )
     if offsets.numel() and offsets[-1].item() > input.numel():
-        raise RuntimeError(f"offsets[-1] can not be greater than input's length({input.numel()}) but got offsets[-1] of {offsets[-1].item()}")
+        raise RuntimeError(
+            f"offsets[-1] can not be greater than input's length({input.numel()}) "
+            f"but got offsets[-1] of {offsets[-1].item()}"
+        )
     marks = ones(1, dtype=offsets.dtype, device=offsets.device).new_zeros(input.numel() + 1)
     starts = offsets[1:count]
     marks.index_add_(0, starts.long(), starts.new_ones(starts.numel()))

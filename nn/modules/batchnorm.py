@@ -142,7 +142,7 @@ class BatchNorm3d(_BatchNorm):
 
 
 class _InstanceNorm(_NormBase):
-    """Each channel of each instance normalised by itself, or by the running statistics in evaluation if they are kept."""
+    """Each channel of each instance normalised by itself, or in evaluation by the running statistics if kept."""
 
     spatial: int
 
@@ -177,8 +177,8 @@ class _InstanceNorm(_NormBase):
             import warnings
 
             warnings.warn(
-                f"input's size at dim={axis} does not match num_features. You can silence this warning by not passing in "
-                "num_features, which is not used because affine=False",
+                f"input's size at dim={axis} does not match num_features. You can silence this warning by not passing "
+                "in num_features, which is not used because affine=False",
                 stacklevel=2,
             )
         x = input if axis else input.unsqueeze(0)

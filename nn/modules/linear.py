@@ -66,7 +66,13 @@ class Bilinear(Module):
     """input1 @ weight[k] @ input2 + bias[k] for each output k. input1: (*, in1), input2: (*, in2) -> (*, out)."""
 
     def __init__(
-        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ):
         super().__init__()
         if in1_features <= 0:
