@@ -60,16 +60,17 @@ def materialise(name: str) -> Any:
         if op.run is None:
             prepare(op)
             made = _define(op, name, _record_source(op, name, guard=True))
-            op.fn.__code__, op.fn.__defaults__, op.fn.__kwdefaults__ = (
-                made.__code__,
-                made.__defaults__,
-                made.__kwdefaults__,
-            )
             if op.holomorphic:
                 source = _record_source(op, "run_complex_" + name, guard=False)
                 source = source.replace(f"n.op = OP_{name};", f"n.op = HOP_{name};")
                 op.run_complex = _define(op, "run_complex_" + name, source)
             op.run = _define(op, "run_" + name, _record_source(op, "run_" + name, guard=False))
+            # last, since other threads may call the function from now on without passing here
+            op.fn.__code__, op.fn.__defaults__, op.fn.__kwdefaults__ = (
+                made.__code__,
+                made.__defaults__,
+                made.__kwdefaults__,
+            )
     return op.fn
 
 
