@@ -330,3 +330,29 @@ def test_kernel_names_are_ops() -> None:
     unknown = [n for n in registry.load("numpy").kernels if n not in OPS and not n.endswith("_step")]
     assert not unknown
     assert raw_namespace(np.ndarray) is raw_namespace(np.ndarray)
+
+
+BLOCKED = [
+    ("gelu", {"approximate": "none"}, 1), ("gelu", {"approximate": "tanh"}, 1), ("gelu_backward", {"approximate": "none"}, 2),
+    ("gelu_backward", {"approximate": "tanh"}, 2), ("silu", {}, 1), ("silu_backward", {}, 2), ("relu", {}, 1),
+    ("relu_backward", {}, 2), ("hardtanh", {"min_val": -1.0, "max_val": 2.0}, 1), ("tanh_backward", {}, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "kw", "count"), BLOCKED, ids=[f"{n}-{'-'.join(map(str, k.values()))}" for n, k, _ in BLOCKED])
+def test_blocked_kernels_equal_generic(
+    name: str, kw: dict[str, Any], count: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that work in blocks, on arrays of several blocks (the records' samples are smaller than one)."""
+    rng = np.random.default_rng(0)
+    arrays = [np.asarray(rng.uniform(-6, 6, (301, 257)), dtype) for _ in range(count)]
+    if name in ("tanh_backward", "relu_backward"):
+        arrays[1] = np.tanh(arrays[1]) if name == "tanh_backward" else np.maximum(arrays[1], 0)
+    monkeypatch.setenv("TAPEGRAD_GENERIC", "1")
+    expected = getattr(Raw(registry.load("numpy")), name)(*arrays, **kw)
+    monkeypatch.delenv("TAPEGRAD_GENERIC")
+    found = getattr(Raw(registry.load("numpy")), name)(*arrays, **kw)
+    assert name in registry.load("numpy").kernels
+    tolerance = 5e-6 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * 6)
