@@ -91,9 +91,9 @@ _NO_GRAD = {
     ),
     "jacobian": (
         "While computing the hessian, found that the jacobian of the user-provided function with respect to input {i} "
-        "is independent of the input. This is not allowed in strict mode. You should ensure that your function is twice "
-        "differentiable and that the jacobian depends on the inputs (this would be violated by a linear function for "
-        "example)."
+        "is independent of the input. This is not allowed in strict mode. You should ensure that your function is "
+        "twice differentiable and that the jacobian depends on the inputs (this would be violated by a linear "
+        "function for example)."
     ),
 }
 
@@ -208,7 +208,7 @@ def jacobian(
                             f"Output {i} of the user-provided function is independent of input {k}. "
                             "This is not allowed in strict mode."
                         )
-                    if strict and create_graph and not g._rg:
+                    if strict and create_graph and g is not None and not g._rg:
                         raise RuntimeError(_FLAT.format(what="jacobian", i=i))
                     column.append(_zeros(t) if g is None else g)
             blocks = tuple(

@@ -146,13 +146,13 @@ def _protect_saved(node: Node, target: Any, new: Any) -> None:
     if type(node.saved) is not tuple:  # a subclass: packed, and safe since the op ran on a copy
         return
     backend = backend_of(target)
+    array_type: Any = backend.array_type
     storage = backend.storage_of(target)
     kept: list[Any] = []
-    s: Any
     for s in node.saved:
         if s is new:
             s = target
-        elif type(s) is backend.array_type and backend.storage_of(s) is storage:
+        elif type(s) is array_type and backend.storage_of(s) is storage:
             s = s.copy()
         kept.append(s)
     node.saved = tuple(kept)

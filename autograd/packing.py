@@ -98,6 +98,8 @@ class saved_tensors_hooks(recording):
     tensor([2., 2., 2.])
     """
 
+    below: Any  # the recorder that this one covers, set by `recording`
+
     def __init__(self, pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]):
         super().__init__(self)
         self.pack_hook, self.unpack_hook = pack_hook, unpack_hook

@@ -104,7 +104,7 @@ def closed_over_parameters(T):
     found = []
     for form in FORMS:
         w, x = data(T, 3), data(T, 3)
-        T.utils.checkpoint.checkpoint(lambda x: (x * w).sin(), x, **form).sum().backward()
+        T.utils.checkpoint.checkpoint(lambda x, w=w: (x * w).sin(), x, **form).sum().backward()
         found.append([w.grad, x.grad])
     w = data(T, 3)
     T.utils.checkpoint.checkpoint(

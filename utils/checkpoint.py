@@ -267,8 +267,9 @@ def checkpoint_sequential(
     """A sequence of layers in `segments` parts, each but the last checkpointed. input: what the first layer takes."""
     if use_reentrant is None:
         warnings.warn(
-            "torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter should be passed explicitly. In "
-            "version 2.9 we will raise an exception if use_reentrant is not passed. use_reentrant=False is recommended.",
+            "torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter should be passed explicitly. "
+            "In version 2.9 we will raise an exception if use_reentrant is not passed. use_reentrant=False is "
+            "recommended.",
             stacklevel=2,
         )
         use_reentrant = True
