@@ -333,14 +333,17 @@ def test_kernel_names_are_ops() -> None:
 
 
 BLOCKED = [
-    ("gelu", {"approximate": "none"}, 1), ("gelu", {"approximate": "tanh"}, 1), ("gelu_backward", {"approximate": "none"}, 2),
-    ("gelu_backward", {"approximate": "tanh"}, 2), ("silu", {}, 1), ("silu_backward", {}, 2), ("relu", {}, 1),
+    ("gelu", {"approximate": "none"}, 1), ("gelu", {"approximate": "tanh"}, 1),
+    ("gelu_backward", {"approximate": "none"}, 2), ("gelu_backward", {"approximate": "tanh"}, 2),
+    ("silu", {}, 1), ("silu_backward", {}, 2), ("relu", {}, 1),
     ("relu_backward", {}, 2), ("hardtanh", {"min_val": -1.0, "max_val": 2.0}, 1), ("tanh_backward", {}, 2),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("name", "kw", "count"), BLOCKED, ids=[f"{n}-{'-'.join(map(str, k.values()))}" for n, k, _ in BLOCKED])
+@pytest.mark.parametrize(
+    ("name", "kw", "count"), BLOCKED, ids=[f"{n}-{'-'.join(map(str, k.values()))}" for n, k, _ in BLOCKED]
+)
 def test_blocked_kernels_equal_generic(
     name: str, kw: dict[str, Any], count: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
