@@ -14,7 +14,9 @@ from typing import Any
 
 from . import autograd as autograd
 from .autograd.api import FUNCTIONS
-from .autograd.api.legacy import TYPES
+from .autograd.api.legacy import TYPES, legacy_type
+from .autograd.api.legacy import set_default_tensor_type as set_default_tensor_type
+from .autograd.api.legacy import typename as typename
 from .autograd.device import device as device
 from .autograd.device import get_default_device as get_default_device
 from .autograd.device import set_default_device as set_default_device
@@ -24,6 +26,13 @@ from .autograd.dtypes import dtype as dtype
 from .autograd.dtypes import get_default_dtype as get_default_dtype
 from .autograd.dtypes import promote_types as promote_types
 from .autograd.dtypes import set_default_dtype as set_default_dtype
+from .autograd.layout import channels_last as channels_last
+from .autograd.layout import channels_last_3d as channels_last_3d
+from .autograd.layout import contiguous_format as contiguous_format
+from .autograd.layout import layout as layout
+from .autograd.layout import memory_format as memory_format
+from .autograd.layout import preserve_format as preserve_format
+from .autograd.layout import strided as strided
 from .autograd.modes import enable_grad as enable_grad
 from .autograd.modes import inference_mode as inference_mode
 from .autograd.modes import is_grad_enabled as is_grad_enabled
@@ -47,10 +56,6 @@ inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.7182818284590
 globals().update(FUNCTIONS)
 globals().update({d.name: d for d in ALL}, **{alias: by_name(name) for alias, name in ALIASES.items()}, **TYPES)
 
-strided = "torch.strided"
-contiguous_format = "torch.contiguous_format"
-preserve_format = "torch.preserve_format"
-channels_last = "torch.channels_last"
 newaxis = None
 
 # Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.
@@ -83,6 +88,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(_ROOMS[name], __name__)
     if name == "bfloat16":
         return by_name(name)
+    if name == "BFloat16Tensor":
+        return legacy_type(by_name("bfloat16"))
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

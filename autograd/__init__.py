@@ -12,15 +12,14 @@ from .modes import enable_grad as enable_grad
 from .modes import inference_mode as inference_mode
 from .modes import no_grad as no_grad
 from .modes import set_grad_enabled as set_grad_enabled
-from .tensor import Tensor as Variable
 
 # name -> the module that defines it, loaded when the name is first used
 _LAZY = {
     "Function": "function", "once_differentiable": "function", "detect_anomaly": "anomaly",
-    "set_detect_anomaly": "anomaly", "gradcheck": "checks", "gradgradcheck": "checks", "GradcheckError": "checks",
+    "set_detect_anomaly": "anomaly", "Variable": "variable", "gradcheck": "checks", "gradgradcheck": "checks", "GradcheckError": "checks",
 }  # fmt: skip
 
-__all__ = ["Variable", "backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled", *_LAZY]
+__all__ = ["backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,7 +27,7 @@ def __getattr__(name: str) -> Any:
         found = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
         globals()[name] = found  # the function, where a module has the same name
         return found
-    if name in ("function", "functional", "graph"):
+    if name in ("function", "functional", "graph", "variable"):
         return importlib.import_module(f".{name}", __name__)
     if name == "anomaly_mode":
         return importlib.import_module(".anomaly", __name__)

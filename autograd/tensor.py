@@ -18,6 +18,7 @@ from .codegen import ENVIRONMENT
 from .device import device, device_of
 from .dtypes import dtype, from_numpy_dtype
 from .graph import Node, shown, stand_in
+from .layout import strided
 from .modes import mode
 from .op import OPS
 from .size import Size
@@ -135,7 +136,7 @@ class Tensor:
         return self.array.nbytes
 
     is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = is_xpu = is_mps = False
-    layout = "torch.strided"
+    layout = strided
     names: Any = None
 
     @property

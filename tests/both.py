@@ -66,6 +66,24 @@ class Programs(dict[str, Program]):
         same(mine, theirs, rtol, name)
 
 
+def cells(table: str) -> list[str]:
+    """The expressions of a table: separated by lines and by " | "; a line that begins with # is a comment."""
+    lines = [line for line in table.strip().splitlines() if not line.strip().startswith("#")]
+    return [cell.strip() for line in lines for cell in line.split(" | ") if cell.strip()]
+
+
+def check(text: str, rtol: float = 1e-12, length: int = 40, **names: Any) -> None:
+    """Asserts that an expression of `T`, `np` and the given names (functions of T) does the same on both libraries."""
+    real = pytest.importorskip("torch")
+
+    def value(T: Any) -> Any:
+        scope = {"T": T, "np": np, "nan": float("nan"), "inf": float("inf")}
+        scope.update({name: make(T) for name, make in names.items()})
+        return said(lambda: eval(text, scope), length=length)
+
+    same(run(tapegrad, value), run(real, value), rtol, text)
+
+
 def run(library: Any, program: Program) -> Any:
     """What the program gives."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -111,7 +129,7 @@ def _same_tensor(mine: Any, theirs: Any, rtol: float, path: str) -> None:
     for word in ("dtype", "shape", "requires_grad"):
         a, b = getattr(mine, word), getattr(theirs, word)
         assert repr(a) == repr(b), f"{path}: {word} {a}, torch: {b}"
-    a, b = mine.detach().cpu(), theirs.detach()
+    a, b = mine.detach().cpu(), theirs.detach().resolve_conj()
     if str(b.dtype) == "torch.bfloat16":
         a, b = a.float(), b.float()
     rtol = max(rtol, _LOOSE.get(str(theirs.dtype), 0))

@@ -6,6 +6,8 @@ import math
 from operator import index
 from typing import Any
 
+import numpy as np
+
 from ...backends.registry import backend_of
 from ..dtypes import as_dtype
 from ..op import GRAPH
@@ -99,23 +101,38 @@ def number_for(value: Any, input: Any) -> Any:
 
     RuntimeError where the dtype has no such value.
     """
-    name, kind = input.dtype.name, input.array.dtype.kind
-    value = value.item() if hasattr(value, "item") else value
+    return number_as(value.item() if hasattr(value, "item") else value, input.dtype)
+
+
+def number_as(value: Any, d: Any) -> Any:
+    """`number_for` of a dtype."""
+    kind = d.np.kind
     if kind == "c":
         return value
     if not isinstance(value, complex):
         if kind == "b":
             return bool(value)
         if kind in "fV":
-            if not _LARGEST.get(name, math.inf) < abs(value) < math.inf:
+            if not _LARGEST.get(d.name, math.inf) < abs(value) < math.inf:
                 return float(value)
         elif math.isfinite(value):
-            number, bits = int(value), 8 * input.array.itemsize
+            number, bits = int(value), 8 * d.itemsize
             if kind == "u" and -(2**bits) < number < 2**bits:
                 return number % 2**bits
             if kind == "i" and -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
                 return number
-    raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(name, name + '_t')} without overflow")
+    raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(d.name, d.name + '_t')} without overflow")
+
+
+def number_of(value: Any, name: str, what: str) -> Any:
+    """One number argument, given as such or as a 0-d tensor. TypeError for anything else."""
+    if hasattr(value, "array") and not value.array.ndim:
+        return value.item()
+    if isinstance(value, (int, float, complex)):
+        return value
+    if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+        return value.item()
+    raise TypeError(f"{name}(): argument '{what}' must be Number, not {type(value).__name__}")
 
 
 def tensor_beside(like: Any, array: Any) -> Any:

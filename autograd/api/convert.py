@@ -17,7 +17,7 @@ from ..modes import mode
 from ..ops import core as op
 from ..tensor import Tensor, wrap
 from ..versions import mark_written
-from .args import number_for
+from .args import number_as, number_of
 from .table import public
 
 
@@ -38,7 +38,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     for a in args:
         if isinstance(a, Tensor):
             place, kind = a.device, a.dtype
-        elif isinstance(a, dtype):
+        elif isinstance(a, dtype) or a in (float, int, bool, complex):
             kind = a
         elif isinstance(a, (Device, str)) or (isinstance(a, int) and not isinstance(a, bool)):
             place = a
@@ -101,7 +101,12 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
         if not found:
             raise ValueError(f"invalid type: '{dtype}'")
         return to(self, found[0])
-    return to(self, getattr(dtype, "legacy_dtype", dtype))
+    dtype = getattr(dtype, "legacy_dtype", dtype)
+    if not isinstance(dtype, dtypes.dtype):
+        if isinstance(dtype, type):
+            raise ValueError(f"invalid type: '{dtype.__name__}'")
+        raise TypeError("dtype must be a type, str, or dtype object")
+    return to(self, dtype)
 
 
 @public(is_function=False)
@@ -139,7 +144,9 @@ def tolist(self: Tensor) -> Any:
 
 @public(is_function=False)
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
-    """Writes src, broadcast and converted, into this tensor. src: (*T) -> (*S)."""
+    """Writes src (a tensor or a number), broadcast and converted, into this tensor. src: (*T) -> (*S)."""
+    if isinstance(src, (bool, int, float, complex)):
+        src = wrap(backend_of(self.array).asarray(np.array(number_as(src, self.dtype), self.array.dtype)))
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     check_writable(self, "copy_")
@@ -189,15 +196,12 @@ def fill_(self: Tensor, value: Any) -> Tensor:
             )
         return copy_(self, value)
     check_writable(self, "fill_")
-    if isinstance(value, complex) and self.array.dtype.kind != "c":
-        raise RuntimeError("value cannot be converted to type " + self.dtype.legacy.lower() + " without overflow")
+    value = number_as(number_of(value, "fill_", "value"), self.dtype)
     if self._rg and mode.grad is not False:
         backend = backend_of(self.array)
         return assign(self, wrap(backend.tidy(backend.xp.full_like(self.array, value))), "fill_")
-    try:
-        self.array.fill(value)
-    except OverflowError:
-        self.array.fill(number_for(value, self))
+    check_overlap(self.array, "fill_")
+    self.array.fill(value)
     mark_written(self)
     return self
 
@@ -306,6 +310,8 @@ def result_type(tensor1: Any, tensor2: Any) -> dtype:
     flat: list[dtype] = []
     scalars: list[dtype] = []
     for value in (tensor1, tensor2):
+        if not isinstance(value, (Tensor, bool, int, float, complex, np.generic)):
+            raise TypeError(f"result_type(): arguments must be Tensors or Numbers, not {type(value).__name__}")
         if not isinstance(value, Tensor):
             scalars.append(scalar_dtype(value))
         else:

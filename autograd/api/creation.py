@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ...backends.registry import backend_of
 from ..device import resolve
-from ..dtypes import as_dtype, from_numpy_dtype, get_default_dtype, int64, scalar_dtype
+from ..dtypes import as_dtype, get_default_dtype, int64, scalar_dtype
+from ..size import Size
 from ..tensor import Tensor, wrap
-from .args import number_for
+from .args import number_as, number_of
+from .data import checked_array, host_of
 from .table import public
 
 
@@ -35,6 +38,8 @@ def size_of(size: Any, kw: dict[str, Any], name: str) -> tuple[int, ...]:
     """The shape meant by zeros(2, 3), zeros((2, 3)), zeros(size=(2, 3)); checks what else was given by keyword."""
     if "size" in kw:
         size = kw.pop("size")
+    elif not size:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
     elif len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
     for word in ("layout", "pin_memory", "memory_format", "names", "out"):
@@ -57,74 +62,21 @@ def size_of(size: Any, kw: dict[str, Any], name: str) -> tuple[int, ...]:
 def legacy_array(data: tuple[Any, ...], device: Any, dtype: Any = None) -> Any:
     """The raw array of the legacy constructors: Tensor(2, 3) of that shape, Tensor([1, 2]) of that data."""
     d = get_default_dtype() if dtype is None else dtype
-    if len(data) == 1 and isinstance(data[0], Tensor):
-        return data[0].array
-    if len(data) == 1 and not isinstance(data[0], (int, np.integer)):
-        return finish(_host_of(data[0], infer=False).astype(d.np), device).array
+    first = data[0] if len(data) == 1 else None
+    if isinstance(first, Tensor):
+        if dtype is not None and first.dtype is not dtype:
+            raise TypeError(f"expected a tensor of {dtype} for torch.{dtype.legacy}Tensor, but got one of {first.dtype}")
+        return first.array
+    if isinstance(first, Size):
+        data = tuple(first)
+    elif len(data) == 1 and (isinstance(first, bool) or not isinstance(first, (int, np.integer))):
+        if not isinstance(first, (Sequence, np.ndarray)):
+            raise TypeError(f"new(): data must be a sequence (got {type(first).__name__})")
+        return finish(np.array(host_of(first, d)), device).array
     if any(not hasattr(n, "__index__") for n in data):
         found = [type(n).__name__ for n in data]
         raise TypeError(f"new(): data must be a sequence or sizes must be ints (got {found})")
-    return finish(np.zeros(tuple(data) or (0,), d.np), device).array
-
-
-def _first_number(data: Any) -> Any:
-    while isinstance(data, (list, tuple)) and data:
-        data = data[0]
-    return data
-
-
-def _plain(data: Any) -> Any:
-    """Nested sequences with the tensors in them as NumPy arrays."""
-    if isinstance(data, Tensor):
-        return data.detach().cpu().array
-    if isinstance(data, (list, tuple)):
-        return [_plain(item) for item in data]
-    return data
-
-
-def _host_of(data: Any, infer: bool = True) -> Any:
-    """`data` as a NumPy array: of the dtype that PyTorch infers, or (infer=False) as exact as it was given."""
-    if isinstance(data, Tensor):
-        return data.detach().cpu().array
-    if isinstance(data, (np.ndarray, np.generic)):
-        host = np.asarray(data)
-        from_numpy_dtype(host.dtype)
-        return host
-    first = _first_number(data)
-    if isinstance(first, (Tensor, np.ndarray)):
-        data = _plain(data)
-    if isinstance(data, (str, bytes)) or (isinstance(first, str)):
-        raise TypeError(f"new(): invalid data type '{type(first).__name__}'")
-    if first is None:
-        raise RuntimeError("Could not infer dtype of NoneType")
-    try:
-        host = np.array(data)
-    except ValueError as error:
-        raise ValueError(_ragged_text(data)) from error
-    except OverflowError as error:
-        raise ValueError(f"Overflow when unpacking long long: {error}") from error
-    if host.dtype == object:
-        found = re.sub(r"^<class '(.*)'>$", r"\1", str(type(first)))
-        if isinstance(first, int):
-            raise ValueError(f"Overflow when unpacking long long: {first}")
-        raise RuntimeError(f"Could not infer dtype of {found}")
-    if host.size == 0 and not isinstance(first, (np.generic, np.ndarray)):
-        return host.astype(get_default_dtype().np)
-    if infer and host.dtype.kind in "fc" and not isinstance(first, (np.generic, np.ndarray, Tensor)):
-        host = host.astype(scalar_dtype(host.reshape(-1)[0].item() if host.dtype.kind == "f" else 1j).np)
-    return host
-
-
-def _ragged_text(data: Any) -> str:
-    """PyTorch's sentence for sequences of unequal length."""
-    level, dim = [data], 0
-    while all(isinstance(d, (list, tuple)) for d in level):
-        lengths = [len(d) for d in level]
-        wrong = next((n for n in lengths if n != lengths[0]), None)
-        if wrong is not None:
-            return f"expected sequence of length {lengths[0]} at dim {dim} (got {wrong})"
-        level, dim = [item for d in level for item in d], dim + 1
-    return f"expected every element at dim {dim} to be of one kind: some are sequences and some are numbers"
+    return finish(np.zeros(size_of(data, {}, "new") if data else (0,), d.np), device).array
 
 
 @public(method=False)
@@ -137,16 +89,8 @@ def tensor(
     """
     if isinstance(data, Tensor) and device is None:
         device = data.device
-    host = np.array(_host_of(data, infer=dtype is None), order="C")
-    if dtype is not None:
-        host = _converted(host, as_dtype(dtype).np)
+    host = np.array(host_of(data, None if dtype is None else as_dtype(dtype)), order="C")
     return finish(host, device, requires_grad)
-
-
-def _converted(host: Any, np_dtype: Any) -> Any:
-    if host.dtype.kind == "c" and np_dtype.kind not in "cb":
-        raise TypeError(f"can't convert complex to {np_dtype}")
-    return host.astype(np_dtype)
 
 
 @public(method=False)
@@ -177,18 +121,15 @@ def from_numpy(ndarray: Any) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array. TypeError for other objects and dtypes."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    from_numpy_dtype(ndarray.dtype)
-    if any(s < 0 for s in ndarray.strides):
-        raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
-            "currently supported. (You can probably work around this by making a copy of your array with array.copy().)"
-        )
-    return wrap(ndarray)
+    return wrap(checked_array(ndarray))
 
 
 @public(method=False)
 def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
-    """A 1-D tensor over the memory of a buffer."""
+    """A 1-D tensor over the memory of a buffer. ValueError where the buffer does not have so many elements."""
+    length = memoryview(buffer).nbytes
+    if not length or not count:
+        raise ValueError(f"both buffer length ({length}) and count ({count}) must not be 0")
     t = wrap(np.frombuffer(buffer, as_dtype(dtype).np, count, offset))
     return t.requires_grad_() if requires_grad else t
 
@@ -228,16 +169,14 @@ def full(
     size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
     """fill_value everywhere, of its own dtype unless one is given. -> (*size)."""
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    value = number_of(fill_value, "full", "fill_value")
     if dtype is not None:
         d = as_dtype(dtype)
     else:
         d = fill_value.dtype if isinstance(fill_value, Tensor) else scalar_dtype(value)
     if not isinstance(size, (tuple, list)):
         raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
-    if dtype is not None:
-        value = number_for(value, wrap(np.empty(0, d.np)))
-    return _constant(size_of((size,), kw, "full"), value, d.np, device, requires_grad)
+    return _constant(size_of((size,), kw, "full"), number_as(value, d), d.np, device, requires_grad)
 
 
 def _like(name: str, value: Any, doc: str) -> Any:
@@ -245,12 +184,24 @@ def _like(name: str, value: Any, doc: str) -> Any:
         input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None,
         layout: Any = None, pin_memory: bool = False,
     ) -> Tensor:  # fmt: skip
-        d = input.array.dtype if dtype is None else as_dtype(dtype).np
-        return _constant(input.array.shape, value, d, input.device if device is None else device, requires_grad)
+        return _constant_like(input, value, dtype, device, requires_grad)
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
     return public(make, method=False)
+
+
+def _constant_like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    """A constant of input's shape and, on its device, its order of memory."""
+    d = input.array.dtype if dtype is None else as_dtype(dtype).np
+    backend = backend_of(input.array)
+    if device is not None or 0 in input.array.strides or backend.loses_type:
+        return _constant(input.array.shape, value, d, input.device if device is None else device, requires_grad)
+    xp = backend.xp
+    t = wrap(xp.zeros_like(input.array, d) if value == 0 else xp.full_like(input.array, value, d))
+    if requires_grad:
+        t.requires_grad = True
+    return t
 
 
 zeros_like = _like("zeros_like", 0, "Zeros of input's shape, dtype and device. input: (*S) -> (*S).")
@@ -263,9 +214,8 @@ def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Tensor:
     """fill_value everywhere, of input's shape, dtype and device. input: (*S) -> (*S)."""
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    d = input.array.dtype if dtype is None else as_dtype(dtype).np
-    return _constant(input.array.shape, value, d, input.device if device is None else device, requires_grad)
+    value = number_as(number_of(fill_value, "full_like", "fill_value"), input.dtype if dtype is None else as_dtype(dtype))
+    return _constant_like(input, value, dtype, device, requires_grad)
 
 
 def _new(name: str, value: Any) -> Any:
@@ -331,27 +281,38 @@ def arange(
     *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
     """arange(start=0, end, step=1): start, start + step, ... below end. -> (ceil((end - start) / step),)."""
-    values = [v.item() if isinstance(v, Tensor) else v for v in args]
-    start, end, step = kw.pop("start", 0), kw.pop("end", None), kw.pop("step", 1)
-    if len(values) == 1 and end is None:
-        (end,) = values
-    elif values:
-        start, end, step = [*values, *(() if len(values) > 2 else (end,) if len(values) == 1 else ()), step][:3]
-    size_of((), kw, "arange")
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    given = {word: kw.pop(word) for word in ("start", "end", "step") if word in kw}
+    names = ("end",) if len(args) == 1 and "end" not in given else ("start", "end", "step")
+    if len(args) > 3 or given.keys() & set(names[: len(args)]) or "end" not in {*names[: len(args)], *given}:
+        raise TypeError(f"arange() received an invalid combination of arguments - got {args} and {given}")
+    size_of((0,), kw, "arange")
+    given = {"start": 0, "step": 1, **given, **dict(zip(names, args, strict=False))}
+    values = [number_of(given[word], "arange", word) for word in ("start", "end", "step")]
     if dtype is None:
-        d = int64 if all(isinstance(v, (int, np.integer)) for v in (start, end, step)) else get_default_dtype()
+        d = int64 if all(isinstance(v, int) for v in values) else get_default_dtype()
     else:
         d = as_dtype(dtype)
-    count = math.ceil((end - start) / step)
+    return finish(_arange(*values, d), device, requires_grad)
+
+
+def _arange(start: Any, end: Any, step: Any, d: Any) -> Any:
+    if any(isinstance(v, complex) for v in (start, end, step)):
+        raise RuntimeError("value cannot be converted to type double without overflow")
+    if d.np.kind in "bc":
+        raise NotImplementedError(f"\"arange_cpu\" not implemented for '{d.legacy}'")
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if d.np.kind in "iu":
-        host = (int(start) + int(step) * np.arange(count, dtype=np.int64)).astype(d.np)
-    else:
-        host = (start + step * np.arange(count, dtype=np.float64)).astype(d.np)
-    return finish(host, device, requires_grad)
+        start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise ValueError("step must be nonzero")
+        return (start + step * np.arange(-((start - end) // step), dtype=np.int64)).astype(d.np)
+    count = math.ceil((end - start) / step)
+    return (start + step * np.arange(count, dtype=np.float64)).astype(d.np)
 
 
 @public(method=False)
@@ -359,7 +320,7 @@ def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Tensor:
     """`steps` evenly spaced values from start to end, both included. -> (steps,)."""
-    return finish(_linspace(start, end, steps, _real(dtype)), device, requires_grad)
+    return finish(_linspace("linspace", start, end, steps, dtype), device, requires_grad)
 
 
 @public(method=False)
@@ -368,27 +329,42 @@ def logspace(
     requires_grad: bool = False, **_: Any,
 ) -> Tensor:  # fmt: skip
     """base ** linspace(start, end, steps). -> (steps,)."""
-    d = _real(dtype)
-    return finish(np.power(d.np.type(base), _linspace(start, end, steps, d)), device, requires_grad)
+    exponents = _linspace("logspace", start, end, steps, dtype)
+    return finish(np.power(exponents.dtype.type(number_of(base, "logspace", "base")), exponents), device, requires_grad)
 
 
 def _real(dtype: Any) -> Any:
     return get_default_dtype() if dtype is None else as_dtype(dtype)
 
 
-def _linspace(start: Any, end: Any, steps: int, d: Any) -> Any:
-    """As PyTorch computes it: from both ends towards the middle, in the dtype itself."""
+def _linspace(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> Any:
+    """As PyTorch computes it: from both ends towards the middle, each value with one rounding (fused multiply-add)."""
+    for word, value in (("start", start), ("end", end)):
+        if isinstance(value, Tensor) and value.array.ndim:
+            raise RuntimeError(
+                f"{name} only supports 0-dimensional start and end tensors, but got {word} with "
+                f"{value.array.ndim} dimension(s)."
+            )
+    start, end = number_of(start, name, "start"), number_of(end, name, "end")
+    if isinstance(steps, (bool, float)) or not hasattr(steps, "__index__"):
+        raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
+    steps = int(steps)
     if steps < 0:
-        raise RuntimeError(f"number of steps must be non-negative (got {steps})")
-    start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
-    work = np.dtype(np.float64) if d.np.kind in "iu" else d.np
-    kind = work.type
+        raise RuntimeError("number of steps must be non-negative")
+    d = _real(dtype)
+    if dtype is None and (isinstance(start, complex) or isinstance(end, complex)):
+        d = d.to_complex()
+    if d.np.kind == "b":
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for 'Bool'")
     if steps == 1:
         return np.array([start], d.np)
-    step = (kind(end) - kind(start)) / kind(max(steps - 1, 1))
+    kind = np.float32 if d.np.kind in "iu" else d.np.type
+    exact = {"c": np.clongdouble, "f": np.longdouble}.get(np.dtype(kind).kind, np.float64)
+    first, last = kind(start), kind(end)
+    step = exact((last - first) / kind(max(steps - 1, 1)))
     i = np.arange(steps)
-    low = kind(start) + step * i.astype(work)
-    high = kind(end) - step * (steps - 1 - i).astype(work)
+    low = exact(first) + step * i
+    high = exact(last) - step * (steps - 1 - i)
     return np.where(i < steps // 2, low, high).astype(d.np)
 
 

@@ -25,8 +25,32 @@ class LegacyType(type):
         return cls.legacy_dtype
 
 
+def legacy_type(d: dtypes.dtype) -> LegacyType:
+    """The legacy type of a dtype."""
+    return LegacyType(f"{d.legacy}Tensor", (), {"legacy_dtype": d, "__module__": "torch"})
+
+
 TYPES: dict[str, LegacyType] = {
-    f"{d.legacy}Tensor": LegacyType(f"{d.legacy}Tensor", (), {"legacy_dtype": d})
+    f"{d.legacy}Tensor": legacy_type(d)
     for d in dtypes.ALL
     if not d.legacy.startswith(("Complex", "UInt"))
 }
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """The old name of set_default_dtype: a legacy type or its name, such as "torch.DoubleTensor"."""
+    if isinstance(t, str):
+        word = t.rpartition(".")[2]
+        t = TYPES.get(word, t)
+    if not isinstance(t, LegacyType):
+        raise TypeError(f"invalid type object: only floating-point types are supported as the default type, got {t!r}")
+    dtypes.set_default_dtype(t.legacy_dtype)
+
+
+def typename(obj: Any) -> str:
+    """The legacy type's name of a tensor, else the name of the object's type (of the object, where it has one)."""
+    if isinstance(obj, Tensor):
+        return obj.type()
+    holder = obj if hasattr(obj, "__qualname__") else type(obj)
+    module = getattr(holder, "__module__", None)
+    return holder.__qualname__ if module in (None, "builtins") else f"{module}.{holder.__qualname__}"
