@@ -11,6 +11,10 @@ ARGS   ?=
 # Empty: do without. On Linux, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids its 4 GB of CUDA.
 TORCH  ?= torch==2.13.0
 
+# Small matrix products gain nothing from a second thread, and where another process has the core, OpenBLAS waits for it:
+# the demo then took 65 s instead of 8. Benchmarks choose for themselves.
+test demo docs parity: export OPENBLAS_NUM_THREADS ?= 1
+
 .PHONY: help venv test demo bench parity docs lint clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -22,7 +22,7 @@ DATA = ROOT.parent / "shared" / "data"
 
 def run(path: Path, *arguments: str, cwd: Path | None = None) -> str:
     """The program's output; its failure is the test's."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(EXAMPLES)}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES)}
     done = subprocess.run(
         [sys.executable, str(path), *arguments], env=environment, capture_output=True, text=True, cwd=cwd, timeout=280
     )
