@@ -96,7 +96,7 @@ def _dtypes_of(t: type, level: list[Any], data: Any) -> set[dtype]:
     if t in _SCALARS:
         return {scalar_dtype(t(0))}
     if issubclass(t, (np.ndarray, Tensor)):
-        items = [item for item in level if type(item) is t]
+        items: list[Any] = [item for item in level if type(item) is t]
         if issubclass(t, Tensor) and (items[0].array.size != 1 and not any(isinstance(i, np.ndarray) for i in level)):
             raise ValueError("only one element tensors can be converted to Python scalars")
         return {from_numpy_dtype(getattr(item, "array", item).dtype) for item in items}
