@@ -7,7 +7,7 @@ import traceback
 import warnings
 from typing import Any
 
-from .graph import Node
+from .graph import OWNED, Node
 from .hooks import WrappedOp
 from .modes import mode, recording
 from .op import GRAPH
@@ -34,7 +34,7 @@ class _TracedOp(WrappedOp):
 
     def _run(self, vjp: Any, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         own: dict[Any, Any] = {edge: None for edge in node.edges if edge in grads}
-        own["owned"] = set()
+        own[OWNED] = set()
         try:
             vjp(node, g, F, own)
         except Exception as error:

@@ -20,13 +20,12 @@ from ..backends.registry import backend_of
 from . import coerce
 from .device import device_of
 from .dtypes import F32, F64
-from .graph import Node, counter, output_node
+from .graph import OWNED, Node, counter, output_node
 from .modes import inference_blocks, mode
 from .op import GRAPH, OPS, Holomorphic, Op
 from .views import link_view
 
 ENVIRONMENT: dict[str, Any] = inference_blocks
-OWNED = "owned"  # the key in a walk's table of gradients under which the set of summed (hence writable) entries stands
 
 
 def unbroadcast(F: Any, g: Any, shape: tuple[int, ...]) -> Any:

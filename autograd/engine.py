@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends.base import refcount
-from .graph import Node
+from .graph import OWNED, Node
 from .modes import mode
 from .op import GRAPH, raw_by_type
 from .versions import check_saved, last_write, mark_written
 
-OWNED = "owned"
 _by_seq = operator.attrgetter("seq")
 
 

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from .engine import OWNED, edge_of
-from .graph import AccumulateGrad, GradientEdge, Node, output_count, stand_in
+from .engine import edge_of
+from .graph import OWNED, AccumulateGrad, GradientEdge, Node, output_count, stand_in
 from .modes import mode
 from .op import GRAPH, raw_by_type
 from .tensor import Tensor, alias_op, wrap

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backends.registry import backend_of_type, kernels_of
+from .graph import OWNED
 
 OPS: dict[str, Op] = {}
 
@@ -162,9 +163,9 @@ class Holomorphic:
 
     def _between(self, vjp: Any, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         own: dict[Any, Any] = {edge: None for edge in node.edges if edge in grads}
-        own["owned"] = set()
+        own[OWNED] = set()
         vjp(node, F.conj(g), F, own)
-        del own["owned"]
+        del own[OWNED]
         for edge, r in own.items():
             if r is not None:
                 held = grads[edge]
