@@ -16,7 +16,8 @@ from .modes import set_grad_enabled as set_grad_enabled
 # name -> the module that defines it, loaded when the name is first used
 _LAZY = {
     "Function": "function", "once_differentiable": "function", "detect_anomaly": "anomaly",
-    "set_detect_anomaly": "anomaly", "Variable": "variable", "gradcheck": "checks", "gradgradcheck": "checks", "GradcheckError": "checks",
+    "set_detect_anomaly": "anomaly", "Variable": "variable", "gradcheck": "checks", "gradgradcheck": "checks",
+    "GradcheckError": "checks",
 }  # fmt: skip
 
 __all__ = ["backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled", *_LAZY]

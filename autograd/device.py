@@ -36,7 +36,7 @@ class device:
                         f"type (string) must not include an index because index was passed explicitly: {type}"
                     )
                 type, _, number = type.partition(":")
-                if not number.isdigit():
+                if not number.isdigit() or number != str(int(number)):
                     raise RuntimeError(f"Invalid device string: '{type}:{number}'")
                 index = int(number)
         else:

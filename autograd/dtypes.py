@@ -39,7 +39,10 @@ class dtype:
         return {"complex64": float32, "complex128": float64}.get(self.name, self)
 
     def to_complex(self) -> dtype:
-        return {"float64": complex128, "complex64": complex64, "complex128": complex128}.get(self.name, complex64)
+        """The complex dtype of this precision (complex64 for the half precisions). RuntimeError for integers."""
+        if self.category <= INT:
+            raise RuntimeError(f"Unknown Complex ScalarType for {self.legacy}")
+        return complex128 if self.name in ("float64", "complex128") else complex64
 
     def __repr__(self) -> str:
         return "torch." + self.name  # printed as PyTorch prints it
@@ -150,6 +153,7 @@ def set_default_dtype(d: dtype) -> None:
     _Default.float = d
 
 
+_BARE = ("uint16", "uint32", "uint64")  # PyTorch has them as storage; with other integers they do not mix
 _INT_ORDER = {"int8": 0, "int16": 1, "int32": 2, "int64": 3}
 _INTS = (int8, int16, int32, int64)
 _promoted: dict[tuple[dtype, dtype], dtype] = {}
@@ -174,6 +178,12 @@ def _promote(a: dtype, b: dtype) -> dtype:
             )
     if a.category > b.category:
         a, b = b, a
+    for odd, other in ((a, b), (b, a)):
+        if odd.name in _BARE and other.category != FLOAT:
+            raise RuntimeError(
+                "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
+                f"{odd.legacy} and {other.legacy}"
+            )
     if a.category < b.category:
         if b.category == COMPLEX and a is float64:
             return complex128
@@ -189,11 +199,6 @@ def _promote(a: dtype, b: dtype) -> dtype:
     if a.is_signed == b.is_signed:
         return a if a.itemsize > b.itemsize else b
     signed, unsigned = (a, b) if a.is_signed else (b, a)
-    if unsigned is not uint8:
-        raise RuntimeError(
-            "Promotion for uint16, uint32, uint64 types is not supported, "
-            f"attempted to promote {a.legacy} and {b.legacy}"
-        )
     return signed if signed.itemsize > 1 else int16
 
 
@@ -224,7 +229,7 @@ def result_dtype(sized: list[dtype], zero_dim: list[dtype], scalars: list[dtype]
             result = joined
         elif joined.category > result.category:
             # A float scalar beside an int tensor gives the default float; beside a float tensor it changes nothing.
-            result = promote_types(result, joined)
+            result = joined if result.category <= INT else result.to_complex()
     assert result is not None
     return result
 

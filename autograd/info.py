@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import INT, dtype, get_default_dtype
+from .dtypes import INT, bool_, dtype, get_default_dtype
 
 
 class finfo:
@@ -18,17 +18,25 @@ class finfo:
     1.1920928955078125e-07
     """
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, finfo) and self.dtype == other.dtype
+
+    def __hash__(self) -> int:
+        return hash((finfo, self.dtype))
+
     def __init__(self, type: dtype | None = None):
         kind = get_default_dtype() if type is None else type
+        if not isinstance(kind, dtype):
+            raise TypeError(f"finfo(): argument 'type' (position 1) must be torch.dtype, not {kind.__class__.__name__}")
         if kind.category <= INT:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{kind}'")
         library: Any = importlib.import_module("ml_dtypes") if kind.name == "bfloat16" else np
         limits = library.finfo(kind.to_real().np)
-        self.dtype = kind.name
+        self.dtype = kind.to_real().name
         self.bits = int(limits.bits)
         self.eps, self.max, self.min = float(limits.eps), float(limits.max), float(limits.min)
         self.tiny = self.smallest_normal = float(limits.smallest_normal)
-        self.resolution = float(limits.resolution)
+        self.resolution = float(f"1e-{limits.precision}")
 
     def __repr__(self) -> str:
         return (
@@ -40,7 +48,17 @@ class finfo:
 class iinfo:
     """Limits of an integer dtype: bits, max, min."""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, iinfo) and self.dtype == other.dtype
+
+    def __hash__(self) -> int:
+        return hash((iinfo, self.dtype))
+
     def __init__(self, type: dtype):
+        if not isinstance(type, dtype):
+            raise TypeError(f"iinfo(): argument 'type' (position 1) must be torch.dtype, not {type.__class__.__name__}")
+        if type is bool_:
+            raise TypeError("torch.bool is not supported by torch.iinfo")
         if type.category != INT:
             raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{type}'")
         limits = np.iinfo(type.np)

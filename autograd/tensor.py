@@ -21,7 +21,7 @@ from .graph import Node, shown, stand_in
 from .layout import strided
 from .modes import mode
 from .op import OPS
-from .size import Size
+from .size import Size, shape_of
 from .versions import UNTRACKED, version
 
 new = object.__new__
@@ -112,7 +112,7 @@ class Tensor:
 
     @property
     def shape(self) -> Size:
-        return Size(self.array.shape)
+        return shape_of(self.array.shape)
 
     @property
     def dtype(self) -> dtype:

@@ -90,7 +90,7 @@ def backend_of_type(array_type: type) -> Backend:
                 if backend.array_type is kind:
                     _by_type[array_type] = backend
                     return backend
-        if array_type.__module__ == "numpy":  # NumPy's scalars
+        if any(kind.__module__ == "numpy" for kind in array_type.__mro__):  # NumPy's scalars, ml_dtypes' among them
             found = _by_type[array_type] = load("numpy")
             return found
         raise TypeError(f"no backend for arrays of type {array_type.__module__}.{array_type.__name__}")

@@ -17,7 +17,8 @@ T.tensor(1) | T.tensor(1.5) | T.tensor(True) | T.tensor(1j) | T.tensor([]) | T.t
 T.tensor(())
 T.tensor([1, 2]) | T.tensor([1, 2.5]) | T.tensor([True, 2]) | T.tensor([True, False]) | T.tensor([1, 1j])
 T.tensor([1.5, 2j, True])
-T.tensor((1, 2)) | T.tensor([(1, 2), [3, 4]]) | T.tensor(range(3)) | T.tensor([range(3), range(3)]) | T.tensor([[1.0]])
+T.tensor((1, 2)) | T.tensor([(1, 2), [3, 4]]) | T.tensor(range(3)) | T.tensor([range(3), range(3)])
+T.tensor([[1.0]])
 T.tensor([[[2]]])
 T.tensor(np.float64(1.5)) | T.tensor(np.float32(1.5)) | T.tensor(np.int32(3)) | T.tensor(np.bool_(True))
 T.tensor(np.int64(3))
@@ -45,7 +46,8 @@ T.tensor() | T.tensor(1, 2) | T.tensor(1, foo=2) | T.tensor([1.0], requires_grad
 T.tensor([1], requires_grad=True) | T.tensor([1j], requires_grad=True) | T.tensor(data=[1])
 T.tensor([1.0], device="cpu") | T.tensor([1.0], device="nowhere") | T.tensor(r) | T.tensor(r).is_leaf
 T.tensor(1.0, pin_memory=False) | T.tensor([1.0]).is_contiguous()
-T.tensor([1.5, nan, inf]) | T.tensor([[1, 2], [3, 4.5]]) | T.tensor(float("1e-50")) | T.tensor(0.1) | T.tensor(16777217)
+T.tensor([1.5, nan, inf]) | T.tensor([[1, 2], [3, 4.5]]) | T.tensor(float("1e-50")) | T.tensor(0.1)
+T.tensor(16777217)
 T.tensor(0.1, dtype=T.float64)
 T.as_tensor([1, 2]) | T.as_tensor(1.5) | T.as_tensor(np.arange(3)) | T.as_tensor(x) is x
 T.as_tensor(x, dtype=T.float32) is x | T.as_tensor(x, dtype=T.float64) | T.as_tensor(r) is r
@@ -84,7 +86,8 @@ T.full((2,), 1.0, requires_grad=True) | T.full((2,), 1, requires_grad=True) | T.
 T.full((2,), T.ones(2)) | T.full((1.5,), 1) | T.full((2,), nan) | T.full((2,), 300, dtype=T.uint8)
 T.full((2,), 1j, dtype=T.float32) | T.full((2,), inf, dtype=T.float16) | T.full((2,), 1e300)
 T.zeros_like(x) | T.zeros_like(i) | T.zeros_like(x, dtype=T.int32) | T.zeros_like(r)
-T.zeros_like(r, requires_grad=True) | T.zeros_like(x.t()).stride() | T.zeros_like(x, memory_format=T.contiguous_format)
+T.zeros_like(r, requires_grad=True) | T.zeros_like(x.t()).stride()
+T.zeros_like(x, memory_format=T.contiguous_format)
 T.zeros_like([1]) | T.zeros_like(b)
 T.ones_like(x) | T.ones_like(b) | T.ones_like(c) | T.ones_like(input=x) | T.ones_like(x, device="cpu")
 T.full_like(x, 7) | T.full_like(i, 7.9) | T.full_like(x, 7, dtype=T.int64) | T.full_like(b, 2) | T.full_like(i, 1j)
@@ -102,7 +105,8 @@ RANGES = """
 T.arange(5) | T.arange(5.0) | T.arange(1, 4) | T.arange(1, 4, 2) | T.arange(0, 1, 0.25) | T.arange(4, 0, -1)
 T.arange(0) | T.arange(1.5) | T.arange(-2) | T.arange(2, -2) | T.arange(0, 1, -1) | T.arange(0, 5, 0)
 T.arange(end=3) | T.arange(start=1, end=3) | T.arange(1, end=3) | T.arange(1, 3, step=0.5) | T.arange(1, 10, step=3)
-T.arange(start=0, end=1, step=0.3) | T.arange(0, 0.9, 0.3) | T.arange(0, 1, 0.1) | T.arange(1, 2, 0.1, dtype=T.float64)
+T.arange(start=0, end=1, step=0.3) | T.arange(0, 0.9, 0.3) | T.arange(0, 1, 0.1)
+T.arange(1, 2, 0.1, dtype=T.float64)
 T.arange(3, dtype=T.float32) | T.arange(3, dtype=T.uint8) | T.arange(2.5, dtype=T.int64)
 T.arange(0, 2, 0.5, dtype=T.int64) | T.arange(3, dtype=T.bool) | T.arange(3, dtype=T.complex64)
 T.arange(3.0, requires_grad=True) | T.arange(3, requires_grad=True)
@@ -132,7 +136,8 @@ T.complex(x, T.ones(2)) | T.complex(i, i) | T.heaviside(x, x)
 """
 CONVERTED = """
 x.to(T.float64) | x.to(dtype=T.int32) | x.to("cpu") is x | x.to(T.device("cpu")) is x | x.to(T.float32) is x
-x.to(T.float32, copy=True) is x | x.to(i) | x.to(x) is x | x.to("cpu", T.float64) | x.to(device="cpu", dtype=T.float16)
+x.to(T.float32, copy=True) is x | x.to(i) | x.to(x) is x | x.to("cpu", T.float64)
+x.to(device="cpu", dtype=T.float16)
 x.to() | x.to("nowhere") | x.to(None) is x | x.to(foo=1) | x.to(float) | x.to("cpu", non_blocking=True) is x
 x.to(T.float64, non_blocking=True) | x.to(T.float64, True) | x.to("cpu", T.float64, True, True)
 x.to(memory_format=T.contiguous_format) | x.to([1])
@@ -160,13 +165,15 @@ int(T.tensor(nan)) | int(T.tensor(inf)) | float(T.tensor([2.5])) | int(r[0])
 range(T.tensor(3)) | list(range(5))[T.tensor(1) : T.tensor(3)] | [0] * T.tensor(2) | hex(T.tensor(10)) | [10, 20][i]
 (0, 1)[T.tensor(1, dtype=T.uint8)] | round(T.tensor(2.5)) | len(x) | len(z)
 x.clone() | x.contiguous() is x | x.t().contiguous() | x.t().is_contiguous() | x.cpu() is x | x.data is x | x.data
-r.data | r.detach() | r.detach().requires_grad | x.is_floating_point() | i.is_floating_point() | T.is_floating_point(h)
+r.data | r.detach() | r.detach().requires_grad | x.is_floating_point() | i.is_floating_point()
+T.is_floating_point(h)
 c.is_complex() | x.is_signed()
 T.is_tensor(x) | T.is_tensor([1]) | T.is_complex(c) | b.is_signed() | T.numel(x) | x.numel() | x.nelement()
 x.element_size() | h.element_size() | x.nbytes | x.itemsize | x.dim() | x.ndim | x.size() | x.size(0) | x.size(-1)
 x.size(5) | x.stride() | x.stride(0) | x.t().stride()
 x.storage_offset() | x[1].storage_offset() | x[:, 1:].storage_offset() | x.is_cuda | x.is_sparse | x.device | x.layout
-x.dtype | x.requires_grad | x.is_leaf | x.get_device() | x.is_pinned() | x.is_quantized | x.is_meta | x.grad_fn | x.grad
+x.dtype | x.requires_grad | x.is_leaf | x.get_device() | x.is_pinned() | x.is_quantized | x.is_meta | x.grad_fn
+x.grad
 x.output_nr | x.is_inference()
 x.is_same_size(i) | T.is_same_size(x, z) | x.is_set_to(x) | x.equal(x.clone()) | x.data_ptr() == x.data_ptr()
 x[0].data_ptr() == x.data_ptr() | x[1].data_ptr() - x.data_ptr() | T.equal(x, i) | T.is_nonzero(z) | T.is_nonzero(x)
@@ -175,7 +182,8 @@ z in x | 0.0 in x | 99 in x | "a" in x | x in [x] | None in x | x == None | x !=
 T.tensor([1]) in [T.tensor([2]), T.tensor([1])] | [t.item() for t in T.arange(3)] | list(z) | iter(x) is not None
 tuple(T.arange(2)) | dict(zip("ab", T.arange(2)))
 x.copy_(i) | x.copy_(T.tensor(2.0)) | x.copy_(T.ones(3)) | x.copy_(T.ones(4)) | x.copy_(3)
-i.copy_(T.tensor([1.9, -1.9, 2.5])) | b.copy_(T.tensor([0.0, 0.5, 2.0])) | x.copy_(c[:, None].expand(2, 3)) is not None
+i.copy_(T.tensor([1.9, -1.9, 2.5])) | b.copy_(T.tensor([0.0, 0.5, 2.0]))
+x.copy_(c[:, None].expand(2, 3)) is not None
 x.copy_(x.t()) | x[0].copy_(T.ones(2, 3)) | r.copy_(T.ones(2))
 x.fill_(3) | i.fill_(2.7) | x.fill_(T.tensor(4)) | x.fill_(T.ones(2)) | b.fill_(2) | x.fill_(1j) | x.fill_("a")
 r.fill_(1) | x.zero_() | i.fill_(nan) is not None | T.zeros(2, dtype=T.uint8).fill_(300)
@@ -196,7 +204,8 @@ T.HalfTensor([1.5]) | T.FloatTensor(np.arange(3.0, dtype=np.float32))
 T.FloatTensor(x).shape | T.FloatTensor((1, 2)) | T.FloatTensor(T.Size([2, 2])).shape | T.FloatTensor(2.5)
 T.FloatTensor("a") | T.FloatTensor([[1, 2], [3]]) | T.FloatTensor(1, 2.0) | T.FloatTensor(-1) | T.CharTensor([1])
 T.ShortTensor([1, 2]) | T.FloatTensor([T.tensor(1.0)]) | T.FloatTensor(None)
-T.Tensor([1, 2]) | T.Tensor(2, 3).shape | T.Tensor().shape | T.Tensor(x).data_ptr() == x.data_ptr() | T.Tensor(2).shape
+T.Tensor([1, 2]) | T.Tensor(2, 3).shape | T.Tensor().shape | T.Tensor(x).data_ptr() == x.data_ptr()
+T.Tensor(2).shape
 T.Tensor([[1.5]]).dtype | T.Tensor(np.arange(2.0)) | T.Tensor(2.5) | T.Tensor("ab") | T.Tensor((2, 3))
 T.Tensor(T.Size([2, 3])).shape | T.Tensor(i) | T.Tensor([True]) | T.Tensor(range(2)) | T.Tensor(1, device="cpu").shape
 isinstance(x, T.FloatTensor) | isinstance(i, T.LongTensor) | isinstance(i, T.FloatTensor) | isinstance(x, T.Tensor)

@@ -65,7 +65,7 @@ def legacy_array(data: tuple[Any, ...], device: Any, dtype: Any = None) -> Any:
     first = data[0] if len(data) == 1 else None
     if isinstance(first, Tensor):
         if dtype is not None and first.dtype is not dtype:
-            raise TypeError(f"expected a tensor of {dtype} for torch.{dtype.legacy}Tensor, but got one of {first.dtype}")
+            raise TypeError(f"torch.{dtype.legacy}Tensor() expected a tensor of {dtype}, but got one of {first.dtype}")
         return first.array
     if isinstance(first, Size):
         data = tuple(first)
@@ -214,7 +214,8 @@ def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Tensor:
     """fill_value everywhere, of input's shape, dtype and device. input: (*S) -> (*S)."""
-    value = number_as(number_of(fill_value, "full_like", "fill_value"), input.dtype if dtype is None else as_dtype(dtype))
+    d = input.dtype if dtype is None else as_dtype(dtype)
+    value = number_as(number_of(fill_value, "full_like", "fill_value"), d)
     return _constant_like(input, value, dtype, device, requires_grad)
 
 
@@ -281,18 +282,18 @@ def arange(
     *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
     """arange(start=0, end, step=1): start, start + step, ... below end. -> (ceil((end - start) / step),)."""
-    given = {word: kw.pop(word) for word in ("start", "end", "step") if word in kw}
+    given: dict[str, Any] = {word: kw.pop(word) for word in ("start", "end", "step") if word in kw}
     names = ("end",) if len(args) == 1 and "end" not in given else ("start", "end", "step")
     if len(args) > 3 or given.keys() & set(names[: len(args)]) or "end" not in {*names[: len(args)], *given}:
         raise TypeError(f"arange() received an invalid combination of arguments - got {args} and {given}")
     size_of((0,), kw, "arange")
     given = {"start": 0, "step": 1, **given, **dict(zip(names, args, strict=False))}
-    values = [number_of(given[word], "arange", word) for word in ("start", "end", "step")]
+    start, end, step = values = [number_of(given[word], "arange", word) for word in ("start", "end", "step")]
     if dtype is None:
         d = int64 if all(isinstance(v, int) for v in values) else get_default_dtype()
     else:
         d = as_dtype(dtype)
-    return finish(_arange(*values, d), device, requires_grad)
+    return finish(_arange(start, end, step, d), device, requires_grad)
 
 
 def _arange(start: Any, end: Any, step: Any, d: Any) -> Any:

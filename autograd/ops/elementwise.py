@@ -235,6 +235,7 @@ def pow_scalar(xp, x, *, exponent):
         exponent = xp.asarray(exponent).astype(x.dtype)
     else:
         only("V", "pow", x)
+        return xp.power(x, exponent).astype(x.dtype)  # bfloat16, which widens beside a number
     if exponent == 3:
         return x * x * x
     return xp.power(x, exponent)
