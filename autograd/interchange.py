@@ -42,21 +42,18 @@ def _own(t: Tensor) -> dict[str, Any]:
 
 
 def _copied_array(array: Any, memo: dict[int, Any]) -> Any:
-    """A copy with the same strides; arrays over one storage get copies over one storage."""
+    """A copy with the same strides; arrays over one NumPy storage get copies over one storage."""
     storage = backend_of(array).storage_of(array)
-    if storage is array or not isinstance(storage, np.ndarray) or type(array) is not np.ndarray:
-        key = id(storage)
-        if key in memo and getattr(memo[key], "shape", None) == array.shape:
-            return memo[key]
-        memo[key] = made = array.copy()
-        return made
+    if not isinstance(storage, np.ndarray) or not (storage.flags.c_contiguous or storage.flags.f_contiguous):
+        storage = array  # offsets into the copy would not be those into the storage: each array is copied by itself
     base = memo.get(id(storage))
     if base is None:
         base = memo[id(storage)] = storage.copy(order="K")
+    if storage is array:
+        return base
     offset = array.__array_interface__["data"][0] - storage.__array_interface__["data"][0]
-    if base.flags.c_contiguous or base.flags.f_contiguous:
-        return np.ndarray(array.shape, array.dtype, base.data, offset, array.strides)
-    return array.copy()
+    memory = base.view(f"u{base.itemsize}") if base.dtype.kind == "V" else base  # bfloat16 has no buffer protocol
+    return np.ndarray(array.shape, array.dtype, memory, offset, array.strides).view(type(array))
 
 
 def reduce(t: Tensor) -> Any:

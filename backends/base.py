@@ -38,8 +38,11 @@ class Backend:
         raise TypeError(f"backend {self.name} does not define to_numpy")
 
     def tidy(self, out: Any) -> Any:
-        """A kernel's result as an array of this backend: NumPy-like libraries return scalars for 0-d results."""
-        return self.asarray(out)
+        """A kernel's result as an array of this backend: NumPy-like libraries return scalars for 0-d results.
+
+        What is one already comes back as the same object; the engine takes another for a copy that it may keep.
+        """
+        return out if isinstance(out, self.array_type) else self.asarray(out)
 
     def device_of(self, array: Any) -> DeviceKey:
         """The device where the array lives."""

@@ -458,9 +458,9 @@ def test_saved_tensors_hooks() -> None:
 
     def pack(t: Any) -> Any:
         packed.append(t.shape)
-        return t.detach().numpy().copy()
+        return t.detach().cpu().numpy().copy()
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, torch.from_numpy):
+    with torch.autograd.graph.saved_tensors_hooks(pack, torch.as_tensor):
         y = x * x * x
     y.backward()
     assert x.grad.tolist() == [12.0] and packed

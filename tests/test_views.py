@@ -701,7 +701,7 @@ def freed_graph_after_a_write(T):
 
 
 def plain(value: Any) -> Any:
-    return value.detach().numpy() if hasattr(value, "detach") else value
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -750,4 +750,4 @@ def test_long_loops_of_writes() -> None:
     for t in range(1000):
         table[t] = w * t
     table.sum().backward()
-    np.testing.assert_allclose(w.grad.numpy(), np.full(4, 1000 * 999 / 2))
+    np.testing.assert_allclose(w.grad.cpu().numpy(), np.full(4, 1000 * 999 / 2))
