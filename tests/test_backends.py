@@ -307,3 +307,320 @@ def test_the_generic_forms_train_as_the_kernels_do() -> None:
     assert float(generic[1]) == pytest.approx(float(fused[1]), rel=1e-5)
     for a, b in zip(generic[2:], fused[2:], strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-3, abs=1e-5)
+
+
+# ---- where new tensors go --------------------------------------------------------------------------------------------
+
+
+def kinds() -> list[str]:
+    """The device types that new tensors get from functions of each kind."""
+    made = [torch.zeros(1), torch.tensor([1.0]), torch.arange(2), torch.randn(1), torch.as_tensor([1]), torch.eye(2)]
+    return sorted({t.device.type for t in [*made, nn.Linear(1, 1).weight, nn.BatchNorm1d(1).running_mean]})
+
+
+def test_the_order_of_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPEGRAD_BACKEND", "numpy")
+    assert kinds() == ["cpu"]
+    monkeypatch.setenv("TAPEGRAD_BACKEND", "fake")
+    assert kinds() == ["fake"]
+    torch.set_default_device("cpu")
+    try:
+        assert kinds() == ["cpu"]
+        with torch.device("fake"):
+            assert kinds() == ["fake"]
+            assert torch.zeros(1, device="cpu").device.type == "cpu"
+            with torch.device("cpu"):
+                assert kinds() == ["cpu"]
+            assert kinds() == ["fake"]
+        assert kinds() == ["cpu"]
+    finally:
+        torch.set_default_device(None)
+    assert kinds() == ["fake"]
+    monkeypatch.delenv("TAPEGRAD_BACKEND")
+    assert kinds() == ["cpu"]
+
+
+def test_what_has_a_place_keeps_it_under_another_default() -> None:
+    on_fake, on_cpu = torch.ones(2, device="fake"), torch.ones(2, device="cpu")
+    with torch.device("fake"):
+        assert torch.from_numpy(np.ones(2)).device.type == "cpu"
+        for t in (on_cpu + 1, torch.zeros_like(on_cpu), on_cpu.new_ones(1), on_cpu.clone(), torch.rand_like(on_cpu)):
+            assert t.device.type == "cpu"
+    with torch.device("cpu"):
+        for t in (on_fake * 2, torch.zeros_like(on_fake), on_fake.new_ones(1), on_fake.clone(), on_fake.argmax()):
+            assert t.device.type == "fake" and isinstance(t.array, FakeArray)
+
+
+def test_unknown_devices() -> None:
+    for wrong in ("bogus", "cpu:x", "fake:"):
+        with pytest.raises(RuntimeError):
+            torch.zeros(1, device=wrong)
+    with pytest.raises(RuntimeError, match="no backend serves the device 'mps'"):
+        torch.zeros(1, device="mps")
+
+
+# ---- the fake device -------------------------------------------------------------------------------------------------
+
+
+def leaf(*values: float, device: str = "fake") -> Any:
+    return torch.tensor(values, dtype=torch.float64, device=device, requires_grad=True)
+
+
+CREATED = """
+zeros(2) | ones(2, 3) | empty(2) | full((2,), 3.0) | tensor([1, 2]) | arange(4) | linspace(0, 1, 3) | eye(2) | rand(2)
+randn(2) | randint(0, 5, (3,)) | randperm(4) | as_tensor([1.0]) | zeros(()) | empty(0, 3) | tensor(1.5) | tensor([1j])
+""".replace("\n", " | ").split(" | ")
+
+
+@pytest.mark.parametrize("text", [t for t in CREATED if t])
+def test_creation(text: str) -> None:
+    t = eval(f"torch.{text[:-1]}, device='fake')")
+    same = eval(f"torch.{text[:-1]}, device='cpu')")
+    assert t.device == torch.device("fake:0") and isinstance(t.array, FakeArray)
+    assert t.dtype is same.dtype and t.shape == same.shape and type(same.array) is np.ndarray
+
+
+def test_moves_carry_gradients_both_ways() -> None:
+    x = leaf(1.0, 2.0, device="cpu")
+    y = (x * 2).to("fake")
+    z = (y * y).cpu()
+    assert y.device.type == "fake" and z.device.type == "cpu"
+    (z * torch.tensor([1.0, 10.0], dtype=torch.float64, device="cpu")).sum().backward()
+    assert x.grad.device.type == "cpu" and x.grad.tolist() == [8.0, 160.0]
+    x = leaf(1.0, 2.0)
+    (g,) = torch.autograd.grad((x.cpu() ** 3).sum(), x, create_graph=True)
+    assert g.device.type == "fake" and g.tolist() == [3.0, 12.0]
+    g.sum().backward()
+    assert x.grad.device.type == "fake" and x.grad.tolist() == [6.0, 12.0]
+
+
+def test_moves_copy_and_stay_put() -> None:
+    x = torch.ones(2, device="fake")
+    assert x.to("fake") is x and x.to("fake:0") is x and x.to(x) is x and x.to(torch.float32) is x
+    host = x.cpu()
+    assert host.cpu() is host and type(host.array) is np.ndarray
+    host.zero_()
+    assert x.tolist() == [1.0, 1.0]
+    other = x.to("fake", copy=True)
+    other.zero_()
+    assert x.tolist() == [1.0, 1.0]
+    both = torch.ones(2, device="cpu").to("fake", torch.int64)
+    assert both.dtype is torch.int64 and both.device.type == "fake"
+    assert torch.ones(2, device="cpu").to(both).dtype is torch.int64
+    assert x.get_device() == 0 and not x.is_cpu and not x.is_cuda
+
+
+MIXED = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: b * a,
+    "where": lambda a, b: torch.where(a > 0, a, b),
+    "cat": lambda a, b: torch.cat([a, b]),
+    "stack": lambda a, b: torch.stack([a, b]),
+    "dot": lambda a, b: a @ b,
+    "matmul": lambda a, b: a.reshape(1, 2) @ b.reshape(2, 1),
+    "mse_loss": lambda a, b: nn.functional.mse_loss(a, b),
+    "linear": lambda a, b: nn.functional.linear(a, b.reshape(1, 2)),
+    "iadd": lambda a, b: a.add_(b),
+    "comparison": lambda a, b: a < b,
+    "atan2": lambda a, b: torch.atan2(a, b),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_mixed_devices_are_an_error_that_names_both(name: str) -> None:
+    a, b = torch.ones(2, device="fake"), torch.ones(2, device="cpu")
+    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device") as caught:
+        MIXED[name](a, b)
+    text = str(caught.value)
+    assert "fake:0" in text and "cpu" in text and "(op " in text and "move them with .to(device)" in text
+
+
+def test_the_error_names_the_op_and_its_arguments() -> None:
+    a, b = torch.ones(2, device="fake"), torch.ones(2, device="cpu")
+    with pytest.raises(RuntimeError, match=r"\(op mse_loss: \w+ on fake:0, \w+ on cpu; "):
+        nn.functional.mse_loss(a, b)
+    with pytest.raises(RuntimeError, match=r"\(op mm: \w+ on cpu, \w+ on fake:0; "):
+        b.reshape(1, 2) @ a.reshape(2, 1)
+
+
+def test_numbers_and_0d_cpu_tensors_join() -> None:
+    x = leaf(1.0, 2.0)
+    scale = leaf(3.0, device="cpu")[0]
+    flat = torch.tensor(3.0, dtype=torch.float64, device="cpu", requires_grad=True)
+    y = x * flat + flat / 2 - 1
+    assert y.device.type == "fake" and y.tolist() == [3.5, 6.5]
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+    assert flat.grad.device.type == "cpu" and flat.grad.item() == 4.0
+    assert (scale * x).device.type == "fake"
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.ones(2, device="cpu") + torch.tensor(1.0, device="fake")  # not the other way round
+
+
+def test_indexing_with_cpu_indices_and_masks() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x[torch.tensor([2, 0], device="cpu")].sum() + x[x > 1.5].sum()
+    y.backward()
+    assert x.grad.device.type == "fake" and x.grad.tolist() == [1.0, 1.0, 2.0]
+
+
+def test_values_leave_only_by_cpu() -> None:
+    x = torch.tensor([1.0, 2.0], device="fake")
+    with pytest.raises(TypeError, match="can't convert fake:0 device type tensor to numpy. Use Tensor.cpu()"):
+        x.numpy()
+    with pytest.raises(TypeError, match="Tensor.cpu"):
+        np.asarray(x)
+    for host in (x.cpu().numpy(), x.numpy(force=True)):
+        assert type(host) is np.ndarray and host.tolist() == [1.0, 2.0]
+    assert x.tolist() == [1.0, 2.0] and x.sum().item() == 3.0 and float(x[1]) == 2.0 and bool(x[0] == 1)
+
+
+def test_printing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAPEGRAD_BACKEND", raising=False)  # the default device is not shown
+    assert repr(torch.tensor([1.0, 2.0], device="fake")) == "tensor([1., 2.], device='fake:0')"
+    assert repr(torch.tensor([1, 2], dtype=torch.int8, device="fake")) == (
+        "tensor([1, 2], device='fake:0', dtype=torch.int8)"
+    )
+    assert repr(leaf(1.0)) == "tensor([1.], device='fake:0', dtype=torch.float64, requires_grad=True)"
+    assert "device='fake:0'" in repr(leaf(1.0) * 2)
+    assert repr(nn.Parameter(torch.ones(1, device="fake"))) == (
+        "Parameter containing:\ntensor([1.], device='fake:0', requires_grad=True)"
+    )
+
+
+def test_in_place_and_views() -> None:
+    x = leaf(1.0, 2.0, 3.0, 4.0)
+    y = x * 1
+    view = y.reshape(2, 2)[0]
+    view.mul_(10)
+    assert y.device.type == "fake" and y.tolist() == [10.0, 20.0, 3.0, 4.0] and y._version == view._version == 1
+    y[3] = 7.0
+    assert view._base is y and isinstance(view.array, FakeArray)
+    (y * y).sum().backward()
+    assert x.grad.tolist() == [200.0, 400.0, 6.0, 0.0]
+    z = torch.zeros(3, device="fake")
+    z.copy_(torch.tensor([1.0, 2.0, 3.0], device="cpu"))
+    z[1:].fill_(5)
+    z += 1
+    assert z.tolist() == [2.0, 6.0, 6.0] and isinstance(z.array, FakeArray)
+    saved = leaf(2.0)
+    squared = saved * 1
+    out = squared * squared
+    squared.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_gradients_of_two_leaves_are_apart() -> None:
+    a, b = leaf(1.0), leaf(2.0)
+    seed = torch.ones(1, dtype=torch.float64, device="fake")
+    (a + b).backward(seed)
+    a.grad.add_(5)
+    assert b.grad.tolist() == [1.0] and seed.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("place", ["cpu", "fake"])
+def test_copies(place: str) -> None:
+    x = leaf(1.0, 2.0, device=place)
+    (x * 3).sum().backward()
+    for made in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+        assert made.device == x.device and made.dtype is x.dtype and made.requires_grad and made.tolist() == [1.0, 2.0]
+        with torch.no_grad():
+            made.zero_()
+    assert x.tolist() == [1.0, 2.0]
+    assert copy.deepcopy(x).grad.tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("place", ["cpu", "fake"])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_views_of_one_memory_stay_so_in_a_deepcopy(place: str, kind: str, order: str) -> None:
+    if kind == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    table = torch.arange(6, device=place).to(getattr(torch, kind)).reshape(2, 3)
+    if order == "F":
+        table = table.T
+    first, second, whole, turned = copy.deepcopy([table[0], table[1], table, table.T[1:]])
+    assert first.tolist() == table[0].tolist() and second.tolist() == table[1].tolist()
+    assert turned.tolist() == table.T[1:].tolist() and whole.stride() == table.stride()
+    whole.zero_()
+    assert not first.any() and not second.any() and not turned.any() and second._version == whole._version
+    assert table.any() and whole.device == table.device
+
+
+def test_random_streams_are_the_cpus() -> None:
+    def draw(place: str) -> list[Any]:
+        torch.manual_seed(7)
+        made = [
+            torch.rand(5, device=place), torch.randn(20, device=place), torch.randint(0, 9, (4,), device=place),
+            torch.randperm(6, device=place), torch.empty(3, device=place).uniform_(-1, 1),
+            nn.Linear(3, 2, device=place).weight.detach(), nn.functional.dropout(torch.ones(20, device=place)),
+            torch.bernoulli(torch.full((9,), 0.5, device=place)),
+        ]  # fmt: skip
+        assert {t.device.type for t in made} == {place}
+        return [t.tolist() for t in made]
+
+    assert draw("fake") == draw("cpu")
+
+
+# ---- modules, optimizers, data ---------------------------------------------------------------------------------------
+
+
+def network() -> Any:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1)).to("cpu")
+
+
+def steps(model: Any, place: str, count: int = 3) -> Any:
+    """A few steps of Adam on the device; gives the optimizer."""
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    data = DataLoader(TensorDataset(*inputs()), batch_size=4)
+    for _ in range(count):
+        for x, y in data:
+            x, y = x.to(place), y.to(place)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), y).backward()
+            optimizer.step()
+    return optimizer
+
+
+def inputs() -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.random((8, 3), np.float32)), torch.from_numpy(rng.random((8, 1), np.float32))
+
+
+def test_a_module_moves_trains_and_comes_back() -> None:
+    here, there = network(), network()
+    parameters = list(there.parameters())
+    assert there.to("fake") is there
+    assert list(there.parameters())[0] is parameters[0], "optimizers made before the move keep their parameters"
+    assert {t.device.type for t in there.state_dict().values()} == {"fake"}
+    ours, theirs = steps(here, "cpu"), steps(there, "fake")
+    assert {p.grad.device.type for p in there.parameters()} == {"fake"}
+    assert {type(p.array) for p in there.parameters()} == {FakeArray}
+    moments = theirs.state_dict()["state"][0]
+    assert moments["exp_avg"].device.type == moments["exp_avg_sq"].device.type == "fake"
+
+    fresh = network()
+    assert not any(fresh.load_state_dict(there.state_dict()))
+    assert {t.device.type for t in fresh.state_dict().values()} == {"cpu"}
+    for name, t in here.state_dict().items():
+        np.testing.assert_allclose(fresh.state_dict()[name].numpy(), t.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+
+    resumed = optim.Adam(fresh.parameters(), lr=0.01)
+    resumed.load_state_dict(theirs.state_dict())
+    assert {v.device.type for s in resumed.state.values() for v in s.values()} == {"cpu"}
+    again = pickle.loads(pickle.dumps(there.state_dict()))
+    assert {t.device.type for t in again.values()} == {"fake"}
+    assert there.cpu()[0].weight.device.type == "cpu"
+    assert len(ours.state) == len(resumed.state) == 6
+
+
+def test_batches_are_moved_and_the_model_says_where_it_is() -> None:
+    model = network().to("fake")
+    (x, y), *_ = DataLoader(TensorDataset(*inputs()), batch_size=4)
+    assert x.device.type == y.device.type == "cpu"
+    with pytest.raises(RuntimeError, match="same device.*linear|linear.*same device"):
+        model(x)
+    moved = model(x.to("fake", non_blocking=True))
+    assert moved.device.type == "fake" and moved.shape == (4, 1)
