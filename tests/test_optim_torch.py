@@ -74,6 +74,7 @@ def test_same_trajectory_complex(name, options, dtype):
 
 def infos():
     """torch's own database of optimizer options: (name, options in terms of torch)."""
+    pytest.importorskip("expecttest", reason="torch's test databases import the package expecttest")
     from torch.testing._internal.common_optimizers import optim_db
 
     for info in optim_db:
