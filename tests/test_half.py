@@ -69,7 +69,7 @@ def T() -> Any:
 
 
 def test_bfloat16_tensors(T: Any) -> None:
-    x = T.tensor([1.0, 2.5], dtype=T.bfloat16, device="cpu")
+    x = T.tensor([1.0, 2.5], dtype=T.bfloat16)
     assert repr(x) == "tensor([1.0000, 2.5000], dtype=torch.bfloat16)"
     assert x.element_size() == 2 and x.is_floating_point() and x.tolist() == [1.0, 2.5] and x[1].item() == 2.5
     for made in (T.zeros(2, dtype=T.bfloat16), T.arange(3, dtype=T.bfloat16), x * 2, 2 / x, x + T.tensor([1, 2]), -x):
