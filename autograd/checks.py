@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.registry import backend_of
 from .grads import grad
 from .modes import enable_grad
 from .tensor import Tensor, wrap
@@ -194,7 +195,7 @@ def _compare_projection(
     eps: float, atol: float, rtol: float, rng: np.random.Generator,
 ) -> None:  # fmt: skip
     v = _random_like(out.array, rng)
-    found = grad(out, chosen, wrap(v), retain_graph=True, allow_unused=True)
+    found = grad(out, chosen, _on(out, v), retain_graph=True, allow_unused=True)
     for i, (t, g) in enumerate(zip(chosen, found, strict=True)):
         u = _random_like(t.array, rng)
         u /= max(np.sqrt((np.abs(u) ** 2).sum()), 1e-30)
@@ -212,6 +213,16 @@ def _compare_projection(
                 f"numerical (projected):{numeric}\nanalytical (projected):{analytic}\n"
                 "The above quantities relating the numerical and analytical jacobians are computed in fast mode."
             )
+
+
+def _on(like: Tensor, host: Any) -> Tensor:
+    """A tensor of host values on the device of another tensor."""
+    backend = backend_of(like.array)
+    return wrap(backend.asarray(host, device=backend.device_of(like.array)))
+
+
+def _random_tensor(like: Tensor, rng: np.random.Generator) -> Tensor:
+    return _on(like, _random_like(like.array, rng))
 
 
 def _random_like(a: Any, rng: np.random.Generator) -> Any:
@@ -264,7 +275,7 @@ def gradgradcheck(
         outs = _outputs(func(*arguments))
     rng = np.random.default_rng(1)
     if grad_outputs is None:
-        seeds = [wrap(_random_like(o.array, rng)) for o in outs]
+        seeds = [_random_tensor(o, rng) for o in outs]
         for s in seeds:
             s.requires_grad = True
     else:
