@@ -144,7 +144,7 @@ def edge_of(t: Any) -> Any:
 def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) -> None:
     """Adds a leaf's finished gradient to its `.grad`. Takes it over where nobody else can hold it, else copies."""
     g = grads.pop(leaf)
-    if g is None:
+    if g is None or not leaf._rg:
         return
     if create_graph:
         g = run_hooks(leaf, g)

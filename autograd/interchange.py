@@ -29,6 +29,8 @@ def deepcopy(t: Tensor, memo: dict[int, Any]) -> Tensor:
     made = new(type(t))
     memo[id(t)] = made
     made.array, made._rg, made._node = _copied_array(t.array, memo), t._rg, None
+    if isinstance(t, Parameter):
+        return made  # PyTorch's copies of parameters come without gradient and attributes
     if getattr(t, "_grad", None) is not None:
         made._grad = copy.deepcopy(t._grad, memo)
     for key, value in _own(t).items():
@@ -39,6 +41,14 @@ def deepcopy(t: Tensor, memo: dict[int, Any]) -> Tensor:
 def _own(t: Tensor) -> dict[str, Any]:
     """The attributes that the user gave the tensor."""
     return {key: value for key, value in t.__dict__.items() if key not in RARE}
+
+
+def shallow_copy(t: Tensor) -> Tensor:
+    """copy.copy: a leaf over the same memory, with the same attributes."""
+    made = new(type(t))
+    made.array, made._rg, made._node = t.array, t._rg, None
+    made.__dict__.update(_own(t))
+    return made
 
 
 def _copied_array(array: Any, memo: dict[int, Any]) -> Any:
@@ -57,13 +67,7 @@ def _copied_array(array: Any, memo: dict[int, Any]) -> Any:
 
 
 def reduce(t: Tensor) -> Any:
-    """Pickling: the values in host memory, the device, flags, gradient-free; leaves only."""
-    if not t.is_leaf:
-        raise RuntimeError(
-            "Cowardly refusing to serialize non-leaf tensor which requires_grad, since autograd does not support "
-            "crossing process boundaries.  If you just want to transfer the data, call detach() on the tensor before "
-            "serializing (e.g., putting it on the queue)."
-        )
+    """Pickling: values in host memory, device, requires_grad, attributes; not the gradient, nor the history."""
     host = np.ascontiguousarray(backend_of(t.array).to_numpy(t.array)).reshape(t.array.shape)
     values = (host.tobytes(), host.shape, t.dtype.name)
     return (_restore, (type(t), *values, str(t.device), t._rg, _own(t)))

@@ -167,6 +167,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if value.__class__ is not bool:
+            raise RuntimeError("requires_grad must be a bool")
         if self._node is not None:
             if not value:
                 raise RuntimeError(
@@ -226,13 +228,20 @@ class Tensor:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.array.shape != self.array.shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: {list(value.shape)}, expected {list(self.shape)}"
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                    f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size "
+                    "(assigned grad has data of a different size)"
                 )
             if value.array.dtype != self.array.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: {value.dtype}, expected {self.dtype}")
+                raise RuntimeError(
+                    f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
+                    f"'{self.dtype}'. The gradient must match the tensor's dtype "
+                    "(assigned grad has data of a different type)"
+                )
             if value.device != self.device:
                 raise RuntimeError(
-                    f"assigned grad has data located on a different device: {value.device}, expected {self.device}"
+                    f"attempting to assign a gradient with device '{value.device}' to a tensor with device "
+                    f"'{self.device}' (assigned grad has data located on a different device)"
                 )
         self._grad = value
 
@@ -292,7 +301,27 @@ class Tensor:
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if self._rg and value.array.dtype.kind not in "fcV":
+            raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
         self.array = value.array
+        if self._base is not None:
+            self._view = None  # it shares no memory with its base any more
+
+    def as_subclass(self, cls: type[Tensor]) -> Any:
+        """This tensor, its memory and history, as an object of a subclass of Tensor."""
+        t = new(cls)
+        t.array, t._rg, t._node = self.array, self._rg, self._node
+        if self._rg and self._node is None:
+            t._node = stand_in(self, alias_op())
+        return t
+
+    @staticmethod
+    def _make_subclass(cls: type[Tensor], data: Tensor, require_grad: bool = False) -> Any:
+        """A leaf of a subclass over the memory of `data`; what `__new__` of subclasses calls in PyTorch programs."""
+        t = new(cls)
+        t.array, t._rg, t._node = data.array, False, None
+        t.requires_grad = require_grad
+        return t
 
     def retain_grad(self) -> None:
         """Keeps `.grad` for this non-leaf tensor too."""
@@ -399,6 +428,11 @@ class Tensor:
     def __dir__(self) -> list[str]:
         return sorted({*type.__dir__(type(self)), *self.__dict__})
 
+    def __copy__(self) -> Tensor:
+        from .interchange import shallow_copy
+
+        return shallow_copy(self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         from .interchange import deepcopy
 
@@ -414,7 +448,8 @@ class Tensor:
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
-        return Tensor._of(np.asarray(array).astype(bool) if array.dtype == bool else np.asarray(array))
+        array = np.asarray(array)
+        return Tensor._of(array.astype(np.uint8) if array.dtype == bool else array)  # uint8 as PyTorch has it
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         from .interchange import to_dlpack

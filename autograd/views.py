@@ -87,7 +87,7 @@ def register(base: Any, t: Any) -> None:
 def living_views(base: Any) -> list[Any]:
     """The views of `base` that still exist."""
     found = [v() for v in getattr(base, "_views", None) or ()]
-    return [v for v in found if v is not None]
+    return [v for v in found if v is not None and v._view is not None]
 
 
 def apply_chain(F: Any, x: Any, chain: tuple[tuple[str, dict[str, Any]], ...]) -> Any:

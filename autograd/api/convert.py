@@ -132,7 +132,8 @@ def numpy(self: Tensor, *, force: bool = False) -> Any:
             f"can't convert {t.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
             "first."
         )
-    return backend_of(t.array).to_numpy(t.array)
+    host = backend_of(t.array).to_numpy(t.array)
+    return host.view() if host is t.array else host  # its shape may be assigned to
 
 
 @public(is_function=False)

@@ -121,7 +121,7 @@ def from_numpy(ndarray: Any) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array. TypeError for other objects and dtypes."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    return wrap(checked_array(ndarray))
+    return wrap(checked_array(ndarray).view())
 
 
 @public(method=False)
