@@ -148,7 +148,7 @@ def _analytic_jacobians(out: Tensor, chosen: list[Tensor], check_dtypes: bool) -
     columns: list[list[Any]] = [[] for _ in chosen]
     for unit in _units(out.array.shape, out.array.dtype):
         for factor in (1, 1j) if complex_out else (1,):
-            found = grad(out, chosen, wrap(np.asarray(unit * factor)), retain_graph=True, allow_unused=True)
+            found = grad(out, chosen, _on(out, np.asarray(unit * factor)), retain_graph=True, allow_unused=True)
             for i, (g, t) in enumerate(zip(found, chosen, strict=True)):
                 if g is not None and g.array.shape != t.array.shape:
                     raise GradcheckError("backward returned a gradient of another shape than its input")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -75,7 +76,9 @@ def test_same_trajectory_complex(name, options, dtype):
 def infos():
     """torch's own database of optimizer options: (name, options in terms of torch)."""
     pytest.importorskip("expecttest", reason="torch's test databases import the package expecttest")
-    from torch.testing._internal.common_optimizers import optim_db
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of optional packages of its own
+        from torch.testing._internal.common_optimizers import optim_db
 
     for info in optim_db:
         name = info.optim_cls.__name__
