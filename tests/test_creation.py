@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import tapegrad
 from both import Programs, cells, check
 
 program = Programs()
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """What is compared here is the host's: memory shared with NumPy, names of types, default devices."""
+    with tapegrad.device("cpu"):
+        yield
+
 
 # Each expression is evaluated with T as the one library, then the other. x: float32 (2, 3), i: int64 (2, 3), z: 0-d
 # float64, c: complex64 (2,), b: bool (3,), h: float16 (2,), r: float32 (2,) that requires grad.

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,15 @@ import tapegrad
 from both import Programs, cells, check, kind, said
 
 program = Programs()
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """What is compared here is the host's: memory shared with NumPy, names of types, default devices."""
+    with tapegrad.device("cpu"):
+        yield
+
+
 NAMES = (
     "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
 ).split()

@@ -446,7 +446,7 @@ def test_value_and_grad() -> None:
     x = vec(T)
     value, gradient = T.func.value_and_grad(one)(x)
     assert value.item() == pytest.approx(one(x).item())
-    np.testing.assert_allclose(gradient.numpy(), 3 * x.numpy() ** 2)
+    np.testing.assert_allclose(gradient.cpu().numpy(), 3 * x.cpu().numpy() ** 2)
     (value, aux), gradient = T.func.value_and_grad(lambda x: (one(x), "aux"), has_aux=True)(x)
     assert aux == "aux" and not value.requires_grad and not gradient.requires_grad
 
@@ -454,13 +454,13 @@ def test_value_and_grad() -> None:
 def test_hessian_is_the_derivative_of_the_gradient() -> None:
     T = tapegrad
     x = vec(T)
-    h = T.func.hessian(lambda x: (x.sin() * x.sum()).sum())(x).numpy()
+    h = T.func.hessian(lambda x: (x.sin() * x.sum()).sum())(x).cpu().numpy()
     eps = 1e-6
     for i in range(3):
         step = T.zeros(3, dtype=T.float64)
         step[i] = eps
         g = T.func.grad(lambda x: (x.sin() * x.sum()).sum())
-        np.testing.assert_allclose(h[i], ((g(x + step) - g(x - step)) / (2 * eps)).numpy(), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(h[i], ((g(x + step) - g(x - step)) / (2 * eps)).cpu().numpy(), rtol=1e-6, atol=1e-8)
 
 
 def test_jacobians_agree() -> None:
@@ -469,8 +469,9 @@ def test_jacobians_agree() -> None:
     by_functional = T.autograd.functional.jacobian(two, (x, y))
     by_func = T.func.jacrev(two, argnums=(0, 1))(x, y)
     for a, b in zip(by_functional, by_func, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
+        np.testing.assert_array_equal(a.cpu().numpy(), b.cpu().numpy())
     v = vec(T, 2, seed=3)
     np.testing.assert_allclose(
-        T.autograd.functional.vjp(two, (x, y), v)[1][0].numpy(), np.einsum("i,ijk->jk", v.numpy(), by_func[0].numpy())
+        T.autograd.functional.vjp(two, (x, y), v)[1][0].cpu().numpy(),
+        np.einsum("i,ijk->jk", v.cpu().numpy(), by_func[0].cpu().numpy()),
     )

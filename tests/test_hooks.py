@@ -446,11 +446,11 @@ def packed_and_unpacked(T):
 
     def pack(t):
         log.append(["pack", t.detach().clone(), t is x, T.is_grad_enabled()])
-        return t.numpy()
+        return t.cpu().numpy()
 
     def unpack(a):
         log.append("unpack")
-        return T.from_numpy(a) * 2
+        return T.tensor(a) * 2
 
     with T.autograd.graph.saved_tensors_hooks(pack, unpack):
         y = x.sin()
@@ -502,9 +502,9 @@ def packed_values_are_not_watched(T):
 @program
 def packed_before_a_write(T):
     found = []
-    for pack in (lambda t: t.detach().clone(), lambda t: t.detach().numpy().copy()):
+    for pack in (lambda t: t.detach().clone(), lambda t: t.detach().cpu().numpy().copy()):
         x, w = leaf(T), leaf(T)
-        with T.autograd.graph.saved_tensors_hooks(pack, lambda p: p if hasattr(p, "detach") else T.from_numpy(p)):
+        with T.autograd.graph.saved_tensors_hooks(pack, lambda p: p if hasattr(p, "detach") else T.tensor(p)):
             h = x * w
             h.mul_(h).exp_().pow_(2)
             h[0] = w[1] * h[1]

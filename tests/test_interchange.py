@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ from both import Programs, cells, check, kind, said
 
 program = Programs()
 
-# x: float64 (2, 3), i: int64 (3,), z: 0-d float32, r: float32 (2,) requiring grad, a: ndarray (3,) float64, n: ndarray int
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """What is compared here is the host's: memory shared with NumPy, names of types, default devices."""
+    with tapegrad.device("cpu"):
+        yield
+
+
+# x: float64 (2, 3), i: int64 (3,), z: 0-d float32, r: float32 (2,) requiring grad; a: ndarray of float64, n: of int64
 WITH_NUMPY = """
 np.sin(x) | np.add(x, 1) | np.add(x, x) | np.multiply(a, x[0]) | np.exp(z) | np.sqrt(i) | np.maximum(x, 2)
 np.abs(-x) | np.dot(x[0], a) | np.matmul(x, a)

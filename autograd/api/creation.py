@@ -195,10 +195,10 @@ def _constant_like(input: Tensor, value: Any, dtype: Any, device: Any, requires_
     """A constant of input's shape and, on its device, its order of memory."""
     d = input.array.dtype if dtype is None else as_dtype(dtype).np
     backend = backend_of(input.array)
-    if device is not None or 0 in input.array.strides or backend.loses_type:
+    if device is not None or 0 in input.array.strides:
         return _constant(input.array.shape, value, d, input.device if device is None else device, requires_grad)
     xp = backend.xp
-    t = wrap(xp.zeros_like(input.array, d) if value == 0 else xp.full_like(input.array, value, d))
+    t = wrap(backend.tidy(xp.zeros_like(input.array, d) if value == 0 else xp.full_like(input.array, value, d)))
     if requires_grad:
         t.requires_grad = True
     return t
