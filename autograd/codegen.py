@@ -64,12 +64,9 @@ def materialise(name: str) -> Any:
                 source = source.replace(f"n.op = OP_{name};", f"n.op = HOP_{name};")
                 op.run_complex = _define(op, "run_complex_" + name, source)
             op.run = _define(op, "run_" + name, _record_source(op, "run_" + name, guard=False))
-            # last, since other threads may call the function from now on without passing here
-            op.fn.__code__, op.fn.__defaults__, op.fn.__kwdefaults__ = (
-                made.__code__,
-                made.__defaults__,
-                made.__kwdefaults__,
-            )
+            # the code last, since other threads may call the function from then on without passing here
+            op.fn.__defaults__, op.fn.__kwdefaults__ = made.__defaults__, made.__kwdefaults__
+            op.fn.__code__ = made.__code__
     return op.fn
 
 
