@@ -128,12 +128,13 @@ def grad(
         )
     allow_unused = materialize_grads if allow_unused is None else allow_unused
     retain_graph = create_graph if retain_graph is None else retain_graph
+    if not is_grads_batched:
+        seeds = _seeds(roots, grad_outputs, create_graph, "grad")
     for t in targets:
         if isinstance(t, Tensor) and not t._rg:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     if is_grads_batched:
         return _batched(roots, targets, _as_tuple(grad_outputs), create_graph, allow_unused, materialize_grads)
-    seeds = _seeds(roots, grad_outputs, create_graph, "grad")
     found = run_grad(roots, seeds, targets, retain_graph, create_graph, wrap)
     for i, g in enumerate(found):
         if g is None and materialize_grads and isinstance(targets[i], Tensor):

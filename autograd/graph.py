@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 counter = itertools.count(1).__next__
 
-# In a walk's table of gradients (node or leaf -> gradient), the key of the set of entries that are sums made by the walk
-# itself: nobody else holds them, so more can be added in place.
+# In a walk's table of gradients (node or leaf -> gradient), the key of the set of entries that are sums made by the
+# walk itself: nobody else holds them, so more can be added in place.
 OWNED = "owned"
 
 

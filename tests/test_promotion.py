@@ -53,7 +53,8 @@ INPLACE = {
         ("&", "iand"),
     )
 }
-FUNCTIONS = """add sub mul div true_divide floor_divide remainder fmod pow maximum minimum fmax fmin atan2 logical_and logical_or
+FUNCTIONS = """
+add sub mul div true_divide floor_divide remainder fmod pow maximum minimum fmax fmin atan2 logical_and logical_or
 logical_xor eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor copysign hypot nextafter gcd lcm heaviside
 logaddexp xlogy float_power ldexp where_ lerp_ addcmul_ cat_ stack_ dot_ matmul_ equal rsub""".split()
 
@@ -214,7 +215,8 @@ def functions_mixed(T):
     return _functions(T, "sized", "flat")
 
 
-UNARY = """abs neg exp log sin sqrt rsqrt reciprocal square sign floor ceil round trunc frac sigmoid tanh erf isnan isfinite
+UNARY = """
+abs neg exp log sin sqrt rsqrt reciprocal square sign floor ceil round trunc frac sigmoid tanh erf isnan isfinite
 isinf logical_not bitwise_not sum prod mean std var max min argmax argmin all any cumsum cumprod sort median mode
 norm logsumexp softmax_ relu_ sgn angle positive count_nonzero amax amin aminmax unique nansum clamp_ deg2rad exp2
 expm1 log1p log2 log10 logit digamma lgamma sinc signbit nonzero flip roll_ diff conj real imag isreal""".split()
