@@ -212,6 +212,8 @@ def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str
     for r in results:
         if r[0] == "o" and not op.moves:
             lines.append(f"    if {r}.__class__ is not {first}.__class__: {r} = tidy({first}, {r})")
+        if r[0] == "o" and op.row_major:
+            lines.append(f"    if not {r}.flags.c_contiguous: {r} = {r}.copy()")
     return lines
 
 

@@ -43,6 +43,8 @@ class Op:
         index       names of integer array inputs, which take no part in promotion
         view        the output shares the input's memory
         moves       the output may be an array of another backend
+        row_major   the outputs lie in row-major order whatever the inputs' order is, as PyTorch's reductions and joins
+                    do; else as the forward gives them
         outputs     names of the outputs where there are several
         aux         names of extra results of the forward, saved for rules and not returned to the caller
         public      a torch function and Tensor method of this very name exists: True, or "inplace" for name_ too
@@ -53,7 +55,7 @@ class Op:
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
         "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names",
         "differentiable", "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots",
-        "scalars", "holomorphic", "run_complex", "moves",
+        "scalars", "holomorphic", "run_complex", "moves", "row_major",
     )  # fmt: skip
 
     # set when the op is first called (codegen.prepare)
@@ -91,6 +93,7 @@ class Op:
         self.grad_name: str = words if words[-1:].isdigit() or words == "CopySlices" else words + "Backward0"
         self.scalars: bool = options.get("scalars", False)
         self.moves: bool = options.get("moves", False)
+        self.row_major: bool = options.get("row_major", False)
         self.holomorphic: bool = options.get("holomorphic", False)
         self.run_complex: Any = None
         self.kernels = Kernels(self)

@@ -113,7 +113,8 @@ def randint_like(
 
 def _like(method: str, input: Tensor, generator: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = input.dtype if dtype is None else as_dtype(dtype)
-    host = np.empty_like(_host(input), dtype=d.np)  # in input's memory order, which the order of draws follows
+    like = _host(input)  # its memory order is the result's, and the order of draws follows it
+    host = np.empty(like.shape, d.np) if 0 in like.strides else np.empty_like(like, dtype=d.np)
     getattr(_raw(generator), method + "_")(host)
     return finish(host, input.device if device is None else device, requires_grad)
 

@@ -28,7 +28,7 @@ def cast(xp, x, *, dtype):
     """x in another NumPy dtype; complex to real drops the imaginary part. x: (*S) -> (*S) of dtype."""
     if x.dtype.kind == "c" and dtype.kind != "c":
         x = x.real if dtype.kind != "b" else x != 0
-    return x.astype(dtype)
+    return x.astype(dtype, order="C") if 0 in x.strides else x.astype(dtype)
 
 
 cast.vjp(x=lambda F, g, *, x_dtype: F.cast(g, dtype=x_dtype))

@@ -326,7 +326,7 @@ put.vjp(
 @op(index=("mask",))
 def masked_fill(xp, x, mask, *, value, inplace=False):
     """x with one number where mask is True. x: (*S), mask: bool, broadcasts to (*S) -> (*S)."""
-    out = x if inplace else xp.array(x, copy=True)
+    out = x if inplace else xp.array(x, copy=True, order="C")
     xp.copyto(out, value, where=mask)
     return out
 
@@ -337,7 +337,7 @@ masked_fill.vjp(x=lambda F, g, *, mask: F.masked_fill(g, mask, value=0))
 @op(index=("mask",), grad_name="MaskedFillBackward1")
 def masked_fill_tensor(xp, x, mask, value, *, inplace=False):
     """x with a 0-d array's value where mask is True. x: (*S), mask: (*S) bool, value: () -> (*S)."""
-    out = x if inplace else xp.array(x, copy=True)
+    out = x if inplace else xp.array(x, copy=True, order="C")
     xp.copyto(out, value, where=mask)
     return out
 

@@ -309,7 +309,7 @@ def cross(xp, x, y, *, axis):
 cross.vjp(x=lambda F, g, *, y, axis: F.cross(y, g, axis=axis), y=lambda F, g, *, x, axis: F.cross(g, x, axis=axis))
 
 
-@op(promote="same", grad_name="EuclideanDist")
+@op(promote="same", grad_name="EuclideanDist", row_major=True)
 def euclidean_distances(xp, x, y, *, products):
     """The distance of each point of x from each of y; `products`: through one matrix product, quick but less exact.
 

@@ -106,7 +106,9 @@ def channel_axes(x):
     return (0, *range(2, x.ndim)), (1, x.shape[1], *(1,) * (x.ndim - 2))
 
 
-@op(promote="equal", outputs=("out", "mean", "var"), aux=("centre", "rstd"), grad_name="NativeBatchNorm")
+@op(
+    promote="equal", outputs=("out", "mean", "var"), aux=("centre", "rstd"), grad_name="NativeBatchNorm", row_major=True
+)  # fmt: skip
 def batch_norm(xp, x, w=None, b=None, *, eps):
     """Each channel normalised by its own mean and biased variance. x: (N, C, *), w, b: (C,) -> ((N, C, *), (C,), (C,)).
 

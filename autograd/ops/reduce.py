@@ -58,7 +58,7 @@ def sum_all(xp, x):
 sum_all.vjp(x=lambda F, g, *, x_shape: F.expand(g, shape=x_shape))
 
 
-@op(grad_name="SumBackward1")
+@op(grad_name="SumBackward1", row_major=True)
 def sum(xp, x, *, axis, keepdims):
     """Sum over axis, of integers and bool as int64. x: (*S) -> (S without axis)."""
     return _folded(xp.add, x, axis, keepdims)
@@ -78,7 +78,7 @@ def mean_all(xp, x):
 mean_all.vjp(x=lambda F, g, *, x_shape: F.expand(g / math.prod(x_shape), shape=x_shape))
 
 
-@op(grad_name="MeanBackward1")
+@op(grad_name="MeanBackward1", row_major=True)
 def mean(xp, x, *, axis, keepdims):
     """Mean over axis; nan for no elements. x: (*S) -> (S without axis)."""
     n = reduced_count(x, axis)
@@ -93,7 +93,7 @@ mean.vjp(
 )
 
 
-@op()
+@op(row_major=True)
 def nansum(xp, x, *, axis, keepdims):
     """Sum over axis with nan counted as 0. x: (*S) -> (S without axis)."""
     x = xp.where(x != x, xp.zeros((), x.dtype), x)
@@ -127,7 +127,7 @@ prod_all.vjp(
 )
 
 
-@op(grad_name="ProdBackward1", holomorphic=True)
+@op(grad_name="ProdBackward1", holomorphic=True, row_major=True)
 def prod(xp, x, *, axis, keepdims):
     """Product over one dimension, axis: an int; of integers as int64. x: (*S) -> (S without axis)."""
     return _folded(xp.multiply, x, axis, keepdims)
@@ -175,7 +175,7 @@ def _finished(xp, x, axis, keepdims, *kept):
     return done[0] if len(done) == 1 else tuple(done)
 
 
-@op()
+@op(row_major=True)
 def var(xp, x, *, axis, correction, keepdims):
     """Variance over axis with divisor max(n - correction, 0). x: (*S) -> (S without axis), real."""
     return _finished(xp, x, axis, keepdims, _moments(xp, x, axis, correction)[0])
@@ -198,7 +198,7 @@ def var_backward(F, g, x, *, axis, correction, keepdims):
     )
 
 
-@op()
+@op(row_major=True)
 def std(xp, x, *, axis, correction, keepdims):
     """Standard deviation over axis. x: (*S) -> (S without axis), real."""
     return _finished(xp, x, axis, keepdims, xp.sqrt(_moments(xp, x, axis, correction)[0]))
@@ -218,13 +218,13 @@ def divide_or_zero(F, g, y):
     return F.zero_where(g / F.where(zero, F.ones_like(y), y), zero)
 
 
-@op(outputs=("var", "mean"))
+@op(outputs=("var", "mean"), row_major=True)
 def var_mean(xp, x, *, axis, correction, keepdims):
     """Variance and mean over axis. x: (*S) -> two of (S without axis)."""
     return _finished(xp, x, axis, keepdims, *_moments(xp, x, axis, correction))
 
 
-@op(outputs=("std", "mean"))
+@op(outputs=("std", "mean"), row_major=True)
 def std_mean(xp, x, *, axis, correction, keepdims):
     """Standard deviation and mean over axis. x: (*S) -> two of (S without axis)."""
     variance, mean = _moments(xp, x, axis, correction)
@@ -307,13 +307,13 @@ def min_all(xp, x):
     return xp.min(x)
 
 
-@op()
+@op(row_major=True)
 def amax(xp, x, *, axis, keepdims):
     """Maximum over axis; the gradient is split among ties. x: (*S) -> (S without axis)."""
     return xp.max(x, axis=axis, keepdims=keepdims)
 
 
-@op()
+@op(row_major=True)
 def amin(xp, x, *, axis, keepdims):
     """Minimum over axis; the gradient is split among ties. x: (*S) -> (S without axis)."""
     return xp.min(x, axis=axis, keepdims=keepdims)
@@ -325,7 +325,7 @@ amax.vjp(x=_shared)
 amin.vjp(x=_shared)
 
 
-@op(outputs=("min", "max"))
+@op(outputs=("min", "max"), row_major=True)
 def aminmax(xp, x, *, axis, keepdims):
     """Minimum and maximum over axis. x: (*S) -> two of (S without axis)."""
     return xp.min(x, axis=axis, keepdims=keepdims), xp.max(x, axis=axis, keepdims=keepdims)
@@ -341,13 +341,13 @@ def _shared_pair(F, g, *, x, out, axis, keepdims):
 aminmax.vjp(x=_shared_pair)
 
 
-@op(outputs=("values", "indices"), grad_name="MaxBackward0")
+@op(outputs=("values", "indices"), grad_name="MaxBackward0", row_major=True)
 def max_dim(xp, x, *, axis, keepdims):
     """Maximum over one dimension (axis: an int) and its first index. x: (*S) -> two of (S without axis)."""
     return _with_index(xp, x, xp.argmax(x, axis=axis), axis, keepdims)
 
 
-@op(outputs=("values", "indices"), grad_name="MinBackward0")
+@op(outputs=("values", "indices"), grad_name="MinBackward0", row_major=True)
 def min_dim(xp, x, *, axis, keepdims):
     """Minimum over one dimension (axis: an int) and its first index. x: (*S) -> two of (S without axis)."""
     return _with_index(xp, x, xp.argmin(x, axis=axis), axis, keepdims)
@@ -376,13 +376,13 @@ max_dim.vjp(x=selected)
 min_dim.vjp(x=selected)
 
 
-@op()
+@op(row_major=True)
 def argmax(xp, x, *, axis, keepdims):
     """The first index of the maximum over axis (an int; None: flattened). x: (*S) -> (S without axis)."""
     return xp.argmax(x, axis=axis, keepdims=keepdims)
 
 
-@op()
+@op(row_major=True)
 def argmin(xp, x, *, axis, keepdims):
     """The first index of the minimum over axis (an int; None: flattened). x: (*S) -> (S without axis)."""
     return xp.argmin(x, axis=axis, keepdims=keepdims)
@@ -391,21 +391,21 @@ def argmin(xp, x, *, axis, keepdims):
 # ---- truth and counts
 
 
-@op()
+@op(row_major=True)
 def any(xp, x, *, axis, keepdims):
     """Whether some element is true (not 0); uint8 stays uint8. x: (*S) -> (S without axis), bool."""
     out = xp.any(x, axis=axis, keepdims=keepdims)
     return out.astype(x.dtype) if x.dtype == "u1" else out
 
 
-@op()
+@op(row_major=True)
 def all(xp, x, *, axis, keepdims):
     """Whether all elements are true (not 0); uint8 stays uint8. x: (*S) -> (S without axis), bool."""
     out = xp.all(x, axis=axis, keepdims=keepdims)
     return out.astype(x.dtype) if x.dtype == "u1" else out
 
 
-@op()
+@op(row_major=True)
 def count_nonzero(xp, x, *, axis):
     """How many elements are not 0. x: (*S) -> (S without axis), int64."""
     return xp.add.reduce(x != 0, axis=axis, dtype="i8")
@@ -414,7 +414,7 @@ def count_nonzero(xp, x, *, axis):
 # ---- norms and logarithms of sums
 
 
-@op(grad_name="LinalgVectorNorm")
+@op(grad_name="LinalgVectorNorm", row_major=True)
 def vector_norm(xp, x, *, p, axis, keepdims):
     """(sum |x|**p)**(1/p) over axis; p = 0 counts, p = inf, -inf are extremes. x: (*S) real -> (S without axis)."""
     work = xp.abs(wide(x))
@@ -456,7 +456,7 @@ def vector_norm_backward(F, g, x, out, *, p, axis, keepdims):
     return F.zero_where(g * F.sign(x) * ratio ** (p - 1), zero)
 
 
-@op(holomorphic=True)
+@op(holomorphic=True, row_major=True)
 def logsumexp(xp, x, *, axis, keepdims):
     """log(sum(exp(x))) over axis without overflow; -inf for no elements. x: (*S) -> (S without axis)."""
     work = wide(x)

@@ -348,7 +348,7 @@ def starts_of(sizes):
 # ---- joins -----------------------------------------------------------------------------------------------------------
 
 
-@op(promote="same")
+@op(promote="same", row_major=True)
 def cat(xp, *xs, axis, starts=None):
     """Arrays joined along an axis. xs: (*S) but for axis, each -> (S with the sum at axis).
 
@@ -383,7 +383,7 @@ def _cat_gradient(F, g, i, *, xs_shapes, axis, starts):
 cat.vjp(xs=_cat_gradient)
 
 
-@op(promote="same")
+@op(promote="same", row_major=True)
 def stack(xp, *xs, axis):
     """Arrays joined along a new axis. xs: (*S) each -> (S with len(xs) at axis)."""
     shape = xs[0].shape
@@ -428,7 +428,7 @@ def flip(xp, x, *, axes):
 flip.vjp(x=lambda F, g, *, axes: F.flip(g, axes=axes))
 
 
-@op()
+@op(row_major=True)
 def roll(xp, x, *, shifts, axes):
     """x moved by shifts[i] places along axes[i], around the end. x: (*S) -> (*S)."""
     return xp.roll(x, shifts, axes)
@@ -446,7 +446,7 @@ def rot90(xp, x, *, k, axes):
 rot90.vjp(x=lambda F, g, *, k, axes: F.rot90(g, k=-k, axes=axes))
 
 
-@op()
+@op(row_major=True)
 def tril(xp, x, *, k):
     """x with zeros above diagonal k. x: (*B, N, M) -> (*B, N, M)."""
     return xp.tril(x, k)
@@ -455,7 +455,7 @@ def tril(xp, x, *, k):
 tril.vjp(x=lambda F, g, *, k: F.tril(g, k=k))
 
 
-@op()
+@op(row_major=True)
 def triu(xp, x, *, k):
     """x with zeros below diagonal k. x: (*B, N, M) -> (*B, N, M)."""
     return xp.triu(x, k)

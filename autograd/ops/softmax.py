@@ -9,7 +9,7 @@ from ..op import composite, op
 from .reduce import narrow, wide
 
 
-@op()
+@op(row_major=True)
 def softmax(xp, x, *, axis):
     """exp(x) / sum(exp(x)) along axis. x: (*S) -> (*S)."""
     if not x.size:
@@ -29,7 +29,7 @@ def softmax_backward(F, g, out, *, axis):
     return weighted - out * F.sum(weighted, axis=_axes(out, axis), keepdims=True)
 
 
-@op(grad_name="LogSoftmax")
+@op(grad_name="LogSoftmax", row_major=True)
 def log_softmax(xp, x, *, axis):
     """x - log(sum(exp(x))) along axis. x: (*S) -> (*S)."""
     if not x.size:
