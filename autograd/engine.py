@@ -10,7 +10,7 @@ The engine knows nodes and a namespace F, which is raw (arrays) or GRAPH (tensor
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backends.base import refcount
@@ -55,16 +55,56 @@ def prune(grads: dict[Any, Any], nodes: list[Node], targets: set[Any]) -> list[N
     return [n for n in nodes if n in needed]
 
 
+def has_hooks(leaf: Any) -> bool:
+    """Whether something is to be called when the leaf's gradient is there. (OWNED has none.)"""
+    return bool(getattr(leaf, "_hooks", None) or getattr(leaf, "_after_hooks", None))
+
+
+class Arrival:
+    """The op of a place-holder among a walk's nodes: after the last node that leads to a leaf."""
+
+    saves_arrays = False
+
+    def __init__(self, leaf: Any, arrive: Callable[[Any, dict[Any, Any]], None]):
+        self.leaf, self.arrive = leaf, arrive
+
+    def vjp(self, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
+        self.arrive(self.leaf, grads)
+
+    vjp_graph = vjp
+
+
+def with_arrivals(nodes: list[Node], leaves: set[Any], grads: dict[Any, Any], seed: Any, arrive: Any) -> list[Node]:
+    """The nodes, youngest first, with place-holders where the gradients of `leaves` are complete.
+
+    So a hook that makes an optimizer's step and drops the gradient frees it while the walk goes on. `seed` stands in
+    the table for the place-holders, since the walk passes by what has no gradient.
+    """
+    found: list[Node] = []
+    for node in reversed(nodes):
+        for leaf in [edge for edge in dict.fromkeys(node.edges) if edge in leaves] if leaves else ():
+            leaves.discard(leaf)
+            holder = Node()
+            holder.op, holder.edges, holder.saved, holder.seq = Arrival(leaf, arrive), (), (), node.seq
+            grads[holder] = seed
+            found.append(holder)
+        found.append(node)
+    found.reverse()
+    return found
+
+
 def walk(
     roots: Sequence[Any],
     seeds: Sequence[Any],
     targets: Sequence[Any] | None,
     retain_graph: bool,
     create_graph: bool,
+    arrive: Callable[[Any, dict[Any, Any]], None] | None = None,
 ) -> dict[Any, Any]:
     """Runs the backward pass; gives the table of finished gradients of the leaves, or of `targets` where given.
 
-    `roots`: nodes or leaves; `seeds`: their gradients, raw arrays or (create_graph) tensors.
+    `roots`: nodes or leaves; `seeds`: their gradients, raw arrays or (create_graph) tensors. `arrive(leaf, table)` is
+    called for each leaf with hooks as soon as its gradient is complete, and takes it out of the table.
     """
     grads, nodes = collect(roots)
     mode.walk.table = grads
@@ -72,6 +112,8 @@ def walk(
     wanted: set[Any] = set(targets) if targets is not None else set()
     if targets is not None:
         nodes = prune(grads, nodes, wanted)
+    if arrive is not None and (leaves := {t for t in grads if t.__class__ is not Node and has_hooks(t)}):
+        nodes = with_arrivals(nodes, leaves, grads, seeds[0], arrive)
     for root, seed in zip(roots, seeds, strict=True):
         if root in grads:
             held = grads[root]
@@ -203,7 +245,11 @@ def run_backward(
     with Walk(partial=inputs is not None):
         mode.grad = mode.recorder if create_graph else False
         targets = None if inputs is None else [edge_of(t) for t in inputs]
-        grads = walk(roots, given, targets, retain_graph, create_graph)
+
+        def arrive(leaf: Any, table: dict[Any, Any]) -> None:
+            accumulate(leaf, table, create_graph, wrap)
+
+        grads = walk(roots, given, targets, retain_graph, create_graph, arrive)
         for leaf in list(grads) if targets is None else dict.fromkeys(targets):
             if leaf.__class__ is not Node and leaf in grads:
                 accumulate(leaf, grads, create_graph, wrap)

@@ -154,6 +154,44 @@ def leaf_hooks_outlive_a_backward(T):
 
 
 @program
+def leaf_hooks_run_as_soon_as_the_gradient_is_there(T):
+    a, b, c, log = leaf(T), leaf(T), leaf(T), []
+    h = a * 2
+    k = h * b
+    out = (k * c + b).sum()
+    for word, t in (("a", a), ("b", b), ("c", c)):
+        t.register_hook(recorder(log, word))
+        t.register_post_accumulate_grad_hook(lambda t, word=word: log.append([word + " after", t.grad.clone()]))
+    h.register_hook(recorder(log, "h"))
+    k.register_hook(recorder(log, "k"))
+    out.backward(retain_graph=True)
+    out.backward(create_graph=True, inputs=[a, b])
+    a.backward(T.ones(2, dtype=T.float64))
+    return [log, a.grad.detach(), b.grad.detach(), c.grad]
+
+
+@program
+def steps_inside_the_backward_pass(T):
+    T.manual_seed(0)
+    net = T.nn.Sequential(T.nn.Linear(3, 4), T.nn.Tanh(), T.nn.Linear(4, 2)).double()
+    optimizers = {p: T.optim.SGD([p], lr=0.1, momentum=0.9) for p in net.parameters()}
+
+    def step(p):
+        optimizers[p].step()
+        optimizers[p].zero_grad()
+
+    for p in net.parameters():
+        p.register_post_accumulate_grad_hook(step)
+    x = T.ones(5, 3, dtype=T.float64)
+    losses = []
+    for _ in range(3):
+        loss = (net(x) ** 2).sum()
+        loss.backward()
+        losses.append(loss.detach())
+    return [losses, [p.detach() for p in net.parameters()], [p.grad for p in net.parameters()]]
+
+
+@program
 def gradient_zeroed_after_accumulation(T):
     x = leaf(T)
 
@@ -746,6 +784,25 @@ def test_a_pack_hook_that_keeps_the_memory_keeps_the_value() -> None:
         h.sum().backward()
         grads.append(x.grad.tolist())
     assert grads[0] == grads[1]
+
+
+def test_a_gradient_dropped_by_its_hook_is_freed_while_the_walk_goes_on() -> None:
+    T = tapegrad
+    alive: list[Any] = []
+    most = [0]
+
+    def drop(t: Any) -> None:
+        alive.append(weakref.ref(t.grad.array))
+        most[0] = max(most[0], sum(r() is not None for r in alive))
+        t.grad = None
+
+    x = T.ones(10)
+    weights = [T.ones(10, requires_grad=True) for _ in range(20)]
+    for w in weights:
+        w.register_post_accumulate_grad_hook(drop)
+        x = (x * w).sin()
+    x.sum().backward()
+    assert len(alive) == 20 and most[0] <= 3
 
 
 def test_multi_grad_hooks_in_several_threads() -> None:
