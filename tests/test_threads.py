@@ -16,13 +16,15 @@ import tapegrad as torch
 sys.setswitchinterval(1e-6)
 F = torch.nn.functional
 calls = [
-    lambda x: x * x, lambda x: x + 1, lambda x: 2 - x, lambda x: x / 2, lambda x: x**3, lambda x: x.exp(), lambda x: x.sum(),
-    lambda x: x.mean(0), lambda x: x.t() @ x, lambda x: x.relu(), lambda x: x.softmax(1), lambda x: x.max(1)[0],
-    lambda x: torch.cat([x, x]), lambda x: x.reshape(-1)[2:5], lambda x: x.sort()[0], lambda x: x.std(), lambda x: x.tanh(),
-    lambda x: torch.where(x > 0, x, x * 2), lambda x: x.clamp(0, 1), lambda x: x.norm(), lambda x: x.cumsum(0), lambda x: F.gelu(x),
-    lambda x: F.layer_norm(x, (4,)), lambda x: x.log_softmax(0), lambda x: x.expand(2, 3, 4), lambda x: x.prod(), lambda x: x.pow(2.5),
-    lambda x: torch.einsum("ij,kj->ik", x, x), lambda x: torch.stack([x, x]), lambda x: x.flip(0), lambda x: x.split(2, 1)[0],
-    lambda x: x.index_select(0, torch.tensor([0])), lambda x: x.masked_fill(x > 0, 0.0), lambda x: x.logsumexp(1),
+    lambda x: x * x, lambda x: x + 1, lambda x: 2 - x, lambda x: x / 2, lambda x: x**3, lambda x: x.exp(),
+    lambda x: x.sum(), lambda x: x.mean(0), lambda x: x.t() @ x, lambda x: x.relu(), lambda x: x.softmax(1),
+    lambda x: x.max(1)[0], lambda x: torch.cat([x, x]), lambda x: x.reshape(-1)[2:5], lambda x: x.sort()[0],
+    lambda x: x.std(), lambda x: x.tanh(), lambda x: torch.where(x > 0, x, x * 2), lambda x: x.clamp(0, 1),
+    lambda x: x.norm(), lambda x: x.cumsum(0), lambda x: F.gelu(x), lambda x: F.layer_norm(x, (4,)),
+    lambda x: x.log_softmax(0), lambda x: x.expand(2, 3, 4), lambda x: x.prod(), lambda x: x.pow(2.5),
+    lambda x: torch.einsum("ij,kj->ik", x, x), lambda x: torch.stack([x, x]), lambda x: x.flip(0),
+    lambda x: x.split(2, 1)[0], lambda x: x.index_select(0, torch.tensor([0])), lambda x: x.masked_fill(x > 0, 0.0),
+    lambda x: x.logsumexp(1),
 ]
 failures, together = [], threading.Barrier(8)
 
