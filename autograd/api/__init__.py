@@ -14,6 +14,7 @@ from ..tensor import Tensor
 from . import (  # noqa: F401  (fill the table of public functions)
     algebra,
     convert,
+    copies,
     creation,
     cumulative,
     einsum,
