@@ -38,6 +38,15 @@ class RemovableHandle:
             if hooks is not None:
                 hooks.pop(self.id, None)
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """The tables themselves, not the weak references: a copy of a module and its handles removes from the copy."""
+        return (self.id, self.hooks(), *[ref() for ref in self.extras])
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.id, *tables = state
+        self.hooks, *self.extras = [weakref.ref(OrderedDict() if table is None else table) for table in tables]
+        RemovableHandle._next_id = max(RemovableHandle._next_id, self.id + 1)
+
     def __enter__(self) -> RemovableHandle:
         return self
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ...autograd.hooks import RemovableHandle
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
-from ..parameter import Parameter
+from ..parameter import Parameter, is_lazy
 from .hooks import WrappedHook, add_hook
 from .registry import LazyHooks, Registry
 
@@ -203,9 +203,10 @@ class Stateful:
                 f"checkpoint but received {type(value)}"
             )
             return
-        if len(own.shape) == 0 and len(value.shape) == 1 and value.shape[0] == 1:
+        lazy = is_lazy(own)  # it has no shape; two lazy ones go together
+        if not lazy and len(own.shape) == 0 and len(value.shape) == 1 and value.shape[0] == 1:
             value = value[0]  # scalars were saved with shape (1,) before PyTorch 0.4
-        if value.shape != own.shape:
+        if not lazy and value.shape != own.shape:
             errors.append(
                 f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, "
                 f"the shape in current model is {own.shape}."
