@@ -111,6 +111,17 @@ _MASKED: dict[int, Any] = {}  # our masked reduction -> torch's, for the mask of
 _OWN = {"wrapper_set_seed": set_seed, "gradcheck_wrapper_masked_operation": masked_operation}
 
 
+_CALLABLES = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    functools.partial,
+    torch._ops.OpOverloadPacket,
+    torch._ops.OpOverload,
+)
+
+
 def to_torch(value: Any) -> Any:
     """The few values that go the other way: tensors, dtypes."""
     if isinstance(value, tapegrad.Tensor):
@@ -188,7 +199,7 @@ def to_tapegrad(value: Any) -> Any:
         return tapegrad.Generator().manual_seed(value.initial_seed())
     if isinstance(value, slice):
         return slice(to_tapegrad(value.start), to_tapegrad(value.stop), to_tapegrad(value.step))
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, functools.partial)):
+    if isinstance(value, _CALLABLES):
         return function(value)
     return value
 
