@@ -61,7 +61,10 @@ newaxis = None
 # Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.
 _ROOMS = {
     name: f".{name}"
-    for name in ("nn", "optim", "utils", "backends", "linalg", "special", "func", "cuda", "return_types", "testing")
+    for name in (
+        "nn", "optim", "utils", "backends", "linalg", "fft", "masked", "special", "func", "cuda", "return_types",
+        "testing",
+    )  # fmt: skip
 } | {"random": ".autograd.random"}  # no random.py here: on a path of its own it would hide Python's
 
 # Names out of modules that most programs never need.

@@ -16,6 +16,7 @@ from . import (
     elementwise,
     embedding,
     factor,
+    fft,
     index,
     interpolate,
     linalg,
