@@ -54,10 +54,14 @@ class Backend:
 
     def storage_of(self, array: Any) -> Any:
         """The object that owns the array's memory; views of one memory give the same object."""
-        base_type = self.array_type
-        while isinstance(array.base, base_type):
-            array = array.base
-        return array
+        kind = self.array_type
+        while True:
+            base = array.base
+            if not isinstance(base, kind):  # NumPy's as_strided puts an object of its own between view and base
+                base = getattr(base, "base", None)
+                if not isinstance(base, kind):
+                    return array
+            array = base
 
     def may_keep(self, array: Any) -> bool:
         """Whether an array that nobody else refers to may become a `.grad` without a copy: no view, own memory."""
