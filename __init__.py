@@ -70,7 +70,8 @@ _ROOMS = {
 # Names out of modules that most programs never need.
 _LATE = {
     "finfo": "info", "iinfo": "info", "from_dlpack": "interchange", "set_printoptions": "printing",
-    "is_anomaly_enabled": "anomaly", "is_anomaly_check_nan_enabled": "anomaly",
+    "is_anomaly_enabled": "anomaly", "is_anomaly_check_nan_enabled": "anomaly", "UntypedStorage": "api.storage",
+    "TypedStorage": "api.storage",
 }  # fmt: skip
 
 # Names that PyTorch has here and in nn.functional.

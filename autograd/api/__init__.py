@@ -32,6 +32,7 @@ from . import (  # noqa: F401  (fill the table of public functions)
     scatter,
     shape,
     sort,
+    storage,
 )
 from .table import PUBLIC, declare
 

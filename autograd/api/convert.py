@@ -272,10 +272,10 @@ def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
 
 
-@public(is_function=False)
-def get_device(self: Tensor) -> int:
+@public
+def get_device(input: Tensor) -> int:
     """The index of the device; -1 on the CPU."""
-    return -1 if self.device.index is None else self.device.index
+    return -1 if input.device.index is None else input.device.index
 
 
 @public(is_function=False)

@@ -71,7 +71,7 @@ _MANY: dict[str, Callable[..., Any]] = {
 
 def _declare(name: str, view: Callable[..., Any], copied: Callable[..., Any]) -> None:
     copied.__name__ = copied.__qualname__ = name
-    copied.__doc__ = f"What `{name.removesuffix('_copy')}` shows of input, copied. input: (*S) -> shape(s) of that view."
+    copied.__doc__ = f"What `{name[:-5]}` shows of input, copied. input: (*S) -> the shape of that view."
     copied.__wrapped__ = view  # type: ignore[attr-defined]  # for inspect.signature
     public(copied, name=name, method=name == "narrow_copy")
 

@@ -506,6 +506,6 @@ def _in_place(name: str, function: Callable[..., Any]) -> None:
 
 for _name, _function in {
     "squeeze_": squeeze, "unsqueeze_": unsqueeze, "t_": t, "transpose_": transpose, "swapaxes_": swapaxes,
-    "swapdims_": transpose,
+    "swapdims_": transpose, "as_strided_": as_strided,
 }.items():  # fmt: skip
     _in_place(_name, _function)
