@@ -7,6 +7,7 @@ lambdas) becomes a copy of itself whose globals and closure are translated: wher
 from __future__ import annotations
 
 import functools
+import importlib
 import types
 from typing import Any
 
@@ -38,8 +39,10 @@ class _Aten:
     """torch.ops.aten: the native ops that tapegrad names too, without overloads."""
 
     def __getattr__(self, name: str) -> Any:
-        from tapegrad.autograd.api import native
-
+        try:
+            native = importlib.import_module("tapegrad.autograd.api.native")
+        except ImportError:
+            native = tapegrad
         return aten(getattr(native, name, None) or getattr(tapegrad, name, None), name)
 
 
