@@ -42,12 +42,14 @@ class Op:
                     (grad = conj(rule(conj(g))), as PyTorch defines gradients of complex tensors)
         index       names of integer array inputs, which take no part in promotion
         view        the output shares the input's memory
+        library     the attribute of the backend, a module, which the forward gets in place of `xp` ("special")
         moves       the output may be an array of another backend
         row_major   the outputs lie in row-major order whatever the inputs' order is, as PyTorch's reductions and joins
                     do; else as the forward gives them
         outputs     names of the outputs where there are several
         aux         names of extra results of the forward, saved for rules and not returned to the caller
-        public      a torch function and Tensor method of this very name exists: True, or "inplace" for name_ too
+        public      a torch function and Tensor method of this very name exists: True, or "inplace" for name_ too;
+                    "special": a function of torch.special and nothing else
         grad_name   PyTorch's word for the node ("Mul" is shown as MulBackward0); default from the op's name
     """
 
@@ -55,7 +57,7 @@ class Op:
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
         "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names",
         "differentiable", "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots",
-        "scalars", "holomorphic", "run_complex", "moves", "row_major",
+        "scalars", "holomorphic", "run_complex", "moves", "row_major", "library",
     )  # fmt: skip
 
     # set when the op is first called (codegen.prepare)
@@ -93,6 +95,7 @@ class Op:
         self.grad_name: str = words if words[-1:].isdigit() or words == "CopySlices" else words + "Backward0"
         self.scalars: bool = options.get("scalars", False)
         self.moves: bool = options.get("moves", False)
+        self.library: str | None = options.get("library")
         self.row_major: bool = options.get("row_major", False)
         self.holomorphic: bool = options.get("holomorphic", False)
         self.run_complex: Any = None
@@ -210,7 +213,8 @@ class Raw:
             if op.ufunc is not None:
                 generic = getattr(self.xp, op.ufunc)
             else:
-                generic = bind_first(op.generic, self if op.composite else self.xp)
+                module = getattr(self.backend, op.library) if op.library else self.xp
+                generic = bind_first(op.generic, self if op.composite else module)
             kernel = generic if kernel is None else _first_of(kernel, generic)
         if self.backend.loses_type and not op.moves:
             kernel = _tidied(kernel, self.backend.tidy)
@@ -294,7 +298,17 @@ def _stub(op: Op) -> Any:
     function = types.FunctionType(_stub_code.__code__, ENVIRONMENT, op.name)
     function.__kwdefaults__ = {"op_name": op.name}
     function.__module__, function.__doc__ = op.generic.__module__, op.generic.__doc__
+    if op.public and op.inputs in _PROTOTYPES:
+        function.__wrapped__ = _PROTOTYPES[op.inputs]  # type: ignore[attr-defined]
     return function
+
+
+def _unary(input: Any, *, out: Any = None) -> Any: ...
+def _binary(input: Any, other: Any, *, out: Any = None) -> Any: ...
+
+
+# What inspect.signature shows of a public op, whose code is not written before the first call.
+_PROTOTYPES = {("x",): _unary, ("x", "y"): _binary}
 
 
 def op(generic: Any = None, **options: Any) -> Any:
