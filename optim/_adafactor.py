@@ -109,7 +109,7 @@ class Adafactor(FormulaOptimizer):
             eps1 = finfo(p.dtype).eps
         return {**super().advance(state, p, group), "eps": (number(eps1), number(eps2))}
 
-    def check(self, p: Tensor, grad: Tensor) -> None:
+    def check(self, p: Tensor, grad: Tensor, group: Group) -> None:
         if p.dtype.is_complex:
             raise RuntimeError("Adafactor does not support complex parameters")
-        super().check(p, grad)
+        super().check(p, grad, group)

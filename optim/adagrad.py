@@ -37,6 +37,7 @@ class Adagrad(FormulaOptimizer):
     formula = staticmethod(adagrad_step)
     option_names = ("lr", "lr_decay", "eps", "weight_decay", "maximize")
     state_arrays = ("sum",)
+    takes_sparse = True
     later_options = {"foreach": None, "maximize": False, "differentiable": False, "fused": None}
 
     def __init__(
@@ -71,6 +72,13 @@ class Adagrad(FormulaOptimizer):
     def init_state(self, state: State, p: Tensor, group: Group) -> None:
         state["step"] = self.new_counter(0.0, p, group)
         state["sum"] = full_like(p, self.defaults["initial_accumulator_value"])
+
+    def check(self, p: Tensor, grad: Tensor, group: Group) -> None:
+        super().check(p, grad, group)
+        if grad.is_sparse and group["weight_decay"] != 0:
+            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+        if grad.is_sparse and group["fused"]:
+            raise RuntimeError("`fused` does not support sparse grad or complex param")
 
     def share_memory(self) -> None:
         """Does nothing: workers are threads and share all memory."""

@@ -62,7 +62,7 @@ class Adam(FormulaOptimizer):
         "amsgrad": False, "maximize": False, "foreach": None, "capturable": False, "differentiable": False,
         "decoupled_weight_decay": False, "fused": None,
     }  # fmt: skip
-    sparse_hint = ", please consider SparseAdam instead"
+    no_sparse = "Adam does not support sparse gradients, please consider SparseAdam instead"
 
     def __init__(
         self,

@@ -85,7 +85,8 @@ class FormulaOptimizer(Optimizer):
     elementwise: ClassVar[bool] = True  # whether the formula may be applied to an array piece by piece
     counters: ClassVar[tuple[str, ...]] = ("step",)  # 0-d state
     later_options: ClassVar[dict[str, Any]] = {}  # options that old checkpoints lack, with the value they stood for
-    sparse_hint: ClassVar[str] = ""
+    no_sparse: ClassVar[str] = ""  # what is said of a sparse gradient, where it is not "NAME does not support ..."
+    takes_sparse: ClassVar[bool] = False  # whether a sparse gradient updates the entries that it has, and only those
 
     def state_of(self, p: Tensor, group: Group) -> State:
         """The parameter's state, made when it is first updated."""
@@ -145,20 +146,24 @@ class FormulaOptimizer(Optimizer):
             numbers = self.advance(state, p, group)
             arrays = [state[name].array if name in state else None for name in self.state_arrays]
             written.append(p)
-            apply(p.array, grad.array, arrays, {**options, **numbers})
+            if grad.is_sparse:
+                _apply_sparse(apply, p.array, grad.coalesce(), arrays, {**options, **numbers})
+            else:
+                apply(p.array, grad.array, arrays, {**options, **numbers})
 
     def _update_recorded(self, group: Group, entries: list[tuple[Tensor, Tensor]]) -> None:
         options = {name: differentiable.option(group[name]) for name in self.option_names}
         for p, grad in entries:
             state = self.state_of(p, group)
             numbers = self.advance(state, p, group)
-            differentiable.update(type(self).formula, p, grad, state, self.state_arrays, {**options, **numbers})
+            dense = grad.to_dense() if grad.is_sparse else grad
+            differentiable.update(type(self).formula, p, dense, state, self.state_arrays, {**options, **numbers})
 
     def _ready(self, group: Group) -> list[tuple[Tensor, Tensor]]:
         """(parameter, gradient) of the group's parameters that have one, all of them fit for the formula."""
         entries = [(p, p.grad) for p in group["params"] if p.grad is not None]
         for p, grad in entries:
-            self.check(p, grad)
+            self.check(p, grad, group)
         return entries
 
     def check_fused(self) -> None:
@@ -169,10 +174,10 @@ class FormulaOptimizer(Optimizer):
             if self.defaults["foreach"]:
                 raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
-    def check(self, p: Tensor, grad: Tensor) -> None:
+    def check(self, p: Tensor, grad: Tensor, group: Group) -> None:
         """Raises RuntimeError for a parameter or gradient that the formula cannot take."""
-        if grad.is_sparse:
-            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients{self.sparse_hint}")
+        if grad.is_sparse and not self.takes_sparse:
+            raise RuntimeError(self.no_sparse or f"{type(self).__name__} does not support sparse gradients")
         if self.defaults.get("differentiable"):
             differentiable.check(p)
 
@@ -186,6 +191,18 @@ class FormulaOptimizer(Optimizer):
                 for name in self.counters:  # old checkpoints have Python numbers
                     if name in saved and not isinstance(saved[name], Tensor):
                         saved[name] = self.new_counter(float(saved[name]), p, group)
+
+
+def _apply_sparse(apply: _Apply, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:
+    """The formula on the entries of p (*S) and its state at which the gradient, a coalesced COO tensor, has values."""
+    place = tuple(grad.indices().array)
+    if grad.values().array.size:
+        arrays = (p, *state)
+        chosen = [a if a is None else a[place] for a in arrays]
+        apply(chosen[0], grad.values().array, chosen[1:], options)
+        for array, new in zip(arrays, chosen, strict=True):
+            if array is not None:
+                array[place] = new
 
 
 class _Apply:

@@ -119,7 +119,8 @@ class LBFGS(Optimizer):
         xp = backend_of(self._params[0].array).xp
         parts = []
         for p in self._params:
-            flat = (xp.zeros_like(p.array) if p.grad is None else p.grad.array).reshape(-1)
+            grad = p.grad.to_dense() if p.grad is not None and p.grad.is_sparse else p.grad
+            flat = (xp.zeros_like(p.array) if grad is None else grad.array).reshape(-1)
             parts.append(_as_real(xp.ascontiguousarray(flat)))
         return xp.concatenate(parts)
 

@@ -53,6 +53,7 @@ class SGD(FormulaOptimizer):
     option_names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
     state_arrays = ("momentum_buffer",)
     counters = ()
+    takes_sparse = True
     later_options = {"nesterov": False, "maximize": False, "foreach": None, "differentiable": False, "fused": False}
 
     def __init__(
@@ -81,6 +82,20 @@ class SGD(FormulaOptimizer):
 
     def state_of(self, p: Tensor, group: Group) -> State:
         return self.state[p] if group["momentum"] != 0 else {}
+
+    def check(self, p: Tensor, grad: Tensor, group: Group) -> None:
+        super().check(p, grad, group)
+        if grad.is_sparse and group["fused"]:
+            raise RuntimeError("`_fused_sgd` does not support sparse gradients")
+        if grad.is_sparse and group["weight_decay"] != 0:
+            raise RuntimeError("add(sparse, dense) is not supported. Use add(dense, sparse) instead.")
+
+    def _ready(self, group: Group) -> list[tuple[Tensor, Tensor]]:
+        """As for all, but momentum moves every entry that ever had a gradient: it takes a sparse one as dense."""
+        entries = super()._ready(group)
+        if group["momentum"] == 0:
+            return entries
+        return [(p, grad.to_dense() if grad.is_sparse else grad) for p, grad in entries]
 
     def advance(self, state: State, p: Tensor, group: Group) -> dict[str, Any]:
         first = group["momentum"] != 0 and state.get("momentum_buffer") is None

@@ -50,6 +50,7 @@ EXCEPTIONS = {
     ("autograd.ops.core", "backends.registry"): "transfer, between two backends, is the one op that must know both",
     ("autograd.random", "backends.numpy.random"): "every backend's numbers are those of PyTorch's CPU generator",
     ("autograd.tensor", "autograd.api.creation"): "Tensor(data) is a creation function spelled as a class",
+    ("optim.swa_utils", "nn"): "AveragedModel is a Module, and PyTorch has it there; optim loads it when it is named",
 }
 
 # Packages from outside -> the only modules that may import them; none listed: nobody.
