@@ -32,12 +32,13 @@ from . import (  # noqa: F401  (fill the table of public functions)
     scatter,
     shape,
     sort,
+    spectral,
     storage,
 )
 from .table import PUBLIC, declare
 
 for _op in OPS.values():
-    if _op.public:
+    if _op.public and _op.public != "special":
         declare(_op.name, _op.fn, _op.public == "inplace")
 
 for _name, _entry in PUBLIC.items():
