@@ -44,6 +44,18 @@ class Backend:
         """
         return out if isinstance(out, self.array_type) else self.asarray(out)
 
+    @property
+    def special(self) -> Any:
+        """The module of special functions for this backend's arrays: SciPy's, unless the library has its own.
+
+        ImportError where it is not installed; the text names the extra.
+        """
+        try:
+            import scipy.special
+        except ImportError as error:
+            raise ImportError("this function needs the package SciPy: pip install 'tapegrad[scipy]'") from error
+        return scipy.special
+
     def device_of(self, array: Any) -> DeviceKey:
         """The device where the array lives."""
         return DeviceKey(self.device_types[0])

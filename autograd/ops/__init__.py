@@ -32,5 +32,9 @@ from . import (
     softmax,
     sort,
     special,
+    special_bessel,
+    special_gamma,
+    special_normal,
+    special_polynomial,
     transcendental,
 )

@@ -37,6 +37,12 @@ def in_double(name, kernel, xp, x):
     return kernel(xp, xp.asarray(x).astype("f8", copy=False)).astype(x.dtype, copy=False)
 
 
+def single_or_double(name, x):
+    """x; NotImplementedError for the 2-byte floats, which PyTorch's kernel of that name does not take."""
+    only("f" if x.dtype.itemsize > 2 else "", name, x)
+    return x
+
+
 # ---- the error function ----------------------------------------------------------------------------------------------
 
 # W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969): numerators and
@@ -84,19 +90,21 @@ def _exp_minus_square(xp, x):
     return xp.exp(-a * a) * xp.exp(-(x - a) * (x + a))
 
 
-def _erfc_positive(xp, x):
-    """erfc for x > 0.46. x: (n,) -> (n,)."""
+def _erfcx_positive(xp, x):
+    """exp(x*x) erfc(x) for x > 0.46. x: (n,) -> (n,)."""
     large = x > 4
 
     def tail(x):
         z = 1 / (x * x)
-        return _exp_minus_square(xp, x) * ((1 / math.sqrt(math.pi) - z * _quotient(z, _ERFC_LARGE)) / x)
+        return (1 / math.sqrt(math.pi) - z * _quotient(z, _ERFC_LARGE)) / x
 
-    return by_parts(
-        xp,
-        xp.minimum(x, 30),
-        [(~large, lambda x: _exp_minus_square(xp, x) * _quotient(x, _ERFC_MIDDLE)), (large, tail)],
-    )
+    return by_parts(xp, x, [(~large, lambda x: _quotient(x, _ERFC_MIDDLE)), (large, tail)])
+
+
+def _erfc_positive(xp, x):
+    """erfc for x > 0.46. x: (n,) -> (n,)."""
+    x = xp.minimum(x, 30)
+    return _exp_minus_square(xp, x) * _erfcx_positive(xp, x)
 
 
 def _erf_small(x):
@@ -149,6 +157,25 @@ def erfc(xp, x):
     return in_double("erfc", _erfc, xp, x)
 
 
+def _erfcx(xp, x):
+    return by_parts(
+        xp,
+        x,
+        [
+            (xp.absolute(x) <= 0.46875, lambda x: xp.exp(x * x) * (1 - _erf_small(x))),
+            (x > 0.46875, lambda x: _erfcx_positive(xp, x)),
+            (x < -0.46875, lambda x: 2 / _exp_minus_square(xp, xp.maximum(x, -30)) - _erfcx_positive(xp, -x)),
+        ],
+    )
+
+
+@op(promote="float", public="special", grad_name="SpecialErfcx")
+def erfcx(xp, x):
+    """exp(x**2) erfc(x), without overflow for large x. x: (*S) -> (*S), float32 or float64."""
+    return in_double("erfcx", _erfcx, xp, single_or_double("erfcx", x))
+
+
+erfcx.vjp(x=lambda F, g, *, x, out: g * (2 * x * out - 2 / math.sqrt(math.pi)))
 erf.vjp(x=lambda F, g, *, x: g * (F.exp(-x * x) * (2 / math.sqrt(math.pi))))
 erfc.vjp(x=lambda F, g, *, x: g * (F.exp(-x * x) * (-2 / math.sqrt(math.pi))))
 
@@ -185,28 +212,30 @@ _QUANTILE_FAR = (
 )  # fmt: skip
 
 
+def normal_tail(xp, p):
+    """-z of the standard normal quantile z of p, for 0 < p < 0.075. p: (n,) -> (n,)."""
+    r = xp.sqrt(-xp.log(p))
+    near, far = (r <= 5, lambda r: _quotient(r - 1.6, _QUANTILE_NEAR)), (r > 5, lambda r: _quotient(r - 5, _QUANTILE_FAR))
+    return by_parts(xp, r, [near, far])
+
+
+def normal_middle(q):
+    """The standard normal quantile of 0.5 + q, for |q| <= 0.425. q: (n,) -> (n,)."""
+    return q * _quotient(0.180625 - q * q, _QUANTILE_MIDDLE)
+
+
 def _erfinv(xp, x):
     """The normal quantile of (1 + x) / 2, over sqrt(2)."""
     size = xp.absolute(x)
-
-    def tail(x):
-        r = xp.sqrt(-xp.log((1 - xp.absolute(x)) / 2))
-        z = by_parts(
-            xp,
-            r,
-            [
-                (r <= 5, lambda r: _quotient(r - 1.6, _QUANTILE_NEAR)),
-                (r > 5, lambda r: _quotient(r - 5, _QUANTILE_FAR)),
-            ],
-        )
-        return xp.copysign(z, x) / math.sqrt(2)
-
     return by_parts(
         xp,
         x,
         [
-            (size <= 0.85, lambda x: x / 2 * _quotient(0.180625 - x * x / 4, _QUANTILE_MIDDLE) / math.sqrt(2)),
-            ((size > 0.85) & (size < 1), tail),
+            (size <= 0.85, lambda x: normal_middle(x / 2) / math.sqrt(2)),
+            (
+                (size > 0.85) & (size < 1),
+                lambda x: xp.copysign(normal_tail(xp, (1 - xp.absolute(x)) / 2), x) / math.sqrt(2),
+            ),
             (size == 1, lambda x: x * math.inf),
         ],
     )
@@ -329,34 +358,39 @@ def _zeta(xp, s, x):
         out += (x + k) ** -s
     x = x + 10
     power = x**-s
-    out += power * x / (s - 1) + power / 2
+    rest = power * x / (s - 1) + power / 2
+    vanished = power == 0
     factor = s
     for k, b in enumerate(_BERNOULLI):
         power = power / x
-        out += b / math.factorial(2 * k + 2) * factor * power
+        rest += b / math.factorial(2 * k + 2) * factor * power
         power = power / x
-        factor *= (s + 2 * k + 1) * (s + 2 * k + 2)
+        factor = factor * ((s + 2 * k + 1) * (s + 2 * k + 2))
+    return out + xp.where(vanished, 0, rest)
+
+
+def hurwitz(xp, s, x):
+    """zeta(s, x) for any x: infinite at s = 1 and at the poles 0, -1, ..., NaN for s < 1. s, x: (*S) -> (*S).
+
+    At negative x, for whole s alone, the terms below 0 are those of two series above 0.
+    """
+    out = xp.full(x.shape, math.nan)
+    pole = (s == 1) | (~(s < 1) & (x <= 0) & (x == xp.floor(x)))
+    out[pole] = math.inf
+    above = (s > 1) & (x > 0)
+    out[above] = _zeta(xp, s[above], x[above])
+    below = (s > 1) & (x < 0) & (s == xp.floor(s)) & ~pole
+    if below.any():
+        s, x = s[below], x[below]
+        part = x - xp.floor(x)
+        out[below] = _zeta(xp, s, part) + (1 - 2 * (s % 2)) * (_zeta(xp, s, 1 - part) - _zeta(xp, s, 1 - x))
     return out
 
 
-def _cotangent_derivative(n):
-    """Coefficients, lowest power first, of Q with d^n/dx^n cot(x) = Q(cot(x)), from cot' = -(1 + cot**2)."""
-    q = [0, 1]
-    for _ in range(n):
-        slope = [k * c for k, c in enumerate(q)][1:]
-        q = [-a - b for a, b in zip([*slope, 0, 0], [0, 0, *slope], strict=True)]
-    return q
-
-
 def _polygamma(xp, x, n):
-    scale = float((-1) ** (n + 1) * math.factorial(n))
-
-    def reflected(x):
-        cotangent = 1 / xp.tan(math.pi * (x - xp.rint(x)))
-        derivative = polynomial(cotangent, _cotangent_derivative(n)) * math.pi ** (n + 1)
-        return (-1) ** n * scale * _zeta(xp, n + 1, 1 - x) - derivative
-
-    return by_parts(xp, x, [(x > 0, lambda x: scale * _zeta(xp, n + 1, x)), (x <= 0, reflected)])
+    """Abramowitz and Stegun 6.4.10. x: (*S) -> (*S)."""
+    scale = (1 if n % 2 else -1) * (float(math.factorial(n)) if n <= 170 else math.inf)
+    return scale * hurwitz(xp, xp.full_like(x, n + 1), x)
 
 
 @op(promote="float")

@@ -25,6 +25,13 @@ class CupyBackend(Backend):
         self.xp = cupy
         self.array_type = cupy.ndarray
 
+    @property
+    def special(self) -> Any:
+        """CuPy's own, on the GPU."""
+        import cupyx.scipy.special
+
+        return cupyx.scipy.special
+
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
         with self.guard(device or DeviceKey("cuda")):
             return self.xp.array(obj, dtype=dtype, copy=bool(copy))
