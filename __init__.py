@@ -66,6 +66,11 @@ _ROOMS = {
         "testing",
     )  # fmt: skip
 } | {"random": ".autograd.random"}  # no random.py here: on a path of its own it would hide Python's
+_ROOMS |= {
+    name: f".{name}"
+    for name in "accelerator amp compat compiler distributed distributions jit serialization sparse".split()
+}
+_ROOMS["multiprocessing"] = ".utils.processes"  # as for random
 
 # Names out of modules that most programs never need.
 _LATE = {
@@ -74,10 +79,27 @@ _LATE = {
     "TypedStorage": "api.storage",
 }  # fmt: skip
 
+# Names out of other rooms.
+_OUT_OF = {
+    name: module
+    for module, names in {
+        "serialization": "save load", "compiler": "compile", "cuda": "OutOfMemoryError",
+        "amp": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype "
+        "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache get_autocast_cpu_dtype "
+        "get_autocast_gpu_dtype is_autocast_cpu_enabled",
+        "autograd.sparse": "sparse_coo_tensor spmm sparse_coo",
+        "autograd.api.native": "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d native_batch_norm "
+        "native_dropout native_group_norm native_layer_norm _batch_norm_with_update _chunk_cat _log_softmax "
+        "_log_softmax_backward_data _native_batch_norm_legit _safe_softmax _softmax _softmax_backward_data "
+        "_unsafe_masked_index _unsafe_masked_index_put_accumulate",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
+
 # Names that PyTorch has here and in nn.functional.
 _FUNCTIONAL = """
 adaptive_avg_pool1d adaptive_max_pool1d alpha_dropout avg_pool1d batch_norm bilinear celu celu_ channel_shuffle conv1d
-conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity ctc_loss dropout embedding
+conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity ctc_loss dropout embedding
 group_norm hardshrink instance_norm kl_div layer_norm max_pool1d max_pool2d max_pool3d pairwise_distance pixel_shuffle
 pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold
 """.split()
@@ -88,6 +110,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(".nn.functional", __name__), name)
     if name in _LATE:
         return getattr(importlib.import_module(f".autograd.{_LATE[name]}", __name__), name)
+    if name in _OUT_OF:
+        return getattr(importlib.import_module(f".{_OUT_OF[name]}", __name__), name)
     if name in _ROOMS:
         return importlib.import_module(_ROOMS[name], __name__)
     if name == "bfloat16":
@@ -98,4 +122,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_LATE, *_FUNCTIONAL, "bfloat16"})
+    return sorted({*globals(), *_ROOMS, *_LATE, *_OUT_OF, *_FUNCTIONAL, "bfloat16"})
