@@ -215,8 +215,8 @@ _QUANTILE_FAR = (
 def normal_tail(xp, p):
     """-z of the standard normal quantile z of p, for 0 < p < 0.075. p: (n,) -> (n,)."""
     r = xp.sqrt(-xp.log(p))
-    near, far = (r <= 5, lambda r: _quotient(r - 1.6, _QUANTILE_NEAR)), (r > 5, lambda r: _quotient(r - 5, _QUANTILE_FAR))
-    return by_parts(xp, r, [near, far])
+    near, far = (lambda r: _quotient(r - 1.6, _QUANTILE_NEAR)), (lambda r: _quotient(r - 5, _QUANTILE_FAR))
+    return by_parts(xp, r, [(r <= 5, near), (r > 5, far)])
 
 
 def normal_middle(q):

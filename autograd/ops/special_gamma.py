@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ..op import op
 from .kinds import only
 from .reduce import narrow, wide

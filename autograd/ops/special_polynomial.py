@@ -1,8 +1,8 @@
 """Orthogonal polynomials of degree n at x, by their recurrences; close to [-1, 1] by trigonometry for large n.
 
-Abramowitz and Stegun, "Handbook of Mathematical Functions", 22.3 and 22.7; the kinds 3 and 4 of Chebyshev's (V and W) in
-J. C. Mason and D. C. Handscomb, "Chebyshev Polynomials" (2003), 1.2. Computed in the dtype given, as PyTorch does; n is
-cut to a whole number, and negative degrees give 0. None has a gradient, as in PyTorch.
+Abramowitz and Stegun, "Handbook of Mathematical Functions", 22.3 and 22.7; Chebyshev's V and W in J. C. Mason and
+D. C. Handscomb, "Chebyshev Polynomials" (2003), 1.2. Computed in the dtype given, as PyTorch does; n is cut to a whole
+number, and negative degrees give 0. None has a gradient, as in PyTorch.
 """
 
 from __future__ import annotations
