@@ -65,22 +65,29 @@ def remembered() -> Iterator[None]:
         kind.__init__ = original  # type: ignore[method-assign]
 
 
-def translated(value: Any) -> Any:
-    """`to_tapegrad`, for arguments which may be modules, options of a loss or packed sequences too."""
+def translated(value: Any, memo: dict[int, Any]) -> Any:
+    """`to_tapegrad`, for arguments which may be modules, options of a loss or packed sequences too.
+
+    memo: id of a tensor -> its translation, since a tensor that is given twice must be one tensor here as well.
+    """
+    if isinstance(value, torch.Tensor):
+        if id(value) not in memo:
+            memo[id(value)] = to_tapegrad(value)
+        return memo[id(value)]
     if isinstance(value, torch.nn.Module):
         args, kw = value.made_with
-        ours = lookup(tapegrad.nn, type(value).__name__)(*translated(args), **translated(kw))
+        ours = lookup(tapegrad.nn, type(value).__name__)(*translated(args, memo), **translated(kw, memo))
         ours.load_state_dict(state_of(value))
         return ours
     if isinstance(value, torch.nn.LinearCrossEntropyOptions):
-        fields = {name: translated(getattr(value, name)) for name in value.__dataclass_fields__}
+        fields = {name: translated(getattr(value, name), memo) for name in value.__dataclass_fields__}
         return lookup(tapegrad, "nn.LinearCrossEntropyOptions")(**fields)
     if isinstance(value, torch.nn.utils.rnn.PackedSequence):
-        return tapegrad.nn.utils.rnn.PackedSequence(*[translated(part) for part in tuple(value)])
+        return tapegrad.nn.utils.rnn.PackedSequence(*[translated(part, memo) for part in tuple(value)])
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(translated(item) for item in value)
+        return type(value)(translated(item, memo) for item in value)
     if isinstance(value, dict):
-        return {key: translated(item) for key, item in value.items()}
+        return {key: translated(item, memo) for key, item in value.items()}
     return to_tapegrad(value)
 
 
@@ -108,10 +115,11 @@ class Pair:
         self.info, self.sample, self.dtype, self.training = info, sample, dtype, training
         made, called = sample.constructor_input, sample.forward_input
         self.their_arguments = made.args, made.kwargs
-        self.my_arguments = translated(made.args), translated(made.kwargs)
+        memo: dict[int, Any] = {}
+        self.my_arguments = translated(made.args, memo), translated(made.kwargs, memo)
         if called is not None:
             self.theirs = called.args, called.kwargs
-            self.mine = translated(called.args), translated(called.kwargs)
+            self.mine = translated(called.args, memo), translated(called.kwargs, memo)
 
     def build(self, seed: int = 0) -> tuple[Any, Any]:
         """Ours and torch's, made after the same seed, cast and in the sample's mode."""
@@ -270,6 +278,7 @@ def gradients(pair: Pair, second: bool) -> bool:
         raise Failed("no result requires a gradient")
     names = [*leaves[1], *[f"cotangent {i}" for i in range(len(expected) - len(leaves[1]))]]
     for name, a, b in zip(names, found, expected, strict=True):
+        b = b.clone() if b is not None and b._is_zerotensor() else b
         if text := gradient(a, b, 10 * pair.loosen()):
             raise Failed(f"of {name}: {text}")
     return True

@@ -121,13 +121,8 @@ def each(info: Any, wanted: list[torch.dtype], check: Callable[..., None], limit
                 return f"missing: {error}"
             except Failed as error:
                 variant = f"{info.variant_test_name}: " if info.variant_test_name else ""
-                return f"{variant}{compare.dtype_name(sample_dtype(dtype))}: {error} [{call}]"
+                return f"{variant}{str(dtype).removeprefix('torch.')}: {error} [{call}]"
     return None if ran else "no sample"
-
-
-class sample_dtype:  # a dtype as something that has one, for dtype_name
-    def __init__(self, dtype: torch.dtype):
-        self.dtype = dtype
 
 
 # ---- the checks -----------------------------------------------------------------------------------------------------
@@ -323,6 +318,8 @@ def errors(info: Any) -> Iterator[tuple[bool, bool, str]]:
     except Exception:
         return
     for item in found:
+        if any(t.ndim > 64 for t in compare.flat(item.sample_input.input) if isinstance(t, torch.Tensor)):
+            continue  # NumPy has no such array: the error is one of its creation
         try:
             call = Call(item.sample_input)
             theirs = run(info.op, call.theirs)

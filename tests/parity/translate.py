@@ -213,10 +213,12 @@ def tensor(t: torch.Tensor) -> Any:
         dense = tensor(t.detach().to_dense())
         return dense.to_sparse().requires_grad_(t.requires_grad)
     plain = t.detach().resolve_conj().resolve_neg()
-    needed = 1 + sum((n - 1) * s for n, s in zip(plain.shape, plain.stride(), strict=True)) if plain.numel() else 0
-    flat = array(torch.as_strided(plain, (needed,), (1,)))
-    ours = wrap(flat).to(tapegrad.get_default_device())
-    ours = ours.reshape(plain.shape) if plain.is_contiguous() else ours.as_strided(plain.shape, plain.stride())
+    length = plain.untyped_storage().nbytes() // plain.element_size()
+    if plain.is_contiguous() and length == plain.numel():
+        ours = wrap(array(plain)).to(tapegrad.get_default_device())
+    else:  # the whole storage, and the place in it
+        flat = wrap(array(torch.as_strided(plain, (length,), (1,), 0))).to(tapegrad.get_default_device())
+        ours = flat.as_strided(plain.shape, plain.stride(), plain.storage_offset())
     if isinstance(t, torch.nn.Parameter):
         return tapegrad.nn.Parameter(ours, t.requires_grad)
     return ours.detach().requires_grad_(t.requires_grad) if t.requires_grad else ours
@@ -229,4 +231,4 @@ def array(t: torch.Tensor) -> np.ndarray[Any, Any]:
         import ml_dtypes
 
         return t.view(torch.int16).numpy().copy().view(ml_dtypes.bfloat16)
-    return t.numpy().copy()
+    return t.numpy(force=True).copy()  # force: torch's tensors that are zero without memory
