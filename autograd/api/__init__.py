@@ -30,12 +30,13 @@ from . import (  # noqa: F401  (fill the table of public functions)
     rearrange,
     reduce,
     scatter,
+    segment,
     shape,
     sort,
     spectral,
     storage,
 )
-from .table import PUBLIC, declare
+from .table import PUBLIC, declare, strict
 
 for _op in OPS.values():
     if _op.public and _op.public != "special":

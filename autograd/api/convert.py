@@ -186,9 +186,16 @@ def _broadcast_text(target: Tensor, source: Tensor) -> str:
     )
 
 
-@public(is_function=False)
-def fill_(self: Tensor, value: Any) -> Tensor:
+@public(method=False)
+def fill(input: Tensor, value: Any) -> Tensor:
+    """One value (a number or a 0-d tensor) everywhere, of input's shape and dtype. input: (*S) -> (*S)."""
+    return fill_(op.clone(input), value)
+
+
+@public
+def fill_(input: Tensor, value: Any) -> Tensor:
     """Writes one value (a number or a 0-d tensor) everywhere."""
+    self = input
     if isinstance(value, Tensor):
         if value.array.ndim:
             raise RuntimeError(
@@ -207,10 +214,16 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     return self
 
 
-@public(is_function=False)
-def zero_(self: Tensor) -> Tensor:
+@public
+def zero_(input: Tensor) -> Tensor:
     """Writes zeros everywhere."""
-    return fill_(self, 0)
+    return fill_(input, 0)
+
+
+@public(method=False)
+def detach_(input: Tensor) -> Tensor:
+    """Cuts the tensor from its history, in place."""
+    return Tensor.detach_(input)
 
 
 @public

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -294,6 +295,35 @@ def arange(
     else:
         d = as_dtype(dtype)
     return finish(_arange(start, end, step, d), device, requires_grad)
+
+
+@public(name="range", method=False)
+def range_(
+    start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False, layout: Any = None, pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
+    """start, start + step, ... up to end, which is included: deprecated, use arange.
+
+    -> (floor((end - start) / step) + 1,).
+    """
+    warnings.warn(
+        "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with "
+        "Python's range builtin. Instead, use torch.arange, which produces values in [start, end).",
+        UserWarning,
+        stacklevel=3,
+    )
+    if end is None:
+        raise TypeError('range() missing 1 required positional arguments: "end"')
+    first, last, by = (number_of(v, "range", w) for v, w in ((start, "start"), (end, "end"), (step, "step")))
+    d = get_default_dtype() if dtype is None else as_dtype(dtype)
+    if by == 0:
+        raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise RuntimeError(f"unsupported range: {first} -> {last}")
+    if (last - first) * by < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    count = math.floor((last - first) / by) + 1
+    return finish((first + by * np.arange(count)).astype(d.np), device, requires_grad)
 
 
 def _arange(start: Any, end: Any, step: Any, d: Any) -> Any:

@@ -297,6 +297,27 @@ _axis_split("vsplit", 2, lambda ndim: 0)
 _axis_split("dsplit", 3, lambda ndim: 2)
 
 
+def _unsafe(name: str, cut: Any) -> None:
+    """Declares unsafe_NAME: the same parts, which may be written in place."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        parts = cut(*args, **kwargs)
+        for part in parts:
+            if part._view is not UNTRACKED:
+                part._view.multiple = None
+        return parts
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`{name[7:]}` whose parts, views of input: (*S), may be written in place. -> tuple."
+    function.__wrapped__ = cut  # type: ignore[attr-defined]  # for inspect.signature
+    public(function)
+
+
+_unsafe("unsafe_chunk", lambda input, chunks, dim=0: chunk(input, chunks, dim))
+_unsafe("unsafe_split", lambda input, split_size, dim=0: split(input, split_size, dim))
+_unsafe("unsafe_split_with_sizes", lambda input, split_sizes, dim=0: split_with_sizes(input, split_sizes, dim))
+
+
 @public
 def unbind(input: Tensor, dim: int = 0) -> Any:
     """The slices along dim, which is dropped, as views. input: (*S) -> tuple of (S without dim)."""

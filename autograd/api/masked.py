@@ -13,9 +13,9 @@ from ..ops import index as op
 from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
 from .args import dim_of, int_of, number_for, sizes_of, tensor_beside, to_dtype
-from .convert import fill_
+from .convert import fill_, result_type
 from .scatter import _same_dtype, _tensor, _zero_dim, writer
-from .shape import _plane, as_strided, expanded
+from .shape import _plane, as_strided, expanded, strided_part
 from .table import public
 
 
@@ -80,6 +80,38 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
 
 @public
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first `size` places of elements that are not 0, then rows of fill_value. (*S) -> (size, ndim) int64."""
+    if size < 0:
+        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
+    found = op.nonzero(input).array[:size]
+    out = backend_of(found).xp.full((size, input.array.ndim), fill_value, found.dtype)
+    out[: len(found)] = found
+    return tensor_beside(input, out)
+
+
+@public(method=False)
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Whether each element is one of test_elements (invert: is not). (*S), (*T), either may be a number -> (*S) bool.
+
+    assume_unique: a hint that is not needed here.
+    """
+    like = elements if isinstance(elements, Tensor) else test_elements
+    if not isinstance(like, Tensor):
+        raise TypeError(
+            "isin() received an invalid combination of arguments - got "
+            f"({type(elements).__name__}, {type(test_elements).__name__}), but expected a Tensor"
+        )
+    kind = result_type(elements, test_elements)
+    if kind.np.kind in "bc":
+        raise RuntimeError(f"Unsupported input type encountered for isin(): {kind.legacy}")
+    a, b = (
+        to_dtype(v, kind) if isinstance(v, Tensor) else like.new_tensor(v, dtype=kind) for v in (elements, test_elements)
+    )
+    return tensor_beside(like, backend_of(like.array).xp.isin(a.array, b.array, invert=invert))
+
+
+@public
 def argwhere(input: Tensor) -> Tensor:
     """The places of the elements that are not 0. input: (*S) -> (N, ndim) int64."""
     return op.nonzero(input)
@@ -134,6 +166,15 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     kw = {"offset": offset, "axis1": axis1, "axis2": axis2}
     part = input.array.diagonal(offset, axis1, axis2).shape
     return _replaced(shape_op.diagonal_scatter, input, src, part, ("diagonal", kw))
+
+
+@public
+def as_strided_scatter(
+    input: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: int | None = None
+) -> Tensor:
+    """A copy of input in which what as_strided shows is src. input: (*S), src: (*size) -> (*S)."""
+    _, kw = strided_part(input, size, stride, storage_offset, move=False)
+    return _replaced(shape_op.as_strided_scatter, input, src, kw["size"], ("as_strided", kw))
 
 
 @public(name="fill_diagonal_", is_function=False)

@@ -15,7 +15,7 @@ from ..ops import index as index_op
 from ..ops import shape as op
 from ..size import Size
 from ..tensor import Tensor
-from .args import axes_of, dim_of, int_of, sizes_of, tensor_beside, tensors_of
+from .args import axes_of, dim_of, int_of, number_for, sizes_of, tensor_beside, tensors_of
 from .creation import finish
 from .join import stack
 from .shape import _plane, _reshaped, expanded
@@ -219,6 +219,43 @@ def broadcast_tensors(*tensors: Any) -> Any:
         raise RuntimeError(text)
     shape = broadcast_shapes(*shapes)
     return tuple(expanded(t, tuple(shape)) for t in many)
+
+
+@public(is_function=False)
+def sum_to_size(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
+    """Summed over the dimensions that broadcasting `size` to this shape would add or stretch. (*S) -> (*size)."""
+    target, have = sizes_of(sizes, "sum_to_size", "size", size), self.array.shape
+    lead = len(have) - len(target)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(target, have[lead:], strict=True)):
+        raise RuntimeError(f"size {{{list(target)}}} is not expandable to size {{{list(have)}}}.")
+    return self if target == have else core.sum_to(self, shape=target)
+
+
+@public(method=False)
+def constant_pad_nd(input: Tensor, pad: Any, value: Any = 0) -> Tensor:
+    """input with (before, after) elements of one value at the ends of the last dimension, then of the one before, ...
+
+    input: (*S), pad: 2 ints for each dimension, negative ones cut off -> (S[i] + before + after ...).
+    """
+    pad, shape = sizes_of((pad,), "constant_pad_nd", "pad"), input.array.shape
+    if len(pad) % 2:
+        raise RuntimeError(f"Length of pad must be even but instead it equals {len(pad)}")
+    if len(pad) > 2 * len(shape):
+        raise RuntimeError(
+            "Length of pad should be no more than twice the number of dimensions of the input. Pad length is "
+            f"{len(pad)}while the input has {len(shape)}dimensions."
+        )
+    pairs = list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    widths = ((0, 0),) * (len(shape) - len(pairs)) + tuple(pairs)
+    for i, (n, (a, b)) in enumerate(zip(shape, widths, strict=True)):
+        if n + min(a, 0) < 0 or n + min(a, 0) + min(b, 0) < 0:
+            raise RuntimeError("narrow(): length must be non-negative.")
+        if n + a + b < 0:
+            raise RuntimeError(
+                f"The input size {n}, plus negative padding {a} and {b} resulted in a negative output size, which is "
+                f"invalid. Check dimension {i} of your input."
+            )
+    return op.pad_constant(input, widths=widths, value=number_for(value, input))
 
 
 @public(method=False)

@@ -372,6 +372,17 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
 @public
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """Any sizes and strides (in elements) over input's memory, a view. input: (*S) -> (*size)."""
+    base, kw = strided_part(input, size, stride, storage_offset)
+    return op.as_strided(base, **kw)
+
+
+def strided_part(
+    input: Tensor, size: Any, stride: Any, storage_offset: int | None, move: bool = True
+) -> tuple[Tensor, dict[str, Any]]:
+    """The tensor and the keywords of the op that as_strided means, checked.
+
+    move: the tensor becomes input's base where the part begins before input does.
+    """
     size, stride = sizes_of((size,), "as_strided"), sizes_of((stride,), "as_strided", "stride")
     if len(size) != len(stride):
         raise RuntimeError("mismatch in length of strides and shape")
@@ -387,11 +398,10 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
             f"requiring a storage size of {(last + 1) * item} are out of bounds for storage of size {room}"
         )
     base = input._base
-    if start < here and base is not None:
+    if move and start < here and base is not None:
         input, here = base, base.storage_offset()
-    return op.as_strided(
-        input, layout=tuple(s // item for s in input.array.strides), size=size, stride=stride, offset=start - here
-    )
+    layout = tuple(s // item for s in input.array.strides)
+    return input, {"layout": layout, "size": size, "stride": stride, "offset": start - here}
 
 
 # ---- what there is to ask --------------------------------------------------------------------------------------------

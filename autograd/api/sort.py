@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -319,17 +320,7 @@ def histogram(
     bins: a number of equal bins over range, or the 1-d tensor of edges. density: the integral over the bins is 1.
     """
     refuse(input, "biuc", "\"histogramdd\" not implemented for '{}'")
-    if isinstance(bins, Tensor):
-        edges, low, high = bins.array, None, None
-    else:
-        if range is not None and range[0] > range[1]:
-            raise RuntimeError(
-                "torch.histogramdd: min should not exceed max, "
-                f"but got min {range[0]:g} max {range[1]:g} for dimension 0"
-            )
-        low, high = (0.0, 0.0) if range is None else (float(range[0]), float(range[1]))
-        low, high = _range("histogram", input, low, high, range is None, 0.5)
-        edges = _edges(input, bins, low, high)
+    edges, low, high = _dimension(input, bins, range, 0)
     hist = _counts(input, edges, weight, low, high)
     if density:
         hist = hist / hist.sum() / (edges[1:] - edges[:-1])
@@ -345,23 +336,21 @@ def _range(name: str, input: Tensor, low: float, high: float, from_data: bool, p
     return (low - pad, high + pad) if low == high else (low, high)
 
 
-def _edges(input: Tensor, bins: int, low: float, high: float) -> Any:
+def _edges(input: Tensor, bins: int, low: float, high: float, k: int = 0) -> Any:
     if bins <= 0:
-        raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
+        raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension {k}")
     return backend_of(input.array).xp.linspace(low, high, bins + 1).astype(input.array.dtype)
 
 
-def _counts(
-    input: Tensor, edges: Any, weight: Tensor | None, low: float | None, high: float | None, search: bool = True
-) -> Any:
-    """Each value's bin: by division where the bins are equal, by search in the edges else; the last bin is closed.
+def _bins(xp: Any, x: Any, edges: Any, low: float | None, high: float | None, search: bool = True) -> Any:
+    """Each value's bin, -1 outside: by division where bins are equal, by search in the edges else. (N,) -> (N,) int.
 
-    search: compare the bin that the division gives with its edges, since it is rounded (histc does not).
+    The last bin is closed. search: compare the bin that the division gives with its edges, since it is rounded (histc
+    does not).
     """
-    xp, x = backend_of(input.array).xp, input.array.reshape(-1)
     n = len(edges) - 1
     inside = (x >= edges[0]) & (x <= edges[-1])
-    x = x[inside]
+    x = xp.where(inside, x, edges[0])
     if low is None or high is None:
         place = xp.searchsorted(edges, x, side="right") - 1
     else:
@@ -369,6 +358,95 @@ def _counts(
         if search:
             place -= x < edges[xp.minimum(place, n)]
             place += (x >= edges[xp.minimum(place + 1, n)]) & (place < n)
-    place = xp.clip(place, 0, n - 1)
+    return xp.where(inside, xp.clip(place, 0, n - 1), -1)
+
+
+def _counts(
+    input: Tensor, edges: Any, weight: Tensor | None, low: float | None, high: float | None, search: bool = True
+) -> Any:
+    """How many values, or what weight of them, each bin has. -> (len(edges) - 1,)."""
+    xp = backend_of(input.array).xp
+    place = _bins(xp, input.array.reshape(-1), edges, low, high, search)
+    return _summed(xp, input, place, weight, len(edges) - 1)
+
+
+def _summed(xp: Any, input: Tensor, place: Any, weight: Tensor | None, n: int) -> Any:
+    inside = place >= 0
     w = None if weight is None else weight.array.reshape(-1)[inside].astype("f8")
-    return xp.bincount(place, w, n)[:n].astype(x.dtype)
+    return xp.bincount(place[inside], w, n)[:n].astype(input.array.dtype)
+
+
+@public(method=False)
+def histogramdd(
+    input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False
+) -> Any:
+    """Counts (or sums of weights) of points in boxes, and the edges. (*S, D) -> (hist (B1, ..., BD), (B + 1,) each).
+
+    bins: how many equal ones, for all dimensions or for each, or the edges of each; range: lowest and highest edge of
+    each dimension, one after the other; weight: (*S). density: the integral over the boxes is 1.
+    """
+    refuse(input, "biuc", "\"histogramdd\" not implemented for '{}'")
+    shape = input.array.shape
+    if len(shape) < 2:
+        raise RuntimeError("torch.histogramdd: input tensor should have at least 2 dimensions")
+    d = shape[-1]
+    given = [bins] * d if isinstance(bins, int) else list(bins)
+    if len(given) != d:
+        raise RuntimeError(
+            "torch.histogramdd: The size of bins must be equal to the innermost dimension of the input."
+            if not any(isinstance(b, Tensor) for b in given)
+            else f"torch.histogramdd: expected {d} sequences of bin edges for a {d}-dimensional histogram, but got "
+            f"{len(given)}"
+        )
+    if weight is not None and weight.array.shape != shape[:-1]:
+        raise RuntimeError(
+            "torch.histogramdd: if weight tensor is provided it should have the same shape as the input tensor "
+            f"excluding its innermost dimension, but got input with shape {list(shape)} and weight with shape "
+            f"{list(weight.array.shape)}"
+        )
+    if range is not None and len(range) != 2 * d:
+        raise RuntimeError(
+            f"torch.histogramdd: for a {d}-dimensional histogram range should have {2 * d} elements, but got "
+            f"{len(range)}"
+        )
+    columns = [wrap(input.array[..., k]) for k in builtins.range(d)]
+    ranges = [range and range[2 * k : 2 * k + 2] for k in builtins.range(d)]
+    found = [_dimension(columns[k], given[k], ranges[k], k) for k in builtins.range(d)]
+    xp = backend_of(input.array).xp
+    place, size = 0, 1
+    for column, (edges, low, high) in zip(columns, found, strict=True):
+        one = _bins(xp, column.array.reshape(-1), edges, low, high)
+        n = len(edges) - 1
+        place = xp.where((one < 0) | (xp.asarray(place) < 0), -1, place * n + one)
+        size *= n
+    hist = _summed(xp, input, place, weight, size).reshape([len(edges) - 1 for edges, _, _ in found])
+    if density:
+        hist = hist / hist.sum()
+        for k, (edges, _, _) in enumerate(found):
+            hist = hist / (edges[1:] - edges[:-1]).reshape(-1, *(1,) * (d - 1 - k))
+    edges = tuple(made(input, edges) for edges, _, _ in found)
+    return return_types.histogramdd((made(input, hist.astype(input.array.dtype, copy=False)), edges))
+
+
+def _dimension(column: Tensor, bins: Any, range: Any, k: int) -> tuple[Any, float | None, float | None]:
+    """(edges, lowest, highest; None for both where the edges were given) of one dimension of a histogram."""
+    if isinstance(bins, Tensor):
+        if bins.array.ndim != 1:
+            raise RuntimeError(
+                f"torch.histogramdd: bins tensor should have one dimension, but got {bins.array.ndim} dimensions in "
+                f"the bins tensor for dimension {k}"
+            )
+        if bins.array.dtype != column.array.dtype:
+            raise RuntimeError(
+                "torch.histogramdd: input tensor and bins tensors should have the same dtype, but got input with dtype "
+                f"{column.dtype.legacy.lower()} and bins for dimension {k} with dtype {bins.dtype.legacy.lower()}"
+            )
+        return bins.array, None, None
+    if range and range[0] > range[1]:
+        raise RuntimeError(
+            "torch.histogramdd: min should not exceed max, "
+            f"but got min {range[0]:g} max {range[1]:g} for dimension {k}"
+        )
+    low, high = (float(range[0]), float(range[1])) if range else (0.0, 0.0)
+    low, high = _range("histogram", column, low, high, not range, 0.5)
+    return _edges(column, bins, low, high, k), low, high

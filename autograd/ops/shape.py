@@ -526,7 +526,18 @@ pad_edge_backward.vjp(g=lambda F, h, *, widths, how: F.pad_edge(h, widths=widths
 select_scatter = op(copy_slices.op.generic, name="select_scatter")
 slice_scatter = op(copy_slices.op.generic, name="slice_scatter")
 diagonal_scatter = op(copy_slices.op.generic, name="diagonal_scatter")
-for _op in (select_scatter, slice_scatter, diagonal_scatter):
+
+
+@op()
+def as_strided_scatter(xp, base, value, *, chain):
+    """base with the elements that an as_strided view shows replaced by value. base: (*B), value: (*V) -> (*B)."""
+    places = _logical_places(xp, base.shape, **chain[0][1])
+    out = xp.concatenate((base.reshape(-1), xp.zeros(1, base.dtype)))  # the last one takes what is no element of base
+    out[places] = value
+    return out[:-1].reshape(base.shape)
+
+
+for _op in (select_scatter, slice_scatter, diagonal_scatter, as_strided_scatter):
     _op.vjp(
         base=lambda F, g, *, chain: F.zero_region(g, chain=chain),
         value=lambda F, g, *, chain: F.view_region(g, chain=chain),

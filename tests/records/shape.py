@@ -69,6 +69,12 @@ def _strided_sum(g: Any, shape: Any, layout: Any, size: Any, stride: Any, offset
     return out.reshape(shape)
 
 
+def _with_places(base: Any, value: Any, places: Any) -> Any:
+    out = np.array(base)
+    out.reshape(-1)[np.array(places)] = value
+    return out
+
+
 def _replaced(base: Any, value: Any, chain: Any) -> Any:
     out = base.copy()
     ((name, kw),) = chain
@@ -260,6 +266,16 @@ COPIES = [
             ],
         }.items()
     ],
+    linear(
+        "as_strided_scatter",
+        lambda rng: [
+            S(
+                _n(rng, 3, 4), _n(rng, 2, 2),
+                chain=(("as_strided", {"layout": (4, 1), "size": (2, 2), "stride": (5, 1), "offset": 2}),),
+            ),
+        ],
+        lambda base, value, chain: _with_places(base, value, [[2, 3], [7, 8]]),
+    ),
 ]
 
 RECORDS = VIEWS + COPIES
