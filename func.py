@@ -8,4 +8,5 @@ from .autograd.func import jacrev as jacrev
 from .autograd.func import jvp as jvp
 from .autograd.func import value_and_grad as value_and_grad
 from .autograd.func import vjp as vjp
+from .autograd.vmap import vmap as vmap
 from .nn.utils.stateless import functional_call as functional_call

@@ -11,35 +11,9 @@ from .functional import fresh, gradients
 from .modes import enable_grad, mode
 from .op import GRAPH
 from .tensor import Tensor
+from .trees import flatten, unflatten
 
 Argnums = int | tuple[int, ...]
-
-
-def flatten(tree: Any) -> tuple[list[Any], Any]:
-    """The leaves of nested tuples, lists and dicts, and what `unflatten` needs to put others in their places."""
-    if isinstance(tree, dict):
-        parts = [flatten(tree[k]) for k in tree]
-        spec = (type(tree), list(tree), [(s, len(p)) for p, s in parts])
-        return [leaf for leaves, _ in parts for leaf in leaves], spec
-    if isinstance(tree, (tuple, list)):
-        parts = [flatten(item) for item in tree]
-        kind = type(tree)
-        return [leaf for leaves, _ in parts for leaf in leaves], (kind, None, [(s, len(p)) for p, s in parts])
-    return [tree], None
-
-
-def unflatten(leaves: list[Any], spec: Any) -> Any:
-    """The tree of `flatten` with these leaves."""
-    if spec is None:
-        return leaves[0]
-    kind, keys, parts = spec
-    items, at = [], 0
-    for sub, count in parts:
-        items.append(unflatten(leaves[at : at + count], sub))
-        at += count
-    if keys is not None:
-        return kind(zip(keys, items, strict=True))
-    return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
 def _differentiated(args: tuple[Any, ...], argnums: Argnums) -> tuple[list[Any], list[Tensor], list[Any]]:

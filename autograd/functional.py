@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .batching_steps import inside
 from .grads import grad
 from .modes import enable_grad
 from .op import GRAPH
@@ -29,7 +30,11 @@ _OUTPUTS = "outputs of the user-provided function"
 
 
 def fresh(inputs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
-    """The inputs as tensors whose gradient can be asked for: views of themselves (create_graph) or new leaves."""
+    """The inputs as tensors whose gradient can be asked for: views of themselves (create_graph) or new leaves.
+
+    Inside a vmap they become tensors of its examples, so that each example has a gradient of its own.
+    """
+    inputs = tuple([inside(t) for t in inputs])
     if create_graph:
         return tuple(GRAPH.alias(t) if t._rg else t.detach().requires_grad_() for t in inputs)
     return tuple(t.detach().requires_grad_() for t in inputs)
