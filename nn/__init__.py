@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from . import functional, init, utils
+from . import functional, grad, init, utils
 from .modules import *
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter

@@ -17,6 +17,7 @@ from . import (
     embedding,
     factor,
     fft,
+    grid,
     index,
     interpolate,
     linalg,

@@ -143,6 +143,35 @@ def _table(xp, dtype, n, size, method, align_corners, scale, adjoint):
     return index, weight.astype(dtype)
 
 
+@lru_cache(maxsize=128)
+def _byte_table(xp, n, size, method, align_corners, scale):
+    """(index, weight, bits): `_table` with weights as whole numbers of 2**-bits, as many bits as fit in 15 with them."""
+    rows = []
+    for row in _METHODS[method](xp.float64, n, size, align_corners, scale):
+        merged: dict[int, float] = {}  # a place at the edge may be named several times, but is rounded once
+        for k, w in row:
+            merged[k] = merged.get(k, 0.0) + w
+        rows.append(list(merged.items()))
+    top = max(abs(w) for row in rows for _, w in row)
+    bits = next(b for b in range(23) if b == 22 or int(0.5 + top * 2 ** (b + 1)) >= 2**15)
+    longest = max(len(row) for row in rows)
+    full = [row + [(row[0][0], 0.0)] * (longest - len(row)) for row in rows]
+    index = xp.asarray([[row[t][0] for row in full] for t in range(longest)])
+    weight = xp.asarray([[row[t][1] for row in full] for t in range(longest)]) * 2**bits
+    return index, xp.trunc(weight + xp.where(weight < 0, -0.5, 0.5)).astype("i4"), bits
+
+
+def _mapped_bytes(xp, x, axis, size, method, align_corners, scale):
+    """One dimension of a uint8 array, rounded to uint8 after it: Pillow's fixed-point arithmetic, which PyTorch uses."""
+    index, weight, bits = _byte_table(xp, x.shape[axis], size, method, align_corners, scale)
+    out = None
+    for i, w in zip(index, weight, strict=True):
+        part = x.take(i, axis).astype("i4")
+        part *= w.reshape(-1, *[1] * (-1 - axis))
+        out = part + 2 ** (bits - 1) if out is None else xp.add(out, part, out=out)
+    return xp.clip(out >> bits, 0, 255).astype("u1")
+
+
 def _blocks(n, size, method, align_corners, scale):
     """(repeats, divisor) where the forward map repeats each place or takes means of equal parts, else None.
 
@@ -227,7 +256,11 @@ def _resample(xp, x, *, size, method, align_corners, scales):
     out = wide(x)
     for axis in range(-1, -len(size) - 1, -1):
         scale = scales and scales[axis]
-        if not _same(x.shape[axis], size[axis], method, scale):
+        if _same(x.shape[axis], size[axis], method, scale):
+            continue
+        if x.dtype.kind == "u" and method[:5] in ("linea", "cubic"):
+            out = _mapped_bytes(xp, out, axis, size[axis], method, align_corners, scale)
+        else:
             out = _mapped(xp, out, axis, x.shape[axis], size[axis], method, align_corners, scale, False)
     return narrow(out, x) if out is not x else x.copy()
 

@@ -148,7 +148,46 @@ def adaptive_max_pool(xp, x, *, size):
     return narrow(out, x), indices
 
 
-for _op in (max_pool_with_indices, adaptive_max_pool):
+def _starts(xp, sample, extent, kernel, size):
+    """Where the windows of a dimension begin, the last one at the end. sample: (*B) of [0, 1) -> (*B, size) int.
+
+    Graham, Fractional max-pooling, 2014, in the arithmetic of the samples' dtype.
+    """
+    last = xp.full((*sample.shape, 1), extent - kernel, dtype="i8")
+    if size == 1:
+        return last
+    step = xp.asarray(extent - kernel, dtype=sample.dtype) / xp.asarray(size - 1, dtype=sample.dtype)
+    sample = sample[..., None]
+    first = xp.trunc(sample * step)
+    inner = xp.trunc((xp.arange(size - 1).astype(sample.dtype) + sample) * step) - first
+    return xp.concatenate((inner.astype("i8"), last), axis=-1)
+
+
+@op(outputs=("out", "indices"), grad_name="FractionalMaxPool2D")
+def fractional_max_pool(xp, x, samples, *, kernel, size):
+    """The maximum of each window at pseudo-random steps, and its number. x: (N, C, *S) -> (N, C, *size), (N, C, *size).
+
+    samples: (N, C, R) numbers of [0, 1), one per dimension: width and height of images, but time first for volumes.
+    """
+    rank, extents = len(kernel), x.shape[2:]
+    order = range(rank) if rank == 3 else reversed(range(rank))
+    spread = [xp.arange(n).reshape(n, *[1] * (rank + 1 - i)) for i, n in enumerate(x.shape[:2])]
+    places = []
+    for d, i in enumerate(order):
+        starts = _starts(xp, samples[..., i], extents[d], kernel[d], size[d])
+        starts = starts.reshape(*x.shape[:2], *[size[d] if d == e else 1 for e in range(rank)])
+        places.append([starts + k for k in range(kernel[d])])
+    taps = []
+    for chosen in product(*places):
+        numbers = chosen[0]
+        for p, n in zip(chosen[1:], extents[1:], strict=True):
+            numbers = numbers * n + p
+        taps.append(((*spread, *chosen), numbers))
+    out, indices = _argmax(xp, wide(x), size, taps)
+    return narrow(out, x), indices
+
+
+for _op in (max_pool_with_indices, adaptive_max_pool, fractional_max_pool):
     _op.vjp(x=lambda F, g, *, x_shape, out, size: F.pool_scatter(g[0], out[1], shape=x_shape, rank=len(size)))
 
 

@@ -9,6 +9,8 @@ from .attention import *
 from .conv import *
 from .distance import *
 from .dropout import *
+from .fractional import *
+from .grid import *
 from .linear import *
 from .loss import *
 from .margin_loss import *

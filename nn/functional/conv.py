@@ -12,7 +12,8 @@ from ...autograd.tensor import Tensor
 from .sizes import check_tensor, ints, spatial
 
 __all__ = [
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "fold", "unfold",
+    "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "fold",
+    "unfold",
 ]  # fmt: skip
 
 _WORDS = ("depth", "height", "width")
@@ -212,6 +213,28 @@ def _named_padding(
         widths = ((0, 0),) * lead + tuple([(0, t % 2) for t in total])
         input = GRAPH.pad_constant(input, widths=widths, value=0)
     return input, tuple([t // 2 for t in total])
+
+
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """1-d cross-correlation, time first. input: (T, N, C), weight: (K, C, O), bias: (O,) -> (T + 2 pad - K + 1, N, O)."""
+    x, w, b = input.array, weight.array, bias.array
+    for t, text in (
+        (x, "Input must have 3 dims: time, batch, in_channel"),
+        (w, "Weight tensor must have 3 dims: kernel_width, in_channels, out_channels."),
+    ):
+        if t.ndim != 3:
+            raise RuntimeError(f"{text} Got {list(t.shape)}")
+    if b.ndim != 1:
+        raise RuntimeError("Bias must be 1-D")
+    if x.shape[2] != w.shape[1]:
+        raise RuntimeError(
+            "Input dim 2 (input channels) is not == dim 1 in the weight tensor: got "
+            f"{list(x.shape)} and {list(w.shape)}"
+        )
+    if b.shape[0] != w.shape[2]:
+        raise RuntimeError("Bias size must equal dim 2 in the weight tensor (output channels).")
+    out = conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad)
+    return out.permute(2, 0, 1).contiguous()
 
 
 # ---- transposed ------------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ...autograd.api.algebra import pdist
 from ...autograd.api.rearrange import broadcast_tensors
 from ...autograd.tensor import Tensor
 
-__all__ = ["cosine_similarity", "pairwise_distance"]
+__all__ = ["cosine_similarity", "pairwise_distance", "pdist"]
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

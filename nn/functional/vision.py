@@ -128,10 +128,10 @@ def _check_sizes(shape: Any, sizes: tuple[int, ...]) -> None:
 
 
 def _check_kind(input: Tensor, mode: str) -> None:
-    """Floats; bytes for the modes that only choose pixels."""
+    """Floats; bytes too, but for "linear" and "trilinear"."""
     dtype = input.array.dtype
-    chooses = mode.startswith("nearest") and dtype.kind == "u" and dtype.itemsize == 1
-    if dtype.kind in "biuc" and not chooses:
+    image = mode in ("nearest", "nearest-exact", "bilinear", "bicubic") and dtype.kind == "u" and dtype.itemsize == 1
+    if dtype.kind in "biuc" and not image:
         word = f"upsample_{mode.replace('-', '_')}{input.array.ndim - 2}d"
         raise NotImplementedError(
             f"\"{word}\" not implemented for '{from_numpy_dtype(dtype).legacy}'; convert with .float() first"

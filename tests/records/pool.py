@@ -127,6 +127,22 @@ def avg_pool_input(g: Any, *, shape: Any, **kw: Any) -> Any:
     return (g.reshape(planes, -1) @ matrix.T).reshape(shape)
 
 
+def fractional_max_pool(x: Any, samples: Any, *, kernel: Any, size: Any) -> Any:
+    out, where = np.zeros((*x.shape[:2], *size)), np.zeros((*x.shape[:2], *size), int)
+    rank, extents = len(size), x.shape[2:]
+    for n, c in np.ndindex(x.shape[:2]):
+        numbers = samples[n, c] if rank == 3 else samples[n, c][::-1]
+        starts = []
+        for u, extent, k, m in zip(numbers, extents, kernel, size, strict=True):
+            step = (extent - k) / (m - 1) if m > 1 else 0.0
+            starts.append([int((i + u) * step) - int(u * step) for i in range(m - 1)] + [extent - k])
+        for part in product(*map(range, size)):
+            spans = [range(s[i], s[i] + k) for s, i, k in zip(starts, part, kernel, strict=True)]
+            places = list(product(*spans))
+            _largest(x[n, c], part, places, out[n, c], where[n, c])
+    return out, where
+
+
 def scatter_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         S(_n(rng, 2, 3, 2, 2), rng.integers(0, 12, (2, 3, 2, 2)), shape=(2, 3, 3, 4), rank=2),
@@ -163,6 +179,15 @@ RECORDS = [
         lambda rng: [S(_distinct(rng, 2, 2, 5, 7), size=(3, 4)), S(_distinct(rng, 2, 5), size=(7,))],
         adaptive_max_pool,
         dtypes=FLOATS,
+    ),
+    Record(
+        "fractional_max_pool",
+        lambda rng: [
+            S(_distinct(rng, 2, 2, 7, 6), rng.random((2, 2, 2)), kernel=(2, 3), size=(4, 2)),
+            S(_distinct(rng, 1, 2, 5, 4, 6), rng.random((1, 2, 3)), kernel=(2, 1, 2), size=(3, 1, 4)),
+        ],
+        fractional_max_pool,
+        dtypes=("float32", "float64"),
     ),
     Record("pool_scatter", scatter_samples, pool_scatter, linear=True, dtypes=("float16", "float32", "float64")),
     Record(

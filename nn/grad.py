@@ -1,0 +1,107 @@
+"""The gradients of a convolution's input and weight as functions of their own, as torch.nn.grad has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd.ops import conv as op
+from ..autograd.tensor import Tensor
+from .functional.sizes import repeated
+
+__all__ = ["conv1d_input", "conv1d_weight", "conv2d_input", "conv2d_weight", "conv3d_input", "conv3d_weight"]
+
+
+def _geometry(rank: int, stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
+    words = {"stride": stride, "padding": padding, "dilation": dilation}
+    return {**{word: repeated(value, rank) for word, value in words.items()}, "groups": groups}
+
+
+def conv1d_input(
+    input_size: Any,
+    weight: Tensor,
+    grad_output: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of conv1d for its input. weight: (O, C / groups, K), grad_output: (N, O, L') -> input_size (N, C, L)."""
+    how = _geometry(1, stride, padding, dilation, groups)
+    return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
+
+
+def conv1d_weight(
+    input: Tensor,
+    weight_size: Any,
+    grad_output: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of conv1d for its weight. input: (N, C, L), grad_output: (N, O, L') -> weight_size (O, C / groups, K)."""
+    how = _geometry(1, stride, padding, dilation, groups)
+    return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
+
+
+def conv2d_input(
+    input_size: Any,
+    weight: Tensor,
+    grad_output: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of conv2d for its input. weight: (O, C / groups, *K), grad_output: (N, O, H', W') -> input_size.
+
+    >>> import tapegrad as torch
+    >>> w, g = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
+    >>> torch.nn.grad.conv2d_input((1, 1, 2, 2), w, g)
+    tensor([[[[1., 1.],
+              [1., 1.]]]])
+    """
+    how = _geometry(2, stride, padding, dilation, groups)
+    return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
+
+
+def conv2d_weight(
+    input: Tensor,
+    weight_size: Any,
+    grad_output: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of conv2d for its weight. input: (N, C, H, W), grad_output: (N, O, H', W') -> weight_size."""
+    how = _geometry(2, stride, padding, dilation, groups)
+    return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
+
+
+def conv3d_input(
+    input_size: Any,
+    weight: Tensor,
+    grad_output: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of conv3d for its input. weight: (O, C / groups, *K), grad_output: (N, O, D', H', W') -> input_size."""
+    how = _geometry(3, stride, padding, dilation, groups)
+    return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
+
+
+def conv3d_weight(
+    input: Tensor,
+    weight_size: Any,
+    grad_output: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of conv3d for its weight. input: (N, C, D, H, W), grad_output: (N, O, D', H', W') -> weight_size."""
+    how = _geometry(3, stride, padding, dilation, groups)
+    return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
