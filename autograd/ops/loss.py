@@ -213,8 +213,15 @@ def _over_kept(xp, loss, target, ignore_index, reduction, *aux):
 
 
 def _cross_entropy_rule(F, g, *, logits, target, top, total, count, ignore_index, reduction):
+    if reduction == "mean" and not count:  # zeros, whose own gradient by g is the mean over nothing: NaN, as PyTorch
+        rows, classes = math.prod(target.shape), logits.shape[-1]
+        target = F.reshape(target, shape=(rows,))
+        none = F.nll_loss_backward(
+            g, target, None, shape=(rows, classes), ignore_index=ignore_index, reduction=reduction
+        )
+        return F.reshape(none, shape=logits.shape)
     if reduction == "mean":
-        g = g / max(count, 1)
+        g = g / count
     if reduction != "none":
         g = F.expand(g, shape=target.shape)
     return F.softmax_cross_entropy_backward(g, logits, target, top, total, ignore_index=ignore_index)

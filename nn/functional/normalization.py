@@ -42,10 +42,14 @@ def batch_norm(
     """Each channel normalised: by its own statistics in training (which also move the running ones), else by those.
 
     input: (N, C, *), the others (C,) -> (N, C, *). The running variance is unbiased, the one divided by is biased.
-    Raises ValueError in training with one value per channel, RuntimeError for sizes that do not fit.
+    Raises ValueError in training with one value per channel or eps <= 0, RuntimeError for sizes that do not fit.
     """
     if training:
         _check_values_per_channel(input.shape)
+        if eps <= 0.0:
+            raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
+    elif eps < 0.0:
+        raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
     if input.array.ndim < 2:
         raise RuntimeError(f"batch_norm: expected at least 2 dimensions (N, C, ...), but got {input.array.ndim}")
     channels = input.array.shape[1]
@@ -64,7 +68,7 @@ def batch_norm(
         return _by_running(input, running_mean, running_var, weight, bias, eps)
     x = input if weight is None or weight.array.dtype == input.array.dtype else input.to(weight.dtype)
     out, mean, var = op.batch_norm(x, weight, bias, eps=eps)
-    if running_mean is not None or running_var is not None:
+    if input.numel() and (running_mean is not None or running_var is not None):  # an empty batch moves nothing
         count = input.numel() / channels
         with no_grad():
             if running_mean is not None:
@@ -144,6 +148,9 @@ def group_norm(
             f"{list(input.shape)} and num_groups={num_groups}"
         )
     _check_per_channel("group_norm", c, weight=weight, bias=bias)
+    if input.array.itemsize == 2:  # half precisions: the affine part too is computed in float32
+        weight, bias = (None if t is None else t.float() for t in (weight, bias))
+        return group_norm(input.float(), num_groups, weight, bias, eps).to(input.dtype)
     grouped = GRAPH.reshape(input, shape=(n, num_groups, math.prod(input.array.shape[1:]) // num_groups))
     out = op.layer_norm(grouped, None, None, n_axes=1, eps=eps)
     return _affine(GRAPH.reshape(out, shape=input.array.shape), weight, bias)
