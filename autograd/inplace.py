@@ -134,7 +134,7 @@ def _made_since(node: Any, since: int) -> list[Any]:
 def check_overlap(target: Any, name: str) -> None:
     """RuntimeError when several elements of the target lie on one memory place (an expanded tensor)."""
     strides = target.strides
-    if 0 in strides and any(s == 0 and n > 1 for s, n in zip(strides, target.shape, strict=True)):
+    if 0 in strides and target.size and any(s == 0 and n > 1 for s, n in zip(strides, target.shape, strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory "
             f"location. Please clone() the tensor before performing the operation. (op {name})"
@@ -206,6 +206,7 @@ def write_out(out: Any, name: str, result: Any) -> Any:
     if out.array.shape != result.array.shape:
         out.array = result.array.astype(want.np)
     else:
+        check_overlap(out.array, name)
         out.array[...] = result.array
     mark_written(out)
     return out

@@ -87,6 +87,33 @@ def _into(out: Any, name: str, result: Any) -> Any:
     return into(out, name, result)
 
 
+# Binary ops whose `other` may be a number but whose `input` may not, and those that take tensors alone. The ops
+# themselves take numbers anywhere, for rules and operators.
+_NUMBER_SECOND = {"eq", "ne", "lt", "le", "gt", "ge", "fmod", "copysign"}
+_NO_NUMBER = {
+    "maximum", "minimum", "fmax", "fmin", "hypot", "atan2", "logical_and", "logical_or", "logical_xor", "ldexp", "gcd",
+    "lcm", "logaddexp", "logaddexp2", "heaviside", "nextafter", "igamma", "igammac",
+}  # fmt: skip
+
+
+def strict(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A recorded op as its public function: with PyTorch's TypeError where it takes no numbers."""
+    if name not in _NO_NUMBER and name not in _NUMBER_SECOND:
+        return function
+    second = name in _NUMBER_SECOND
+
+    def call(input: Any, other: Any, *, out: Any = None) -> Any:
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        if not second and not isinstance(other, Tensor):
+            raise TypeError(f"{name}(): argument 'other' (position 2) must be Tensor, not {type(other).__name__}")
+        return function(input, other) if out is None else function(input, other, out=out)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__, call.__module__ = function.__doc__, function.__module__
+    return call
+
+
 def declare(name: str, function: Callable[..., Any], inplace: bool) -> None:
     """Declares a recorded op which is itself the public function (elementwise ops)."""
     PUBLIC[name] = Entry(function, True, True, inplace)
