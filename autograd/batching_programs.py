@@ -73,7 +73,7 @@ def mm(raw: Any, k: int, arrays: Any) -> Any:
     if x.shape[-1] != y.shape[-2]:
         raise Decline  # and its error
     if shared(y, k) and not shared(x, k):
-        return raw.mm(x.reshape(-1, x.shape[-1]), bare(y, k)).reshape(*x.shape[:-1], y.shape[-1])
+        return raw.mm(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), bare(y, k)).reshape(*x.shape[:-1], y.shape[-1])
     return _product(raw, x, y)
 
 
@@ -108,29 +108,26 @@ def linear(raw: Any, k: int, arrays: Any) -> Any:
 def _leading(name: str) -> Rule:
     """For ops on the last axes whose leading ones broadcast."""
 
-    def made(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+    def made(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
         return getattr(raw, name)(*widened(k, spread(k, arrays)), **kw)
 
     return made
 
 
-for _name in ("solve", "solve_triangular"):
+for _name in ("solve", "solve_triangular", "euclidean_distances"):
     RULES[_name] = _leading(_name)
 
 
 @rule
-def attention(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
-    q, key, v, *rest = arrays
-    q, key, v = widened(k, [q, key, v])
-    arrays = spread(k, [q, key, v, *rest])
-    return raw.attention(*arrays, **kw)
+def attention(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
+    return raw.attention(*spread(k, widened(k, arrays)), **kw)
 
 
 @rule
-def cross(raw: Any, k: int, arrays: Any, *, axis: int) -> Any:
+def cross(raw: Any, k: int, arrays: Any, /, *, axis: int) -> Any:
     if len({a.ndim for a in arrays}) > 1:
         raise Decline
-    return raw.cross(*widened(k, arrays), axis=axis + k)
+    return raw.cross(*widened(k, arrays), axis=moved(axis, k))
 
 
 @program("trace")
@@ -159,7 +156,7 @@ def _from_groups(a: Any, lead: tuple[int, ...]) -> Any:
 def _convolution(name: str) -> Rule:
     """conv and conv_input: the examples beside each other, as rows of N or, where the weights differ, as groups."""
 
-    def made(raw: Any, k: int, arrays: Any, *, groups: int, **kw: Any) -> Any:
+    def made(raw: Any, k: int, arrays: Any, /, *, groups: int, **kw: Any) -> Any:
         x, w, *rest = arrays
         b = rest[0] if rest else None
         shape = kw.get("shape")
@@ -184,7 +181,7 @@ RULES["conv"], RULES["conv_input"] = _convolution("conv"), _convolution("conv_in
 
 
 @rule
-def conv_weight(raw: Any, k: int, arrays: Any, *, shape: Any, groups: int, **kw: Any) -> Any:
+def conv_weight(raw: Any, k: int, arrays: Any, /, *, shape: Any, groups: int, **kw: Any) -> Any:
     x, g = widened(k, arrays)
     lead = x.shape[:k]
     n = math.prod(lead)
@@ -197,7 +194,7 @@ def conv_weight(raw: Any, k: int, arrays: Any, *, shape: Any, groups: int, **kw:
 
 
 @rule
-def layer_norm(raw: Any, k: int, arrays: Any, *, n_axes: int, eps: float) -> Any:
+def layer_norm(raw: Any, k: int, arrays: Any, /, *, n_axes: int, eps: float) -> Any:
     x, w, b = (*arrays, None, None)[:3]
     if shared(w, k) and shared(b, k):
         return raw.layer_norm(x, bare(w, k), bare(b, k), n_axes=n_axes, eps=eps)
@@ -212,7 +209,7 @@ def _scaled(raw: Any, k: int, out: Any, w: Any, b: Any) -> Any:
 
 
 @rule
-def rms_norm(raw: Any, k: int, arrays: Any, *, n_axes: int, eps: float) -> Any:
+def rms_norm(raw: Any, k: int, arrays: Any, /, *, n_axes: int, eps: float) -> Any:
     x, w = (*arrays, None)[:2]
     if shared(w, k):
         return raw.rms_norm(x, bare(w, k), n_axes=n_axes, eps=eps)
@@ -221,7 +218,7 @@ def rms_norm(raw: Any, k: int, arrays: Any, *, n_axes: int, eps: float) -> Any:
 
 
 @rule
-def batch_norm(raw: Any, k: int, arrays: Any, *, eps: float) -> Any:
+def batch_norm(raw: Any, k: int, arrays: Any, /, *, eps: float) -> Any:
     x, w, b = widened(k, (*arrays, None, None)[:3])
     lead, channels = x.shape[:k], x.shape[k + 1]
     flat = [None if a is None else a.reshape(-1) for a in (w, b)]
@@ -259,7 +256,7 @@ def _numbers(raw: Any, lead: tuple[int, ...], ndim: int) -> list[Any]:
 
 
 @rule
-def index(raw: Any, k: int, arrays: Any, *, places: Any, unique: bool = False) -> Any:
+def index(raw: Any, k: int, arrays: Any, /, *, places: Any, unique: bool = False) -> Any:
     x, *indices = arrays
     indices = spread(k, indices)
     n = indices[0].ndim - k
@@ -273,7 +270,7 @@ def index(raw: Any, k: int, arrays: Any, *, places: Any, unique: bool = False) -
 
 
 @rule
-def index_backward(raw: Any, k: int, arrays: Any, *, shape: Any, places: Any, unique: bool = False) -> Any:
+def index_backward(raw: Any, k: int, arrays: Any, /, *, shape: Any, places: Any, unique: bool = False) -> Any:
     g, *indices = arrays
     indices = spread(k, indices)
     n = indices[0].ndim - k
@@ -293,7 +290,7 @@ def index_backward(raw: Any, k: int, arrays: Any, *, shape: Any, places: Any, un
 
 
 @rule
-def index_zero(raw: Any, k: int, arrays: Any, *, places: Any) -> Any:
+def index_zero(raw: Any, k: int, arrays: Any, /, *, places: Any) -> Any:
     x, *indices = arrays
     indices = spread(k, indices)
     if all(shared(i, k) for i in indices):
@@ -315,7 +312,7 @@ def _index_select(loop: Any, x: Any, index: Any, *, axis: int) -> Any:
 def _vector_writer(name: str) -> Rule:
     """index_add, index_copy, index_fill: where all examples share the index, the op along a moved axis."""
 
-    def made(raw: Any, k: int, arrays: Any, *, axis: int, inplace: bool = False, **kw: Any) -> Any:
+    def made(raw: Any, k: int, arrays: Any, /, *, axis: int, inplace: bool = False, **kw: Any) -> Any:
         x, index, *src = arrays
         if not shared(index, k) or x.ndim == k or inplace or name == "index_fill_tensor":
             raise Decline
@@ -335,11 +332,11 @@ def _take(loop: Any, x: Any, index: Any) -> Any:
     n = math.prod(x.shape)
     if not index.ndim or bool((index >= n).any() or (index < -n).any()):
         return loop(x, index)
-    return F.index(F.reshape(x, shape=(n,)), index, places=(0,))
+    return F.index(x.reshape(n), index, places=(0,))
 
 
 @rule
-def embedding(raw: Any, k: int, arrays: Any, *, padding: Any) -> Any:
+def embedding(raw: Any, k: int, arrays: Any, /, *, padding: Any) -> Any:
     w, index = arrays
     if shared(w, k):
         return raw.embedding(bare(w, k), index, padding=padding)
@@ -347,7 +344,7 @@ def embedding(raw: Any, k: int, arrays: Any, *, padding: Any) -> Any:
     rows = w.shape[k]
     if index.size and (int(index.max()) >= rows or int(index.min()) < 0):
         raise Decline
-    return raw.embedding(fold(w, k), index + _offsets(raw, w.shape[:k], rows, index.ndim - k), padding=None)
+    return raw.embedding(fold(w, k), index + _offsets(raw, w.shape[:k], rows, index.ndim - k), padding=-1)
 
 
 def _offsets(raw: Any, lead: tuple[int, ...], rows: int, ndim: int) -> Any:
@@ -356,13 +353,13 @@ def _offsets(raw: Any, lead: tuple[int, ...], rows: int, ndim: int) -> Any:
 
 
 @rule
-def embedding_backward(raw: Any, k: int, arrays: Any, *, rows: int, padding: Any) -> Any:
+def embedding_backward(raw: Any, k: int, arrays: Any, /, *, rows: int, padding: Any) -> Any:
     g, index = widened(k, arrays)
     lead = g.shape[:k]
     places = index + _offsets(raw, lead, rows, index.ndim - k)
-    out = raw.embedding_backward(g, places, rows=math.prod(lead) * rows, padding=None)
+    out = raw.embedding_backward(g, places, rows=math.prod(lead) * rows, padding=-1)
     out = out.reshape(*lead, rows, *out.shape[1:])
-    if padding is not None:
+    if padding >= 0:
         out[(*(slice(None),) * k, padding)] = 0
     return out
 
@@ -383,7 +380,7 @@ def _searchsorted(loop: Any, edges: Any, x: Any, *, right: bool) -> Any:
 def _rows_rule(name: str) -> Rule:
     """For ops on rows of class scores and a class number per row."""
 
-    def made(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+    def made(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
         return getattr(raw, name)(*widened(k, arrays), **kw)
 
     return made
@@ -394,7 +391,7 @@ for _name in ("softmax_cross_entropy", "class_mask"):
 
 
 @rule
-def cross_entropy(raw: Any, k: int, arrays: Any, *, ignore_index: int, reduction: str) -> Any:
+def cross_entropy(raw: Any, k: int, arrays: Any, /, *, ignore_index: int, reduction: str) -> Any:
     logits, target = widened(k, arrays)
     loss, top, total = raw.softmax_cross_entropy(logits, target, ignore_index=ignore_index)
     kept = raw.count_nonzero(target != ignore_index, axis=tuple(range(k, target.ndim)))
@@ -418,7 +415,7 @@ def _folded_classes(k: int, x: Any, target: Any) -> tuple[Any, Any]:
 
 
 def _nll(name: str) -> Rule:
-    def made(raw: Any, k: int, arrays: Any, *, ignore_index: int, reduction: str) -> Any:
+    def made(raw: Any, k: int, arrays: Any, /, *, ignore_index: int, reduction: str) -> Any:
         x, target, weight = (*arrays, None)[:3]
         if not shared(weight, k):
             raise Decline
@@ -439,7 +436,7 @@ RULES["nll_loss"], RULES["nll_loss_2d"] = _nll("nll_loss"), _nll("nll_loss_2d")
 
 
 @rule
-def nll_loss_backward(raw: Any, k: int, arrays: Any, *, shape: Any, ignore_index: int, reduction: str) -> Any:
+def nll_loss_backward(raw: Any, k: int, arrays: Any, /, *, shape: Any, ignore_index: int, reduction: str) -> Any:
     g, target, weight = (*arrays, None)[:3]
     if not shared(weight, k):
         raise Decline

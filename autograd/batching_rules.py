@@ -83,7 +83,7 @@ def _is_pointwise(op: Op) -> bool:
     family = op.generic.__module__.rpartition(".")[2]
     if op.name in _NOT_POINTWISE or "axis" in op.params or op.variadic:
         return False
-    return op.broadcasts or family in _POINTWISE_FAMILIES
+    return op.broadcasts or family.startswith(_POINTWISE_FAMILIES)
 
 
 def spread(k: int, arrays: Any) -> list[Any]:
@@ -98,7 +98,7 @@ def spread(k: int, arrays: Any) -> list[Any]:
 def pointwise(name: str) -> Rule:
     """The op itself, on arrays whose examples have been given equally many axes."""
 
-    def rule(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
         return getattr(raw, name)(*(spread(k, arrays) if len(arrays) > 1 else arrays), **kw)
 
     return rule
@@ -107,7 +107,7 @@ def pointwise(name: str) -> Rule:
 def native(name: str) -> Rule:
     """The op itself: it works on the last axes, whatever stands before them."""
 
-    def rule(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
         return getattr(raw, name)(*arrays, **kw)
 
     return rule
@@ -115,14 +115,16 @@ def native(name: str) -> Rule:
 
 def moved(value: Any, k: int) -> Any:
     """Axes of an example as those of the batch."""
-    return tuple([a + k for a in value]) if isinstance(value, (tuple, list)) else value + k
+    if isinstance(value, (tuple, list)):
+        return tuple([moved(a, k) for a in value])
+    return value + k if value >= 0 else value
 
 
 def along(*keywords: str, full: bool = False) -> Any:
     """For ops that name axes in these keywords: the op with the axes moved behind the batch's."""
 
     def make(name: str) -> Rule:
-        def rule(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+        def rule(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
             for word in keywords:
                 if kw.get(word) is None or arrays[0].ndim == k:
                     raise Decline
@@ -137,10 +139,10 @@ def along(*keywords: str, full: bool = False) -> Any:
 def reduction(name: str) -> Rule:
     """As `along`, where an axis () reduces nothing and None all."""
 
-    def rule(raw: Any, k: int, arrays: Any, *, axis: Any, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, axis: Any, **kw: Any) -> Any:
         if axis is None or arrays[0].ndim == k:
             raise Decline
-        return getattr(raw, name)(*arrays, axis=moved(axis, k), **kw)
+        return getattr(raw, name)(*(widened(k, arrays) if len(arrays) > 1 else arrays), axis=moved(axis, k), **kw)
 
     return rule
 
@@ -149,7 +151,7 @@ def whole_reduction(name: str) -> Any:
     """For reductions of everything: the op `name` along one axis of all elements of an example."""
 
     def make(_: str) -> Rule:
-        def rule(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+        def rule(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
             (x,) = arrays
             flat = x.reshape(*x.shape[:k], math.prod(x.shape[k:]))
             tuples = "sum" in name or "mean" in name or name == "prod"
@@ -181,7 +183,7 @@ def widened(k: int, arrays: Any) -> list[Any]:
 def together_along(name: str) -> Rule:
     """For gather, scatter and their like: all arrays batched, axis and shape moved behind the batch axes."""
 
-    def rule(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
         if arrays[0].ndim == k or kw.get("axis") is None:
             raise Decline
         first = arrays[0]
@@ -203,7 +205,7 @@ def folded(*shapes: str) -> Any:
     """
 
     def make(name: str) -> Rule:
-        def rule(raw: Any, k: int, arrays: Any, **kw: Any) -> Any:
+        def rule(raw: Any, k: int, arrays: Any, /, **kw: Any) -> Any:
             arrays = widened(k, arrays)
             lead = lead_of(k, *arrays)
             n = math.prod(lead)
@@ -231,7 +233,7 @@ def unfolded(out: Any, lead: tuple[int, ...]) -> Any:
 def reduced_loss(name: str) -> Rule:
     """For losses with a `reduction`: that of the elements, then reduced over each example."""
 
-    def rule(raw: Any, k: int, arrays: Any, *, reduction: str, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, reduction: str, **kw: Any) -> Any:
         out = getattr(raw, name)(*spread(k, widened(k, arrays)), reduction="none", **kw)
         return reduce_examples(raw, k, out, reduction)
 
@@ -250,7 +252,7 @@ def reduce_examples(raw: Any, k: int, loss: Any, reduction: str) -> Any:
 
 
 def _reshape(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, shape: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, shape: Any) -> Any:
         (x,) = arrays
         return getattr(raw, name)(x, shape=(*x.shape[:k], *shape))
 
@@ -258,7 +260,7 @@ def _reshape(name: str) -> Rule:
 
 
 def _expand(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, shape: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, shape: Any) -> Any:
         (x,) = arrays
         x = x[(*(slice(None),) * k, *(None,) * (len(shape) + k - x.ndim), ...)]
         return raw.expand(x, shape=(*x.shape[:k], *shape))
@@ -267,7 +269,7 @@ def _expand(name: str) -> Rule:
 
 
 def _sum_to(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, shape: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, shape: Any) -> Any:
         (x,) = arrays
         more = x.ndim - k - len(shape)
         if more:
@@ -278,7 +280,7 @@ def _sum_to(name: str) -> Rule:
 
 
 def _permute(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, axes: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, axes: Any) -> Any:
         n = arrays[0].ndim - k
         return raw.permute(arrays[0], axes=(*range(k), *[a % n + k for a in axes]))
 
@@ -296,7 +298,7 @@ def _t(name: str) -> Rule:
 def _indexed(name: str) -> Rule:
     """Basic indexing, and slice_backward into zeros of every example's own."""
 
-    def rule(raw: Any, k: int, arrays: Any, *, index: Any, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, index: Any, **kw: Any) -> Any:
         index = (*(slice(None),) * k, *(index if isinstance(index, tuple) else (index,)))
         if "shape" in kw:
             kw["shape"] = (*arrays[0].shape[:k], *kw["shape"])
@@ -307,7 +309,7 @@ def _indexed(name: str) -> Rule:
 
 def _shaped_along(*keywords: str) -> Any:
     def make(name: str) -> Rule:
-        def rule(raw: Any, k: int, arrays: Any, *, shape: Any, **kw: Any) -> Any:
+        def rule(raw: Any, k: int, arrays: Any, /, *, shape: Any, **kw: Any) -> Any:
             kw |= {word: moved(kw[word], k) for word in keywords}
             return getattr(raw, name)(*arrays, shape=(*arrays[0].shape[:k], *shape), **kw)
 
@@ -317,7 +319,7 @@ def _shaped_along(*keywords: str) -> Any:
 
 
 def _joining(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, axis: int, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, axis: int, **kw: Any) -> Any:
         if name == "cat" and len({a.ndim for a in arrays}) > 1:
             raise Decline
         return getattr(raw, name)(*widened(k, arrays), axis=axis + k, **kw)
@@ -326,21 +328,21 @@ def _joining(name: str) -> Rule:
 
 
 def _repeat(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, reps: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, reps: Any) -> Any:
         return raw.repeat(arrays[0], reps=((1,) * k + tuple(reps)))
 
     return rule
 
 
 def _widths(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, widths: Any, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, widths: Any, **kw: Any) -> Any:
         return getattr(raw, name)(*arrays, widths=((0, 0),) * k + tuple(widths), **kw)
 
     return rule
 
 
 def _as_strided(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, layout: Any, size: Any, stride: Any, offset: int) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, layout: Any, size: Any, stride: Any, offset: int) -> Any:
         (x,) = arrays
         lead = tuple([s // x.itemsize for s in x.strides[:k]])
         if x.strides[k:] != tuple([s * x.itemsize for s in layout]) or (k and 0 in lead):
@@ -353,7 +355,7 @@ def _as_strided(name: str) -> Rule:
 
 
 def _roll(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, shifts: Any, axes: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, shifts: Any, axes: Any) -> Any:
         if axes is None or arrays[0].ndim == k:
             raise Decline
         return raw.roll(arrays[0], shifts=shifts, axes=moved(axes, k))
@@ -362,7 +364,7 @@ def _roll(name: str) -> Rule:
 
 
 def _masked(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, inplace: bool = False, **kw: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, inplace: bool = False, **kw: Any) -> Any:
         x = arrays[0]
         arrays = spread(k, arrays)
         lead = lead_of(k, *arrays)
@@ -375,7 +377,7 @@ def _masked(name: str) -> Rule:
 
 
 def _zeros_of(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any, *, shape: Any) -> Any:
+    def rule(raw: Any, k: int, arrays: Any, /, *, shape: Any) -> Any:
         return raw.zeros_of(arrays[0], shape=(*arrays[0].shape[:k], *shape))
 
     return rule
@@ -387,7 +389,7 @@ KINDS: list[tuple[Any, str]] = [
     (pointwise, "alias clone cast zeros_like ones_like cut not_nan is_zero"),
     (native, """
         mT view_as_real view_as_complex tril triu svd svdvals eigh eigvalsh eig eigvals qr lu cholesky inv det cofactor
-        nudged slogdet matrix_exp pixel_shuffle pixel_unshuffle safe_softmax one_hot householder_product
+        nudged slogdet matrix_exp pixel_shuffle pixel_unshuffle safe_softmax one_hot view_dtype
         """),
     (reduction, """
         sum nansum mean prod var std var_mean std_mean amax amin aminmax max_dim min_dim any all argmax argmin
@@ -402,11 +404,11 @@ KINDS: list[tuple[Any, str]] = [
     (whole_reduction("nanmedian_dim"), "nanmedian_all"),
     (along("axis"), """
         squeeze squeeze_dim squeeze_dims unsqueeze select unfold split split_with_sizes unbind shift cumsum cumprod
-        logcumsumexp cummax cummin softmax log_softmax sort topk kthvalue median_dim nanmedian_dim mode
+        logcumsumexp cummax cummin softmax log_softmax sort topk scale_interior kthvalue median_dim nanmedian_dim mode
         """),
     (along("axis0", "axis1"), "transpose"),
     (along("axis1", "axis2"), "diagonal"),
-    (along("axes"), "flip rot90"),
+    (along("axes"), "flip rot90 fft_c2c fft_r2c fft_c2r"),
     (together_along, """
         gather gather_backward scatter scatter_fill scatter_add scatter_reduce scatter_count scatter_shares recurrence
         """),
@@ -414,7 +416,7 @@ KINDS: list[tuple[Any, str]] = [
         max_pool max_pool_with_indices adaptive_max_pool pool_gather max_unpool avg_pool upsample_nearest
         upsample_nearest_exact upsample_linear upsample_cubic adaptive_avg_pool channel_shuffle im2col
         """),
-    (folded("shape"), "avg_pool_input resample_adjoint col2im pool_scatter"),
+    (folded(), "grid_sample fractional_max_pool"), (folded("shape"), "grid_scatter avg_pool_input resample_adjoint col2im pool_scatter"),
     (reduced_loss, """
         mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits
         """),
