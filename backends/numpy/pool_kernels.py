@@ -89,7 +89,9 @@ def max_pool_backward(
     along = [meetings(*d) for d in zip(extents, kernel, stride, padding, dilation, size, strict=True)]
     taps = [tuple(zip(*tap, strict=True)) for tap in product(*along) if None not in tap]
     # windows that neither overlap nor leave gaps write every place once
-    tiled = all(k == s == n / t and not p for k, s, n, t, p in zip(kernel, stride, extents, size, padding, strict=True))
+    tiled = set(dilation) == {1} and all(
+        k == s == n / t and not p for k, s, n, t, p in zip(kernel, stride, extents, size, padding, strict=True)
+    )
     gx = np.empty(x.shape, g.dtype) if tiled else np.zeros(x.shape, g.dtype)
     flat_x, flat_out, flat_g, flat_gx = planes(rank, x, out, g, gx)
     for part in blocks(flat_x):

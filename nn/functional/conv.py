@@ -321,25 +321,22 @@ def _conv_transpose(
         )
     channels = w[1] * groups
     _check_bias(f"transposed=1, weight of size {list(w)}", bias, channels)
-    # What lies a stride or more behind the last window belongs to no input place: zeros, added after.
-    behind = [max(0, e - s + 1) for e, s in zip(extra, stride, strict=True)]
-    size = [
-        (n - 1) * s - 2 * p + d * (k - 1) + e - a + 1
-        for n, s, p, d, k, e, a in zip(x.array.shape[2:], stride, padding, dilation, w[2:], extra, behind, strict=True)
-    ]
-    if min(size) < 0 or any(n + a < 1 for n, a in zip(size, behind, strict=True)):
+    full = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(x.array.shape[2:], stride, dilation, w[2:], strict=True)]
+    size = [n - 2 * p + e for n, p, e in zip(full, padding, extra, strict=True)]
+    if min(size) < 1:
         raise RuntimeError(
             f"Given input size per channel: ({' x '.join(map(str, x.array.shape[2:]))}). Calculated output size per "
             f"channel: ({' x '.join(map(str, size))}). Output size is too small"
         )
-    shape = (x.array.shape[0], channels, *size)
-    keywords = {"shape": shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if any(behind):
-        out = op.conv_input(x, weight, None, **keywords)
-        out = GRAPH.pad_constant(out, widths=((0, 0), (0, 0), *[(0, a) for a in behind]), value=0)
+    lead = (x.array.shape[0], channels)
+    keywords = {"stride": stride, "dilation": dilation, "groups": groups}
+    if all(e < s for e, s in zip(extra, stride, strict=True)):
+        out = op.conv_input(x, weight, bias, shape=(*lead, *size), padding=padding, **keywords)
+    else:  # so much more that conv would give more places than x has: cut out of all that x reaches, with zeros behind
+        out = op.conv_input(x, weight, None, shape=(*lead, *full), padding=(0,) * rank, **keywords)
+        out = GRAPH.pad_constant(out, widths=((0, 0), (0, 0), *[(0, e) for e in extra]), value=0)
+        out = out[(..., *[slice(p, p + n) for p, n in zip(padding, size, strict=True)])].contiguous()
         out = out if bias is None else out + GRAPH.reshape(bias, shape=(channels, *[1] * rank))
-    else:
-        out = op.conv_input(x, weight, bias, **keywords)
     return out if batched else GRAPH.squeeze_dim(out, axis=(0,))
 
 
