@@ -282,6 +282,9 @@ def cross_entropy(
     reduction = how(reduction, size_average, reduce)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}")
+    if _is_half(input) and (weight is None or weight.array.dtype == input.array.dtype):
+        wide = [None if t is None else t.float() if _is_half(t) else t for t in (input, target, weight)]
+        return cross_entropy(*wide, None, ignore_index, None, reduction, label_smoothing).to(input.dtype)
     axis = 1 if input.array.ndim > 1 else 0
     if target.array.shape == input.array.shape and target.array.dtype.kind in "fV":
         if ignore_index >= 0:
@@ -300,6 +303,11 @@ def cross_entropy(
     elif input.array.ndim == 1 and target.array.ndim:
         target = target.squeeze(0)
     return op.cross_entropy(input, target, ignore_index=ignore_index, reduction=reduction)
+
+
+def _is_half(t: Tensor) -> bool:
+    """Whether a tensor is of float16 or bfloat16: a loss of such ones is computed in float32 and rounded once."""
+    return t.array.dtype.itemsize == 2 and t.array.dtype.kind in "fV"
 
 
 def _by_class(weight: Tensor, ndim: int, axis: int) -> Tensor:
@@ -384,6 +392,16 @@ def linear_cross_entropy(
     logits_shape = (*x[:-1], *w[:-1])
     if target.array.shape == logits_shape and ignore_index is not None:
         raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
+    if _is_half(input) and input.array.dtype == linear_weight.array.dtype:
+        tensors = (input, linear_weight, target, linear_bias, weight)
+        input, linear_weight, target, linear_bias, weight = (  # type: ignore[assignment]
+            t.float() if t is not None and _is_half(t) else t for t in tensors
+        )
+        loss = linear_cross_entropy(
+            input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
+            ignore_index=ignore_index, label_smoothing=label_smoothing,
+        )  # fmt: skip
+        return loss.to(tensors[0].dtype)
     flat = GRAPH.reshape(linear_weight, shape=(-1, w[-1])) if len(w) > 2 else linear_weight
     bias = linear_bias if linear_bias is None or len(w) == 2 else GRAPH.reshape(linear_bias, shape=(-1,))
     logits = GRAPH.reshape(linear(input, flat, bias), shape=logits_shape)

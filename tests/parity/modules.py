@@ -147,6 +147,9 @@ class Pair:
             self.call(mine, theirs, seed)
         return mine, theirs
 
+    def half(self) -> bool:
+        return self.dtype.itemsize == 2
+
     def loosen(self) -> float:
         return LOOSE.get(self.info.name, 1.0)
 
@@ -155,6 +158,26 @@ class Pair:
         args, kw = self.their_arguments
         given = ", ".join([*[repr(a) for a in args], *[f"{k}={v!r}" for k, v in kw.items()]])
         return f"{mode}, {self.sample.desc or 'default'}: {' '.join(given.split())}"[:260]
+
+
+def widened(value: Any) -> Any:
+    """Arguments of torch with their half-precision tensors in float64: the same numbers, leaves of their own."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().double().requires_grad_(value.requires_grad)
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return type(value)(widened(item) for item in value)
+    return {key: widened(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def as_exact(mine: Any, theirs: Any, exact: Any) -> bool:
+    """Whether ours is as near to the result in float64 as torch's: what is asked of a result in half precision."""
+    for a, b, c in zip(compare.flat(mine), compare.flat(theirs), compare.flat(exact), strict=True):
+        if compare.tensors(a, b, meta_only=True):
+            return False
+        wide = [np.asarray(compare.raw(a), np.float64), b.detach().double().numpy(), c.detach().numpy()]
+        if not np.abs(wide[0] - wide[2]).max(initial=0) <= np.abs(wide[1] - wide[2]).max(initial=0):
+            return False
+    return True
 
 
 def same(mine: Any, theirs: Any, loosen: float = 1.0) -> None:
@@ -225,7 +248,13 @@ def load(pair: Pair) -> None:
 def forward(pair: Pair) -> None:
     """Outputs; the inputs and the state after the call."""
     mine, theirs = pair.ready()
-    same(*pair.call(mine, theirs), pair.loosen())
+    results = pair.call(mine, theirs)
+    try:
+        same(*results, pair.loosen())
+    except Failed:
+        if not (pair.half() and as_exact(*results, theirs.double()(*widened(pair.theirs[0]), **widened(pair.theirs[1])))):
+            raise
+        return
     same_state(mine, theirs, "state after the call", pair.loosen())
     for a, b in zip(tensors(pair.mine, tapegrad.Tensor), tensors(pair.theirs, torch.Tensor), strict=True):
         if text := compare.tensors(a, b):
@@ -249,39 +278,59 @@ def cloned(value: Any) -> Any:
     return {key: cloned(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+def leaves(module: Any, side: Any, kind: type) -> dict[str, Any]:
+    """Inputs and parameters that require a gradient, by name."""
+    named = {f"input {i}": t for i, t in enumerate(tensors(side, kind)) if t.requires_grad}
+    return named | {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def derivatives(library: Any, module: Any, side: Any, wanted: dict[str, Any], second: bool) -> list[Any] | None:
+    """Gradients of one call of a module, after a fixed seed."""
+    library.manual_seed(1)
+    result = module(*cloned(side[0]), **cloned(side[1]))
+    return backward(library, result, list(wanted.values()), second)
+
+
 def gradients(pair: Pair, second: bool) -> bool:
     """Gradients with respect to all inputs and parameters that require them. False where there are none."""
+    if second and pair.their_arguments[1].get("options") is not None:
+        return False  # torch's linear_cross_entropy in chunks is not differentiable twice: it gives zeros
     mine, theirs = pair.ready()
-    leaves = []
-    for module, side, kind in ((mine, pair.mine, tapegrad.Tensor), (theirs, pair.theirs, torch.Tensor)):
-        named = {f"input {i}": t for i, t in enumerate(tensors(side, kind)) if t.requires_grad}
-        leaves.append(named | {name: p for name, p in module.named_parameters() if p.requires_grad})
-    if list(leaves[0]) != list(leaves[1]):
-        raise Failed(f"gradients of {list(leaves[0])}, torch of {list(leaves[1])}")
-    if not leaves[1]:
+    my_leaves, their_leaves = leaves(mine, pair.mine, tapegrad.Tensor), leaves(theirs, pair.theirs, torch.Tensor)
+    if list(my_leaves) != list(their_leaves):
+        raise Failed(f"gradients of {list(my_leaves)}, torch of {list(their_leaves)}")
+    if not their_leaves:
         return False
-    torch.manual_seed(1)
     try:
-        result = theirs(*cloned(pair.theirs[0]), **cloned(pair.theirs[1]))
-        expected = backward(torch, result, list(leaves[1].values()), second)
+        expected = derivatives(torch, theirs, pair.theirs, their_leaves, second)
     except (RuntimeError, NotImplementedError):
         return False  # torch has no such derivative there
     if expected is None:
         return False
-    tapegrad.manual_seed(1)
     try:
-        result = mine(*cloned(pair.mine[0]), **cloned(pair.mine[1]))
-        found = backward(tapegrad, result, list(leaves[0].values()), second)
+        found = derivatives(tapegrad, mine, pair.mine, my_leaves, second)
     except Exception as error:
         raise Failed(compare.error(error)) from error
     if found is None:
         raise Failed("no result requires a gradient")
-    names = [*leaves[1], *[f"cotangent {i}" for i in range(len(expected) - len(leaves[1]))]]
+    names = [*their_leaves, *[f"cotangent {i}" for i in range(len(expected) - len(their_leaves))]]
     for name, a, b in zip(names, found, expected, strict=True):
         b = b.clone() if b is not None and b._is_zerotensor() else b
         if text := gradient(a, b, 10 * pair.loosen()):
+            if pair.half() and as_exact(found, expected, exact_gradients(pair, theirs)):
+                return True
             raise Failed(f"of {name}: {text}")
     return True
+
+
+def exact_gradients(pair: Pair, theirs: Any) -> Any:
+    """torch's gradients of a half-precision sample, computed in float64 from the same cotangents."""
+    module, side = theirs.double(), (widened(pair.theirs[0]), widened(pair.theirs[1]))
+
+    def rounded(*args: Any, **kw: Any) -> Any:
+        return module(*args, **kw).to(pair.dtype)
+
+    return derivatives(torch, rounded, side, leaves(module, side, torch.Tensor), False)
 
 
 def copies(pair: Pair) -> None:
