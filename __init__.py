@@ -65,7 +65,9 @@ _ROOMS = {
         "nn", "optim", "utils", "backends", "linalg", "fft", "masked", "special", "func", "cuda", "return_types",
         "testing",
     )  # fmt: skip
-} | {"random": ".autograd.random"}  # no random.py here: on a path of its own it would hide Python's
+} | {  # no random.py or signal here: on a path of their own they would hide Python's
+    "random": ".autograd.random", "signal": ".autograd.api.signal",
+}  # fmt: skip
 _ROOMS |= {
     name: f".{name}"
     for name in "accelerator amp compat compiler distributed distributions jit serialization sparse".split()
@@ -98,16 +100,26 @@ _OUT_OF = {
 
 # Names that PyTorch has here and in nn.functional.
 _FUNCTIONAL = """
-adaptive_avg_pool1d adaptive_max_pool1d alpha_dropout avg_pool1d batch_norm bilinear celu celu_ channel_shuffle conv1d
-conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity ctc_loss dropout embedding
-group_norm hardshrink instance_norm kl_div layer_norm max_pool1d max_pool2d max_pool3d pairwise_distance pixel_shuffle
-pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold
+adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle conv1d conv2d conv3d conv_tbc conv_transpose1d
+conv_transpose2d conv_transpose3d cosine_similarity hardshrink max_pool1d max_pool2d max_pool3d pairwise_distance
+pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold
+""".split()
+
+# The same, with other arguments here than there.
+_TOPLEVEL = """
+adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm binary_cross_entropy_with_logits cosine_embedding_loss
+ctc_loss dropout dropout_ embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ feature_dropout
+feature_dropout_ group_norm gru gru_cell hinge_embedding_loss instance_norm kl_div layer_norm lstm lstm_cell
+margin_ranking_loss max_pool1d_with_indices native_channel_shuffle norm_except_dim poisson_nll_loss rnn_relu
+rnn_relu_cell rnn_tanh rnn_tanh_cell rrelu_ threshold_ triplet_margin_loss
 """.split()
 
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONAL:
         return getattr(importlib.import_module(".nn.functional", __name__), name)
+    if name in _TOPLEVEL:
+        return getattr(importlib.import_module(".nn.functional.toplevel", __name__), name)
     if name in _LATE:
         return getattr(importlib.import_module(f".autograd.{_LATE[name]}", __name__), name)
     if name in _OUT_OF:

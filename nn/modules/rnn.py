@@ -9,10 +9,9 @@ from typing import Any
 
 from ...autograd.api.creation import empty, zeros
 from ...autograd.op import GRAPH
-from ...autograd.ops import rnn as op
 from ...autograd.tensor import Tensor
-from .. import functional as F
 from .. import init
+from ..functional.recurrent import gru_cell, layers, lstm_cell, rnn_relu_cell, rnn_tanh_cell
 from ..parameter import Parameter
 from ..utils.rnn import PackedSequence
 from .module import Module
@@ -27,11 +26,6 @@ def _uniform(module: Any) -> None:
     bound = 1.0 / math.sqrt(module.hidden_size) if module.hidden_size > 0 else 0
     for weight in module.parameters():
         init.uniform_(weight, -bound, bound)
-
-
-def _gates(x: Tensor, w: Tensor, b: Tensor | None, more: Tensor | None) -> Tensor:
-    """The input's part of the gates for all rows; the biases of both sides where they only ever meet in a sum."""
-    return F.linear(x, w, b if b is None or more is None else b + more)
 
 
 class RNNBase(Module):
@@ -226,36 +220,10 @@ class RNNBase(Module):
         self, x: Tensor, states: tuple[Tensor, ...], sizes: tuple[int, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over the rows of packed sequences; the final states stacked as the first ones were."""
-        final: list[list[Tensor]] = [[] for _ in states]
-        ways = 1 + bool(self.bidirectional)
-        for layer in range(self.num_layers):
-            outs = []
-            for way in range(ways):
-                k = layer * ways + way
-                begin = [GRAPH.select(s, axis=0, index=k) for s in states]
-                out, *ends = self._sequence(x, begin, self.all_weights[k], sizes, way == 1)
-                outs.append(out)
-                for place, end in zip(final, ends, strict=True):
-                    place.append(end)
-            x = outs[0] if ways == 1 else GRAPH.cat(*outs, axis=1)
-            if layer + 1 < self.num_layers and self.dropout > 0:
-                x = F.dropout(x, self.dropout, self.training)
-        return x, tuple(GRAPH.stack(*ends, axis=0) for ends in final)
-
-    def _sequence(
-        self, x: Tensor, states: list[Tensor], weights: list[Any], sizes: tuple[int, ...], reverse: bool
-    ) -> tuple[Tensor, ...]:
-        """One direction of one layer: (output rows, final states)."""
-        w, u, *rest = weights
-        b, c = rest[:2] if self.bias else (None, None)
-        if self.mode == "GRU":
-            return op.gru_sequence(_gates(x, w, b, None), *states, u, c, batch_sizes=sizes, reverse=reverse)
-        gates = _gates(x, w, b, c)
-        if self.mode == "LSTM":
-            r = rest[-1] if self.proj_size else None
-            return op.lstm_sequence(gates, *states, u, r, batch_sizes=sizes, reverse=reverse)
-        relu = self.mode == "RNN_RELU"
-        return op.rnn_sequence(gates, *states, u, relu=relu, batch_sizes=sizes, reverse=reverse)
+        return layers(
+            self.mode, x, states, self.all_weights, self.bias, sizes, self.num_layers, self.dropout, self.training,
+            self.bidirectional,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"
@@ -445,8 +413,8 @@ class RNNCell(RNNCellBase):
         x, (h,) = self._begin(input, None if hx is None else (hx,), 1)
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        z = F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
-        new = z.tanh() if self.nonlinearity == "tanh" else z.relu()
+        step = rnn_tanh_cell if self.nonlinearity == "tanh" else rnn_relu_cell
+        new = step(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return new if input.dim() == 2 else new.squeeze(0)
 
 
@@ -460,9 +428,7 @@ class GRUCell(RNNCellBase):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         x, (h,) = self._begin(input, None if hx is None else (hx,), 1)
-        gates = _gates(x, self.weight_ih, self.bias_ih, None)
-        sizes = (x.array.shape[0],)
-        new, _ = op.gru_sequence(gates, h, self.weight_hh, self.bias_hh, batch_sizes=sizes, reverse=False)
+        new = gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return new if input.dim() == 2 else new.squeeze(0)
 
 
@@ -475,7 +441,6 @@ class LSTMCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        x, (h, c) = self._begin(input, hx, 2)
-        gates = _gates(x, self.weight_ih, self.bias_ih, self.bias_hh)
-        h, _, c = op.lstm_sequence(gates, h, c, self.weight_hh, batch_sizes=(x.array.shape[0],), reverse=False)
+        x, states = self._begin(input, hx, 2)
+        h, c = lstm_cell(x, states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return (h, c) if input.dim() == 2 else (h.squeeze(0), c.squeeze(0))
