@@ -35,6 +35,7 @@ from . import (  # noqa: F401  (fill the table of public functions)
     sort,
     spectral,
     storage,
+    windows,
 )
 from .table import PUBLIC, declare, strict
 

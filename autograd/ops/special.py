@@ -387,6 +387,18 @@ def hurwitz(xp, s, x):
     return out
 
 
+def _trigamma(xp, x):
+    """The derivative of digamma. x: (*S) -> (*S).
+
+    Below 1/2 by reflection, with the sine of pi x in x's own precision: so, as in PyTorch, the poles are large numbers.
+    """
+    sine = xp.sin(x * math.pi).astype("f8")
+    x = x.astype("f8")
+    low = x < 0.5
+    out = _zeta(xp, 2, xp.where(low, 1 - x, x))
+    return xp.where(low, (math.pi / sine) ** 2 - out, out)
+
+
 def _polygamma(xp, x, n):
     """Abramowitz and Stegun 6.4.10. x: (*S) -> (*S)."""
     scale = (1 if n % 2 else -1) * (float(math.factorial(n)) if n <= 170 else math.inf)
@@ -396,6 +408,9 @@ def _polygamma(xp, x, n):
 @op(promote="float")
 def polygamma(xp, x, *, order):
     """The derivative of digamma of that order, at least 1. x: (*S) -> (*S)."""
+    if order == 1:
+        only("fV", "polygamma", x)
+        return _trigamma(xp, wide(x)).astype(x.dtype)
     return in_double("polygamma", lambda xp, x: _polygamma(xp, x, order), xp, x)
 
 

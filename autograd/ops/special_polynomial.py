@@ -24,7 +24,7 @@ def _recurrence(xp, x, n, first, step):
     p, result, places = xp.ones_like(x), xp.empty_like(x), xp.arange(x.size)
     k = 1
     while x.size:
-        p, q = q, step(x, k, q, p).astype(x.dtype, copy=False)
+        p, q = q, step(x, k, q, p)
         k += 1
         done = (n == k) | (q != q)
         if done.any():
@@ -33,6 +33,11 @@ def _recurrence(xp, x, n, first, step):
             x, n, p, q, places = x[more], n[more], p[more], q[more], places[more]
     out[todo] = result
     return out
+
+
+def _fused(a, q, c):
+    """a q - c with one rounding, as the processor's multiply-add gives it to PyTorch; in double with two."""
+    return (a.astype("f8") * q - c).astype(a.dtype)
 
 
 def _prepared(xp, name, x, n):
@@ -57,7 +62,7 @@ def _chebyshev(xp, name, x, n, kind, shifted):
     out = xp.zeros_like(x)
     out[end] = _at_ends(xp, x[end], n[end], kind)
     out[wave] = _by_angle(xp, x[wave], n[wave].astype(x.dtype), kind)
-    out[rest] = _recurrence(xp, x[rest], n[rest], a * x[rest] + b, lambda x, k, q, p: (x + x) * q - p)
+    out[rest] = _recurrence(xp, x[rest], n[rest], a * x[rest] + b, lambda x, k, q, p: _fused(x + x, q, p))
     return out
 
 
@@ -139,13 +144,13 @@ def _hermite(xp, name, x, n, a, step):
 @op(broadcasts=True, promote="float", public="special")
 def hermite_polynomial_h(xp, x, degree):
     """The physicist's H_n(x). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _hermite(xp, "hermite_polynomial_h", x, degree, 2, lambda x, k, q, p: (x + x) * q - 2 * k * p)
+    return _hermite(xp, "hermite_polynomial_h", x, degree, 2, lambda x, k, q, p: _fused(x + x, q, 2 * k * p))
 
 
 @op(broadcasts=True, promote="float", public="special")
 def hermite_polynomial_he(xp, x, degree):
     """The probabilist's He_n(x). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _hermite(xp, "hermite_polynomial_he", x, degree, 1, lambda x, k, q, p: x * q - k * p)
+    return _hermite(xp, "hermite_polynomial_he", x, degree, 1, lambda x, k, q, p: _fused(x, q, k * p))
 
 
 @op(broadcasts=True, promote="float", public="special")
@@ -153,7 +158,7 @@ def laguerre_polynomial_l(xp, x, degree):
     """Laguerre's L_n(x). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
     x, n = _prepared(xp, "laguerre_polynomial_l", x, degree)
     n = xp.where((x == 0) & (n > 0), 0, n)  # L_n(0) = 1
-    return _recurrence(xp, x, n, 1 - x, lambda x, k, q, p: ((k + k + (1 - x)) * q - k * p) / (k + 1))
+    return _recurrence(xp, x, n, 1 - x, lambda x, k, q, p: _fused(k + k + (1 - x), q, k * p) / (k + 1))
 
 
 @op(broadcasts=True, promote="float", public="special")
@@ -162,4 +167,4 @@ def legendre_polynomial_p(xp, x, degree):
     x, n = _prepared(xp, "legendre_polynomial_p", x, degree)
     end = (xp.absolute(x) == 1) & (n > 1)
     n = xp.where(end, n % 2, n)  # P_n(1) = 1, P_n(-1) = (-1)**n
-    return _recurrence(xp, x, n, x, lambda x, k, q, p: ((k + k + 1) * x * q - k * p) / (k + 1))
+    return _recurrence(xp, x, n, x, lambda x, k, q, p: _fused((k + k + 1) * x, q, k * p) / (k + 1))
