@@ -1,11 +1,13 @@
 """torch.func: see autograd/func.py; functional_call is a module's affair and comes from nn."""
 
+from .autograd.func import functionalize as functionalize
 from .autograd.func import grad as grad
 from .autograd.func import grad_and_value as grad_and_value
 from .autograd.func import hessian as hessian
 from .autograd.func import jacfwd as jacfwd
 from .autograd.func import jacrev as jacrev
 from .autograd.func import jvp as jvp
+from .autograd.func import linearize as linearize
 from .autograd.func import value_and_grad as value_and_grad
 from .autograd.func import vjp as vjp
 from .autograd.vmap import vmap as vmap

@@ -467,12 +467,15 @@ def class_of_depth(depth: int) -> Any:
         backend = register(BatchingBackend(made))
         _raw[backend] = RawBatched(backend)
         _classes.append(made)
-        ENVIRONMENT["slow"] = slow  # the swap at the door: from the first vmap on, guards lead here
+        ENVIRONMENT["slow"] = coerce.slow = slow  # the swap at the door: from the first vmap on, guards lead here
     return _classes[depth]
 
 
 def _of(scope: Scope) -> Any:
     return class_of_depth(len(scope) or 1)
+
+
+_slow = coerce.slow
 
 
 def slow(op: Op, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -486,4 +489,4 @@ def slow(op: Op, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
         depth = max(a.depth for a in inside)
         scope = joined([active.scope[:depth], *[a.scope for a in inside]])
         args = tuple([lifted(a, scope) if isinstance(a, Tensor) else a for a in args])
-    return coerce.slow(op, args, kw)
+    return _slow(op, args, kw)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .batching import Batched, Scope, _of, aligned, each, joined, whole
-from .op import OPS, Op, bind_first, raw_by_type
+from .op import OPS, Op, raw_by_type
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -34,7 +34,9 @@ def rule_of(op: Op) -> Any:
     full = name in FULL
 
     def loop(*arrays: Any, **kw: Any) -> Any:
-        found = next(a for a in arrays if isinstance(a, Batched))
+        found = next((a for a in arrays if isinstance(a, Batched)), None)
+        if found is None:  # what a gradient's rule computes from arrays saved outside
+            return _on_plain(name, arrays, kw)
         own = getattr(raw_by_type[found.value.__class__], name)
         out = each(own, arrays, kw)
         if kw.get("inplace"):
@@ -43,6 +45,8 @@ def rule_of(op: Op) -> Any:
 
     def kernel(*arrays: Any, **kw: Any) -> Any:
         batched = [a for a in arrays if isinstance(a, Batched)]
+        if not batched:
+            return _on_plain(name, arrays, kw)
         scope = joined([a.scope for a in batched])
         raw = raw_by_type[batched[0].value.__class__]
         values = [aligned(a, scope, a.ndim) if hasattr(a, "shape") else a for a in arrays]
@@ -55,8 +59,18 @@ def rule_of(op: Op) -> Any:
         return as_batched(raw, out, scope)
 
     if program is not None:
-        return bind_first(program, loop)
+        return lambda *arrays, **kw: (
+            program(loop, *arrays, **kw)
+            if any(isinstance(a, Batched) for a in arrays)
+            else _on_plain(name, arrays, kw)
+        )
     return loop if rule is None else kernel
+
+
+def _on_plain(name: str, arrays: Any, kw: Any) -> Any:
+    """The op where nothing is batched."""
+    first = next(a for a in arrays if hasattr(a, "shape"))
+    return getattr(raw_by_type[first.__class__], name)(*arrays, **kw)
 
 
 def as_batched(raw: Any, out: Any, scope: Scope) -> Any:

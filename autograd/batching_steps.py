@@ -12,11 +12,11 @@ from typing import Any
 
 from ..backends.registry import backend_of
 from .batching import Batched, Level, Scope, active, aligned, class_of_depth, joined
-from .codegen import ENVIRONMENT, add_gradient
+from .codegen import add_gradient
 from .graph import Node, counter
 from .modes import mode
 from .op import GRAPH
-from .tensor import Tensor, wrap
+from .tensor import wrap
 
 
 def _parts(array: Any) -> tuple[Any, Scope]:
@@ -115,11 +115,20 @@ enter.adjoint, leave.adjoint, lift.adjoint, unlift.adjoint = leave, enter, unlif
 
 def lifted(t: Any, scope: Scope) -> Any:
     """A tensor as one of that scope, the same for all examples of the levels it does not have."""
-    array = t.array
-    own = array.scope if isinstance(array, Batched) else ()
+    array, own = t.array, scope_of(t)
     if own == scope and (not scope or array.depth == len(scope)):
         return t
     return lift(t, tuple([level for level in scope if level not in own]))
+
+
+def scope_of(t: Any) -> Scope:
+    """The levels that a tensor stands for one example of."""
+    return t.array.scope if isinstance(t.array, Batched) else ()
+
+
+def entered_at(t: Any, level: Level, dim: int, outer: Scope) -> Any:
+    """A tensor's entries along `dim` as the examples of a level inside the vmaps `outer`."""
+    return enter(lifted(t, joined([outer, scope_of(t)])), level, dim)
 
 
 def inside(t: Any) -> Any:
@@ -130,6 +139,3 @@ def inside(t: Any) -> Any:
     own = t.array.scope if depth else ()
     return lifted(t, joined([active.scope, own]))
 
-
-ENVIRONMENT["lifted"] = lifted
-__all__ = ["Tensor", "enter", "inside", "leave", "lift", "lifted", "unlift"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+from .batching import Level, active, joined
+from .batching_steps import entered_at, leave, lifted, scope_of
 from .engine import collect, edge_of
 from .functional import fresh, gradients
 from .modes import enable_grad, mode
 from .op import GRAPH
 from .tensor import Tensor
-from .trees import flatten, unflatten
+from .trees import flatten, structure, unflatten
 
 Argnums = int | tuple[int, ...]
 
@@ -196,9 +199,24 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool 
 
 
 def jacrev(
-    func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None
+    func: Callable[..., Any],
+    argnums: Argnums = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    _preallocate_and_copy: bool = False,
 ) -> Callable[..., Any]:
-    """A function giving the Jacobian: a tree like the output of trees like the argument, (*out shape, *in shape)."""
+    """A function giving the Jacobian: a tree like the output of trees like the argument, (*out shape, *in shape).
+
+    One backward pass goes through all rows at once, or through `chunk_size` of them at a time, to save memory.
+
+    >>> import tapegrad as torch
+    >>> torch.func.jacrev(lambda x: x**2)(torch.tensor([1.0, 2.0]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
+    if not (chunk_size is None or chunk_size > 0):
+        raise ValueError("jacrev: `chunk_size` should be greater than 0.")
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -208,7 +226,7 @@ def jacrev(
             out, aux = _split_aux(func(*values, **kwargs), has_aux, "jacrev")
             outs, out_spec = _only_tensors(out, "jacrev(f)(*args)")
             keep = recording and _outer(args, outs, chosen)
-            rows = [_regrouped(_jacobian_of(o, chosen, keep), specs, argnums) for o in outs]
+            rows = [_regrouped(_jacobian_of(o, chosen, keep, chunk_size), specs, argnums) for o in outs]
         _finish(chosen)
         found = _settle(unflatten(rows, out_spec), keep)
         return (found, _settle(aux, keep)) if has_aux else found
@@ -216,25 +234,109 @@ def jacrev(
     return wrapper
 
 
-def _jacobian_of(out: Tensor, chosen: list[Tensor], keep: bool) -> list[Tensor]:
-    columns: list[list[Tensor]] = [[] for _ in chosen]
-    for element in GRAPH.reshape(out, shape=(-1,)).unbind(0):
-        found = _zeroed(gradients((element,), tuple(chosen), None, keep), chosen)
-        for column, g in zip(columns, found, strict=True):
-            column.append(g)
+def _jacobian_of(out: Tensor, chosen: list[Tensor], keep: bool, chunk_size: int | None) -> list[Tensor]:
+    """For each of the chosen, (*out shape, *its shape): the gradients of the rows of an identity matrix."""
+    shape = out.array.shape
+    n = math.prod(shape)
+    if not (n and out._rg):
+        return [_zeros_beside(t, (*shape, *t.array.shape)) for t in chosen]
+    eye = GRAPH.reshape(out.new_ones(n).diag(), shape=(n, *shape))
+    step = n if chunk_size is None else chunk_size
+    parts = [batched_gradients(out, chosen, eye.narrow(0, i, min(step, n - i)), keep) for i in range(0, n, step)]
     return [
-        GRAPH.reshape(GRAPH.stack(*column, axis=0), shape=(*out.array.shape, *t.array.shape))
-        if column
-        else out.new_zeros(*out.array.shape, *t.array.shape)
-        for column, t in zip(columns, chosen, strict=True)
+        GRAPH.reshape(c[0] if len(c) == 1 else GRAPH.cat(*c, axis=0), shape=(*shape, *t.array.shape))
+        for c, t in zip(zip(*parts, strict=True), chosen, strict=True)
     ]
 
 
-def jacfwd(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, **_: Any) -> Callable[..., Any]:
-    """The Jacobian, as jacrev gives it (there is no forward mode here; the values are the same)."""
+def _zeros_beside(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return GRAPH.zeros_of(t.detach(), shape=shape)
+
+
+def batched_gradients(out: Tensor, inputs: list[Tensor], seeds: Tensor, keep: bool) -> list[Tensor]:
+    """The gradients at the inputs for every entry of `seeds` (n, *out shape), by one backward: (n, *input shape)."""
+    level, outer = Level(seeds.array.shape[0], "same"), joined([active.scope, scope_of(out)])
+    found = gradients((out,), tuple(inputs), [entered_at(seeds, level, 0, outer)], keep)
+    rows = []
+    for g, t in zip(found, inputs, strict=True):
+        if g is None:
+            rows.append(_zeros_beside(t, (level.size, *t.array.shape)))
+        else:
+            rows.append(leave(lifted(g, joined([scope_of(g), (level,)])), level, 0))
+    return rows
+
+
+def jacfwd(
+    func: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    chunk_size: int | None = None,
+    randomness: str = "error",
+) -> Callable[..., Any]:
+    """The Jacobian as jacrev gives it: there is no forward mode here, and the values are the same.
+
+    `chunk_size` and `randomness` are checked and change nothing.
+    """
+    if not (chunk_size is None or chunk_size > 0):
+        raise ValueError("jacfwd: `chunk_size` should be greater than 0.")
     return jacrev(func, argnums, has_aux=has_aux)
 
 
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """A function giving the Hessian of a scalar function: (*in shape, *in shape)."""
-    return jacrev(jacrev(func, argnums), argnums)
+    """A function giving the Hessian: the Jacobian of the Jacobian, (*out shape, *in shape, *in shape).
+
+    >>> import tapegrad as torch
+    >>> torch.func.hessian(lambda x: (x**3).sum())(torch.tensor([1.0, 2.0]))
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
+    """
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """(func(*primals), jvp_fn); jvp_fn(*tangents) gives J tangents at the primals, any number of times.
+
+    `func` runs once; what each jvp_fn call costs is one backward pass through its gradient.
+    """
+    if not primals:
+        raise RuntimeError("linearize: expected at least one primal")
+    with enable_grad():
+        values, chosen, specs = _differentiated(primals, tuple(range(len(primals))))
+        outs, spec = _only_tensors(func(*values), "linearize(f, *primals)")
+        dummies = tuple(GRAPH.zeros_like(o.detach()).requires_grad_() for o in outs)
+        back = gradients(outs, tuple(chosen), dummies, True)
+    _finish([*chosen, *dummies])
+
+    def jvp_fn(*tangents: Any) -> Any:
+        given, given_spec = flatten(tangents)
+        if given_spec != flatten(primals)[1]:
+            raise RuntimeError(
+                f"Expected the tangents {structure(tangents)} to have the same argspec as the primals "
+                f"{structure(primals)}"
+            )
+        for t, p in zip(given, chosen, strict=True):
+            if t.array.shape != p.array.shape or t.array.dtype != p.array.dtype:
+                raise RuntimeError(
+                    f"Expected the tangents to have the shape and dtype of the primals, {tuple(p.shape)} {p.dtype}, "
+                    f"but got {tuple(t.shape)} {t.dtype}"
+                )
+        found = _zeroed(gradients(back, dummies, given, False), dummies)
+        return _settle(unflatten(list(found), spec), False)
+
+    return _settle(unflatten(outs, spec), False), jvp_fn
+
+
+def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Callable[..., Any]:
+    """`func` itself. PyTorch takes in-place operations out of a function for its compilers; here no compiler asks."""
+    if remove not in ("mutations", "mutations_and_views"):
+        raise RuntimeError(
+            "functionalize(f, remove='mutations'): Valid options for the `remove` argument are: "
+            f"['mutations', 'mutations_and_views']. Got {remove}."
+        )
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+    return wrapper

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .batching import Batched, Level, Scope, active, joined, whole
-from .batching_steps import enter, leave
+import numpy as np
+
+from .batching import Batched, Level, Scope, active, aligned, class_of_depth, each, joined, whole
+from .batching_steps import entered_at, leave, lifted, scope_of
 from .op import GRAPH
 from .random import Generator, get_rng_state, set_rng_state
 from .tensor import Tensor
@@ -163,7 +165,7 @@ def _run(
     level, before = Level(size, randomness), active.scope
     active.scope = (*before, level)
     try:
-        entered = [x if d is None else enter(x, level, d) for x, d in zip(leaves, dims, strict=True)]
+        entered = [x if d is None else entered_at(x, level, d, before) for x, d in zip(leaves, dims, strict=True)]
         outputs = func(*unflatten(entered, spec), **kwargs)
     finally:
         active.scope = before
@@ -194,7 +196,7 @@ def _output_dims(outputs: Any, spec: Any, out_dims: Any, name: str) -> list[Any]
 def _output(out: Any, dim: Any, level: Level, name: str) -> Any:
     """An output with the batch at `dim`, the examples' own copies where it does not depend on them."""
     if dim is None:
-        if isinstance(out, Tensor) and isinstance(out.array, Batched) and level in out.array.scope:
+        if isinstance(out, Tensor) and level in scope_of(out):
             raise ValueError(f"vmap({name}, ...): `{name}` can not return a BatchedTensor when out_dim is None")
         return out
     if not isinstance(out, Tensor):
@@ -205,9 +207,7 @@ def _output(out: Any, dim: Any, level: Level, name: str) -> Any:
     n = out.array.ndim + 1
     if not -n <= dim < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
-    from .batching_steps import lifted
-
-    own = out.array.scope if isinstance(out.array, Batched) else ()
+    own = scope_of(out)
     return leave(out if level in own else lifted(out, joined([own, (level,)])), level, dim % n)
 
 
@@ -272,8 +272,6 @@ _STATE = ("manual_seed", "seed", "initial_seed", "get_state", "set_state", "clon
 
 
 def _batched(value: Any, scope: Scope) -> Any:
-    from .batching import class_of_depth
-
     return class_of_depth(len(active.scope))(value, scope)
 
 
@@ -284,21 +282,15 @@ def _draw(method: Any, scope: Scope, shape: Any, args: Any, kw: Any) -> Any:
 
 def _draw_each(method: Any, scope: Scope, first: Any, args: Any, kw: Any) -> Any:
     """Draws that are not described by a shape: one for each example."""
-    from .batching import class_of_depth, each
-
     if not scope and not isinstance(first, Batched):
         return method(first, *args, **kw)
     one = first.value if isinstance(first, Batched) else first
     own = first.scope if isinstance(first, Batched) else ()
     wide = joined([own, scope])
     if hasattr(one, "shape"):
-        from .batching import aligned
-
         value = aligned(first, wide, one.ndim - len(own))
         given = class_of_depth(len(wide))(whole(value, wide), wide)
         return each(method, (given, *args), kw)
-    import numpy as np
-
     marks = class_of_depth(len(wide))(np.zeros([level.size for level in wide]), wide)
     return each(lambda _: method(first, *args, **kw), (marks,))
 
