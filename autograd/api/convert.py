@@ -47,8 +47,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif a is not None:
             raise TypeError(f"to() received an invalid combination of arguments - got ({type(a).__name__})")
     t = self
-    if kind is not None and as_dtype(kind).np != t.array.dtype:
-        t = op.cast(t, dtype=as_dtype(kind).np)
+    if kind is not None and (wanted := as_dtype(kind).np) != t.array.dtype:
+        t = op.cast(t if wanted.kind in "fcV" else t.detach(), dtype=wanted)  # integers have no gradient
     if place is not None:
         target = resolve(place)
         if not _same(target, t.device):
