@@ -85,12 +85,17 @@ class Adam(FormulaOptimizer):
         check_options(lr=lr, eps=eps, betas=betas, weight_decay=weight_decay)
         _check_beta_types(betas, bool(foreach and not capturable))
         defaults = {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "lr": lr, "betas": tuple(map(_squeezed, betas)), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
             "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
         super().__init__(params, defaults)
         self.check_fused()
+
+
+def _squeezed(beta: float | Tensor) -> float | Tensor:
+    """A tensor of one element as a 0-d one, a view of it."""
+    return beta.squeeze() if isinstance(beta, Tensor) and beta.ndim else beta
 
 
 def _check_beta_types(betas: tuple[Any, Any], foreach_only: bool) -> None:

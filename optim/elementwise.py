@@ -28,6 +28,8 @@ from .optimizer import Group, Optimizer, State, scalar_state
 # 0.3 to 10 M float32 parameters: 256 KiB took 0.73 of the time of 64 KiB, and 0.36 to 1.03 of that of whole arrays.
 PIECE_BYTES = 256 * 1024
 
+FUSED_DEVICES = ["mps", "cuda", "xpu", "hpu", "cpu", "mtia", "privateuseone"]  # where PyTorch has fused=True
+
 LABELS = {"lr": "learning rate", "eps": "epsilon value"}
 
 
@@ -180,6 +182,11 @@ class FormulaOptimizer(Optimizer):
             raise RuntimeError(self.no_sparse or f"{type(self).__name__} does not support sparse gradients")
         if self.defaults.get("differentiable"):
             differentiable.check(p)
+        if group.get("fused") and not p.is_floating_point():
+            raise RuntimeError(
+                "`fused=True` requires all the params to be floating point Tensors of supported devices: "
+                f"{FUSED_DEVICES} but {p.dtype} and {p.device.type}"
+            )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

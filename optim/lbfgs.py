@@ -57,16 +57,19 @@ class _History:
             d += self.xp.multiply(self.s[i], self.al[i] - be, out=work)
         return d
 
-    def save(self, state: State, like: Any) -> None:
+    def save(self, state: State, like: Any, d: Any, t: float) -> None:
+        """Puts the pairs, the direction d (n,) and the step length t into the state, under PyTorch's names."""
+
         def scalar(value: float) -> Tensor:
             return wrap(self.xp.full_like(like, value, shape=()))
 
+        if self.al:
+            state["al"] = [scalar(value) for value in self.al] + [None] * (self.size - len(self.al))
+        state["d"], state["t"] = wrap(d), t
         state["old_dirs"] = [wrap(y) for y in self.y]
         state["old_stps"] = [wrap(s) for s in self.s]
         state["ro"] = [scalar(value) for value in self.ro]
         state["H_diag"] = scalar(self.scale) if self.y else 1
-        if self.al:
-            state["al"] = [scalar(value) for value in self.al] + [None] * (self.size - len(self.al))
 
 
 class LBFGS(Optimizer):
@@ -181,8 +184,7 @@ class LBFGS(Optimizer):
                 break
             if _size(d) * t <= tolerance or abs(loss - loss_before) < tolerance:
                 break
-        state["d"], state["t"] = wrap(d), t
-        history.save(state, g)
+        history.save(state, g, d, t)
         state["prev_flat_grad"], state["prev_loss"] = wrap(before), loss_before
         return first_loss
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..autograd.tensor import Tensor
 from .arithmetic import added
+from .differentiable import constant
 from .elementwise import FormulaOptimizer, check_options, full_like
 from .optimizer import Group, State
 
@@ -29,7 +30,7 @@ def sgd_step(
     if momentum != 0:
         b = momentum_buffer
         if first:
-            b[...] = g
+            b[...] = constant(g)  # with differentiable, PyTorch too lets no gradient through the first buffer
         else:
             b *= momentum
             b += g * (1 - dampening) if dampening != 0 else g
