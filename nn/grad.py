@@ -25,7 +25,7 @@ def conv1d_input(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of conv1d for its input. weight: (O, C / groups, K), grad_output: (N, O, L') -> input_size (N, C, L)."""
+    """The gradient of conv1d for its input. weight: (O, C / groups, K), grad_output: (N, O, L') -> input_size."""
     how = _geometry(1, stride, padding, dilation, groups)
     return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
 
@@ -39,7 +39,7 @@ def conv1d_weight(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of conv1d for its weight. input: (N, C, L), grad_output: (N, O, L') -> weight_size (O, C / groups, K)."""
+    """The gradient of conv1d for its weight. input: (N, C, L), grad_output: (N, O, L') -> weight_size."""
     how = _geometry(1, stride, padding, dilation, groups)
     return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
 
@@ -88,7 +88,7 @@ def conv3d_input(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of conv3d for its input. weight: (O, C / groups, *K), grad_output: (N, O, D', H', W') -> input_size."""
+    """The gradient of conv3d for its input. weight: (O, C / groups, *K), grad_output: (N, O, *T) -> input_size."""
     how = _geometry(3, stride, padding, dilation, groups)
     return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
 

@@ -58,8 +58,8 @@ def _check_grid(input: Tensor, grid: Tensor, mode: int, padding: int, rank: int)
     a, b = from_numpy_dtype(x.dtype), from_numpy_dtype(g.dtype)
     if a is not b:
         raise RuntimeError(
-            f"expected scalar type {a.legacy} but found {b.legacy} (grid_sampler: input is {a}, grid is {b}; convert one "
-            "with .to(dtype))"
+            f"expected scalar type {a.legacy} but found {b.legacy} (grid_sampler: input is {a}, grid is {b}; convert "
+            "one with .to(dtype))"
         )
     if x.dtype.kind not in "fV":
         raise NotImplementedError(f"\"grid_sampler_{rank}d_cpu_kernel_impl\" not implemented for '{a.legacy}'")
@@ -120,7 +120,7 @@ def _coordinates(n: int, align_corners: bool, like: Tensor) -> Tensor:
 
 @public(method=False)
 def affine_grid_generator(theta: Tensor, size: Any, align_corners: bool) -> Tensor:
-    """The places that affine maps send the pixels of an output to. theta: (N, R, R + 1), size: (N, C, *T) -> (N, *T, R)."""
+    """Where affine maps send the pixels of an output. theta: (N, R, R + 1), size: (N, C, *T) -> (N, *T, R)."""
     rank = len(size) - 2
     if rank not in (2, 3):
         raise RuntimeError("AffineGridGenerator needs 4d (spatial) or 5d (volumetric) inputs.")
@@ -317,7 +317,7 @@ def max_pool2d_with_indices_backward(
     ceil_mode: bool,
     indices: Tensor,
 ) -> Tensor:
-    """The gradient of max_pool2d: grad_output summed at the maxima. grad_output, indices: (N, C, H', W') -> input's shape."""
+    """The gradient of max_pool2d: grad_output summed at the maxima. (N, C, H', W') -> input's shape."""
     out = GRAPH.pool_scatter(grad_output, indices, shape=tuple(input.array.shape), rank=2)
     if not input.requires_grad:
         return out

@@ -83,7 +83,8 @@ def _into(out: Any, name: str, result: Any) -> Any:
     if out is None:
         return result
     if isinstance(out, (tuple, list)):
-        return type(result)(*(into(o, name, r) for o, r in zip(out, result, strict=True)))
+        written = [into(o, name, r) for o, r in zip(out, result, strict=True)]
+        return tuple(written) if type(result) is tuple else type(result)(*written)
     return into(out, name, result)
 
 

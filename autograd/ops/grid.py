@@ -123,7 +123,9 @@ def _images(xp, rows, shape, like):
 
 @op(promote="equal", grad_name="GridSampler2D")
 def grid_sample(xp, x, grid, *, method, padding, align_corners, order):
-    """x at the places of grid, differentiated `order` times per dimension. x: (N, C, *S), grid: (N, *T, R) -> (N, C, *T).
+    """x at the places of grid, differentiated `order` times in each dimension.
+
+    x: (N, C, *S), grid: (N, *T, R) -> (N, C, *T).
 
     R = len(S) coordinates, those of S's last dimension first; -1 and 1 are the outer edges of the outermost pixels, or
     their centres with align_corners. method: a key of TAPS. padding: "zeros", "border" or "reflection".

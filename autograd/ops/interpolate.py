@@ -145,7 +145,7 @@ def _table(xp, dtype, n, size, method, align_corners, scale, adjoint):
 
 @lru_cache(maxsize=128)
 def _byte_table(xp, n, size, method, align_corners, scale):
-    """(index, weight, bits): `_table` with weights as whole numbers of 2**-bits, as many bits as fit in 15 with them."""
+    """(index, weight, bits): `_table` with weights in units of 2**-bits, the smallest for which they fit in 16 bits."""
     rows = []
     for row in _METHODS[method](xp.float64, n, size, align_corners, scale):
         merged: dict[int, float] = {}  # a place at the edge may be named several times, but is rounded once
@@ -162,7 +162,7 @@ def _byte_table(xp, n, size, method, align_corners, scale):
 
 
 def _mapped_bytes(xp, x, axis, size, method, align_corners, scale):
-    """One dimension of a uint8 array, rounded to uint8 after it: Pillow's fixed-point arithmetic, which PyTorch uses."""
+    """One dimension of a uint8 array, rounded to uint8 after it: Pillow's fixed-point arithmetic, as in PyTorch."""
     index, weight, bits = _byte_table(xp, x.shape[axis], size, method, align_corners, scale)
     out = None
     for i, w in zip(index, weight, strict=True):

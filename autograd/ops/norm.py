@@ -63,7 +63,7 @@ layer_norm.vjp_joint(
 )  # fmt: skip
 
 
-@op(promote="equal", aux=("rstd",), grad_name="FusedRmsNorm")
+@op(promote="equal", aux=("rstd",), grad_name="FusedRmsNorm", holomorphic=True)
 def rms_norm(xp, x, w=None, *, n_axes, eps):
     """x / sqrt(mean(x**2) + eps) * w over the last n_axes dimensions. x: (*L, *N), w: (*N) -> (*L, *N).
 

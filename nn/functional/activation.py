@@ -10,6 +10,7 @@ import numpy as np
 from ...autograd.api.creation import new_like
 from ...autograd.api.reduce import log_softmax as _log_softmax
 from ...autograd.api.reduce import softmax as _softmax
+from ...autograd.coerce import into
 from ...autograd.inplace import inplace as in_place
 from ...autograd.op import GRAPH
 from ...autograd.ops import activation as op
@@ -157,11 +158,12 @@ def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     return celu(input, alpha, True)
 
 
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+def gelu(input: Tensor, approximate: str = "none", *, out: Tensor | None = None) -> Tensor:
     """x * Phi(x), exactly or (approximate='tanh') by Hendrycks and Gimpel's formula, 2016."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
-    return op.gelu(input, approximate=approximate)
+    found = op.gelu(input, approximate=approximate)
+    return found if out is None else into(out, "gelu", found)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -175,8 +177,12 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x)."""
-    return _run(op.silu, "silu", input, inplace)
+    """x * sigmoid(x). Complex numbers are taken too."""
+    return _run(op.silu if input.array.dtype.kind != "c" else _complex_silu, "silu", input, inplace)
+
+
+def _complex_silu(input: Tensor) -> Tensor:
+    return input / (1 + (-input).exp())
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -194,36 +200,40 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return _run(op.hardsigmoid, "hardsigmoid", input, inplace)
 
 
-def logsigmoid(input: Tensor) -> Tensor:
+def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """log(1 / (1 + exp(-x)))."""
-    return op.logsigmoid(input)
+    found = op.logsigmoid(input)
+    return found if out is None else into(out, "logsigmoid", found)
 
 
-def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0, *, out: Tensor | None = None) -> Tensor:
     """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
-    return op.softplus(input, beta=beta, threshold=threshold)
+    found = op.softplus(input, beta=beta, threshold=threshold)
+    return found if out is None else into(out, "softplus", found)
 
 
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)."""
-    return op.softsign(input)
+    """x / (1 + |x|). Complex numbers and integers are taken too."""
+    return op.softsign(input) if input.array.dtype.kind in "fV" else input / (1 + input.abs())
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """x - tanh(x)."""
-    return op.tanhshrink(input)
+    """x - tanh(x). Complex numbers and integers are taken too."""
+    return op.tanhshrink(input) if input.array.dtype.kind in "fV" else input - input.tanh()
 
 
-def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+def softshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """x moved towards 0 by lambd, 0 where |x| <= lambd."""
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return op.softshrink(input, lambd=lambd)
+    found = op.softshrink(input, lambd=lambd)
+    return found if out is None else into(out, "softshrink", found)
 
 
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+def hardshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """x where |x| > lambd, else 0."""
-    return op.hardshrink(input, lambd=lambd)
+    found = op.hardshrink(input, lambd=lambd)
+    return found if out is None else into(out, "hardshrink", found)
 
 
 def sigmoid(input: Tensor) -> Tensor:

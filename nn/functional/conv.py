@@ -216,7 +216,7 @@ def _named_padding(
 
 
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
-    """1-d cross-correlation, time first. input: (T, N, C), weight: (K, C, O), bias: (O,) -> (T + 2 pad - K + 1, N, O)."""
+    """1-d cross-correlation, time first. input: (T, N, C), weight: (K, C, O), bias: (O,) -> (T', N, O)."""
     x, w, b = input.array, weight.array, bias.array
     for t, text in (
         (x, "Input must have 3 dims: time, batch, in_channel"),
@@ -321,7 +321,8 @@ def _conv_transpose(
         )
     channels = w[1] * groups
     _check_bias(f"transposed=1, weight of size {list(w)}", bias, channels)
-    full = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(x.array.shape[2:], stride, dilation, w[2:], strict=True)]
+    extents = zip(x.array.shape[2:], stride, dilation, w[2:], strict=True)
+    full = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in extents]
     size = [n - 2 * p + e for n, p, e in zip(full, padding, extra, strict=True)]
     if min(size) < 1:
         raise RuntimeError(
@@ -443,6 +444,6 @@ def _shown(geometry: dict[str, tuple[int, ...]]) -> str:
 
 
 def _only_floats(input: Tensor, name: str) -> None:
-    if input.array.dtype.kind in "iub":
+    if input.array.dtype.kind in "iu":
         kind = from_numpy_dtype(input.array.dtype)
         raise NotImplementedError(f"\"{name}\" not implemented for '{kind.legacy}'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...autograd.coerce import into
+from ...autograd.dtypes import from_numpy_dtype
 from ...autograd.op import GRAPH
 from ...autograd.ops.matrix import linear as _linear
 from ...autograd.tensor import Tensor
@@ -9,11 +11,13 @@ from ...autograd.tensor import Tensor
 __all__ = ["bilinear", "linear"]
 
 
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias. input: (*, K), weight: (M, K) or (K,), bias: (M,) or () -> (*, M) or (*)."""
+    if out is not None:
+        return into(out, "linear", linear(input, weight, bias))
     if isinstance(weight, Tensor) and weight.array.ndim == 1:
-        out = input.matmul(weight)
-        return out if bias is None else out + bias
+        product = input.matmul(weight)
+        return product if bias is None else product + bias
     return _linear(input, weight, bias)
 
 
@@ -35,5 +39,6 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     b = GRAPH.reshape(input2, shape=(-1, j))
     wide = GRAPH.mm(a, GRAPH.reshape(GRAPH.permute(weight, axes=(1, 0, 2)), shape=(i, k * j)))
     wide = GRAPH.reshape(wide, shape=(-1, k, j)) * GRAPH.reshape(b, shape=(-1, 1, j))
-    out = GRAPH.reshape(GRAPH.sum(wide, axis=(2,), keepdims=False), shape=(*lead, k))
+    total = wide.sum(2, dtype=from_numpy_dtype(input1.array.dtype))  # integers stay what they are
+    out = GRAPH.reshape(total, shape=(*lead, k))
     return out if bias is None else out + bias

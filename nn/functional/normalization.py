@@ -9,6 +9,7 @@ from ...autograd.modes import no_grad
 from ...autograd.op import GRAPH
 from ...autograd.ops import norm as op
 from ...autograd.tensor import Tensor
+from .pooling import avg_pool2d
 
 __all__ = [
     "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm",
@@ -50,6 +51,9 @@ def batch_norm(
             raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     elif eps < 0.0:
         raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
+    if not input.array.size and input.array.ndim < 2:  # nothing to normalise; each parameter takes part in the graph
+        out = input.clone() if weight is None else input * weight[0]
+        return out if bias is None else out + bias[0]
     if input.array.ndim < 2:
         raise RuntimeError(f"batch_norm: expected at least 2 dimensions (N, C, ...), but got {input.array.ndim}")
     channels = input.array.shape[1]
@@ -197,13 +201,9 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         return input
     n, c = input.array.shape[:2]
     squares = GRAPH.reshape(input * input, shape=(n, c, -1))
-    before, after = size // 2, (size - 1) // 2
-    zeros = [squares.new_zeros(n, width, squares.array.shape[2]) for width in (before, after)]
-    padded = GRAPH.cat(zeros[0], squares, zeros[1], axis=1)
-    total = padded.narrow(1, 0, c)
-    for i in range(1, size):
-        total = total + padded.narrow(1, i, c)
-    divisor = GRAPH.reshape(total / size, shape=input.array.shape) * alpha + k
+    padded = GRAPH.pad_constant(squares, widths=((0, 0), (size // 2, (size - 1) // 2), (0, 0)), value=0)
+    means = avg_pool2d(padded, (size, 1), 1)
+    divisor = GRAPH.reshape(means, shape=input.array.shape) * alpha + k
     return input / divisor**beta
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...autograd.coerce import into
 from ...autograd.dtypes import from_numpy_dtype
 from ...autograd.op import GRAPH
 from ...autograd.ops import interpolate as resize
@@ -320,13 +321,16 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """The mean of each window. input: (N, C, H, W) or (C, H, W) -> the same with H', W'.
 
     count_include_pad: zeros in the padding count; what ceil_mode adds beyond it never does. divisor_override: what the
     sums are divided by instead of the number of places.
     """
-    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    found = _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return found if out is None else into(out, "avg_pool2d", found)
 
 
 def avg_pool3d(
@@ -337,9 +341,12 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """The mean of each window. input: (N, C, D, H, W) or (C, D, H, W) -> the same with D', H', W'; see avg_pool2d."""
-    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    found = _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return found if out is None else into(out, "avg_pool3d", found)
 
 
 # ---- power means -----------------------------------------------------------------------------------------------------
@@ -380,6 +387,8 @@ def _adaptive_size(rank: int, name: str, input: Any, wanted: Any) -> tuple[int, 
     """The output size, None meaning the input's, checked along with the input."""
     check_tensor(input, name)
     shape = input.array.shape
+    if rank > 1 and wanted.__class__ in (tuple, list) and len(shape) <= len(wanted):
+        raise ValueError(f"Input dimension should be at least {len(wanted) + 1} ({name}: got {list(shape)})")
     if len(shape) not in (rank + 1, rank + 2):
         raise RuntimeError(f"{name}(): Expected {rank + 1}D or {rank + 2}D tensor, but got {list(shape)}")
     for d in range(len(shape) - rank - 1, len(shape)):
