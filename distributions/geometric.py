@@ -1,0 +1,75 @@
+"""torch.distributions.geometric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import api as T
+from ..autograd.info import finfo
+from ..autograd.modes import no_grad
+from ..autograd.tensor import Tensor
+from ..nn import functional as F
+from . import constraints
+from .distribution import Distribution
+from .utils import broadcast_all, is_number, lazy_property, logits_to_probs, probs_to_logits
+
+
+class Geometric(Distribution):
+    """The number of failures before the first success of probability `probs`. probs: (*B)."""
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+        if (probs is None) == (logits is None):
+            raise ValueError("Either `probs` or `logits` must be specified, but not both.")
+        given = probs if logits is None else logits
+        (value,) = broadcast_all(given)
+        if logits is None:
+            self.probs = value
+        else:
+            self.logits = value
+        super().__init__(() if is_number(given) else value.shape, (), validate_args)
+        if self._validate_args and probs is not None and not bool((value > 0).all()):
+            invalid = value.data[~(value > 0)]
+            raise ValueError(
+                f"Expected parameter probs ({type(value).__name__} of shape {tuple(value.shape)}) of distribution "
+                f"{self!r} to be positive but found invalid values:\n{invalid}"
+            )
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        return probs_to_logits(self.probs, is_binary=True)
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        return logits_to_probs(self.logits, is_binary=True)
+
+    @property
+    def mean(self) -> Tensor:
+        return 1.0 / self.probs - 1.0
+
+    @property
+    def mode(self) -> Tensor:
+        return T.zeros_like(self.probs)
+
+    @property
+    def variance(self) -> Tensor:
+        return (1.0 / self.probs - 1.0) / self.probs
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        with no_grad():
+            u = T.empty(shape, dtype=self.probs.dtype, device=self.probs.device)
+            u.uniform_(finfo(self.probs.dtype).tiny, 1)
+            return (u.log() / (-self.probs).log1p()).floor()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        value, probs = broadcast_all(value, self.probs)
+        certain = (probs == 1) & (value == 0)
+        return value * (-T.where(certain, T.zeros_like(probs), probs)).log1p() + self.probs.log()
+
+    def entropy(self) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none") / self.probs
