@@ -41,7 +41,7 @@ from .table import PUBLIC, declare, strict
 
 for _op in OPS.values():
     if _op.public and _op.public != "special":
-        declare(_op.name, _op.fn, _op.public == "inplace")
+        declare(_op.name, strict(_op.name, _op.fn), _op.public == "inplace")
 
 for _name, _entry in PUBLIC.items():
     if _entry.is_method and _name not in Tensor.__dict__:
