@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import sys
 import threading
 from typing import Any
 
@@ -66,7 +67,8 @@ BRANCH = (
 INPLACE = (
     "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in extra_args "
     "that has more elements than `self`. This happened due to `other` being vmapped over but `self` not being vmapped "
-    "over in a vmap. Please try to use out-of-place operators instead of inplace arithmetic."
+    "over in a vmap. Please try to use out-of-place operators instead of inplace arithmetic. If said operator is being "
+    "called inside the PyTorch framework, please file a bug report instead."
 )
 
 
@@ -158,8 +160,25 @@ class Batched:
         """Without an axis: whether all elements of all examples are true."""
         return each(_METHODS["all"], (self, *args), kw) if args or kw else bool(self.value.all())
 
+    def min(self, *args: Any, **kw: Any) -> Any:
+        """Without an axis: for integers that of all examples, as checks of arguments ask it; else each example's."""
+        whole_batch = self.dtype.kind in "iu" and not args and not kw
+        return self.value.min() if whole_batch else each(_METHODS["min"], (self, *args), kw)
+
+    def max(self, *args: Any, **kw: Any) -> Any:
+        """As min."""
+        whole_batch = self.dtype.kind in "iu" and not args and not kw
+        return self.value.max() if whole_batch else each(_METHODS["max"], (self, *args), kw)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Where the first example lies. Not by NumPy's name for it, since NumPy would take that for all there is."""
+        example = self.example()
+        return getattr(example, "__cuda_array_interface__", None) or example.__array_interface__
+
     def item(self) -> Any:
-        raise RuntimeError(ITEM)
+        asked_by = sys._getframe(2).f_code.co_name  # Tensor.item's caller
+        raise RuntimeError(BRANCH if asked_by == "__bool__" else ITEM)
 
     tolist = __int__ = __float__ = __complex__ = __index__ = item
 
@@ -182,7 +201,7 @@ class Batched:
         return each(function, args, kw)
 
     def __getattr__(self, name: str) -> Any:
-        method = _METHODS.get(name)
+        method = _METHODS[name]
         if method is None:
             raise AttributeError(f"'Batched' array has no attribute '{name}'")
         if not callable(getattr(np.ndarray, name)):

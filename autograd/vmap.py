@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .batching import Batched, Level, Scope, active, aligned, class_of_depth, each, joined, whole
-from .batching_steps import entered_at, leave, lifted, scope_of
+from .batching_steps import entered_at, inside, leave, lifted, scope_of
 from .op import GRAPH
 from .random import Generator, get_rng_state, set_rng_state
 from .tensor import Tensor
@@ -307,6 +307,48 @@ def _fill(method: Any, scope: Scope, out: Any, args: Any, kw: Any) -> Any:
     method(region, *args, **kw)
     out.value[...] = region
     return out
+
+
+def _tensors_of(index: Any) -> list[Any]:
+    return [i for i in (index if index.__class__ is tuple else (index,)) if isinstance(i, Tensor)]
+
+
+def _all_inside(index: Any) -> Any:
+    if index.__class__ is tuple:
+        return tuple([_all_inside(i) for i in index])
+    return inside(index) if isinstance(index, Tensor) and scope_of(index) else index
+
+
+def _index_lifts(own: Any) -> Any:
+    """Tensor.__getitem__ which, inside a vmap, lifts a tensor that is shared before it is indexed by one that is not."""
+
+    @functools.wraps(own)
+    def getitem(self: Tensor, index: Any) -> Any:
+        if active.scope and any(scope_of(i) for i in _tensors_of(index)):
+            self, index = inside(self), _all_inside(index)
+        return own(self, index)
+
+    return getitem
+
+
+Tensor.__getitem__ = _index_lifts(Tensor.__getitem__)  # type: ignore[method-assign]
+
+
+def _places_of_their_own(own: Any) -> Any:
+    """new_zeros and its like, which beside a tensor of a batch give every example memory to write into."""
+
+    @functools.wraps(own)
+    def made(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        t, scope = own(self, *args, **kwargs), scope_of(self)
+        if scope:
+            t.array = class_of_depth(len(scope))(whole(aligned(t.array, scope, t.array.ndim), scope).copy(), scope)
+        return t
+
+    return made
+
+
+for _name in ("new_zeros", "new_ones", "new_empty", "new_full"):
+    setattr(Tensor, _name, _places_of_their_own(getattr(Tensor, _name)))
 
 
 def _raw_inside(own: Any) -> Any:
