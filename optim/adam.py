@@ -85,9 +85,9 @@ class Adam(FormulaOptimizer):
         check_options(lr=lr, eps=eps, betas=betas, weight_decay=weight_decay)
         _check_beta_types(betas, bool(foreach and not capturable))
         defaults = {
-            "lr": lr, "betas": tuple(map(_squeezed, betas)), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
-            "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
+            "lr": lr, "betas": tuple(map(_squeezed, betas)), "eps": eps, "weight_decay": weight_decay,
+            "amsgrad": amsgrad, "maximize": maximize, "foreach": foreach, "capturable": capturable,
+            "differentiable": differentiable, "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
         super().__init__(params, defaults)
         self.check_fused()

@@ -162,13 +162,13 @@ class PolynomialLR(_FactorLR):
         return (1.0 - min(self.total_iters, self.last_epoch) / self.total_iters) ** self.power
 
 
+Lambdas = Callable[[int], float] | list[Callable[[int], float]]
+
+
 class _LambdasLR(LRScheduler):
     """A schedule given by a function of the epoch, or by one for each group."""
 
-    def __init__(
-        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:  # fmt: skip
+    def _take(self, optimizer: Optimizer, lr_lambda: Lambdas) -> None:
         self.optimizer = optimizer
         count = len(optimizer.param_groups)
         if not isinstance(lr_lambda, (list, tuple)):
@@ -177,11 +177,6 @@ class _LambdasLR(LRScheduler):
             self.lr_lambdas = list(lr_lambda)
         else:
             raise ValueError(f"Expected {count} lr_lambdas, but got {len(lr_lambda)}")
-        self._check_lambdas()
-        super().__init__(optimizer, last_epoch)
-
-    def _check_lambdas(self) -> None:
-        pass
 
     def state_dict(self) -> dict[str, Any]:
         """All attributes but the optimizer. Of functions nothing is saved, of callable objects their attributes."""
@@ -204,6 +199,10 @@ class _LambdasLR(LRScheduler):
 class LambdaLR(_LambdasLR):
     """The initial rate times lr_lambda(epoch)."""
 
+    def __init__(self, optimizer: Optimizer, lr_lambda: Lambdas, last_epoch: int = -1) -> None:
+        self._take(optimizer, lr_lambda)
+        super().__init__(optimizer, last_epoch)
+
     def get_lr(self) -> list[Rate]:
         self._warn_if_outside()
         pairs = zip(self.lr_lambdas, self.base_lrs, strict=True)
@@ -213,10 +212,12 @@ class LambdaLR(_LambdasLR):
 class MultiplicativeLR(_LambdasLR):
     """The rate of the epoch before times lr_lambda(epoch)."""
 
-    def _check_lambdas(self) -> None:
+    def __init__(self, optimizer: Optimizer, lr_lambda: Lambdas, last_epoch: int = -1) -> None:
+        self._take(optimizer, lr_lambda)
         for function in self.lr_lambdas:
             if not callable(function):
                 raise TypeError(f"lr_lambda should be a function, but got {type(function).__name__}")
+        super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[Rate]:
         self._warn_if_outside()

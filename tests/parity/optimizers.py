@@ -14,7 +14,7 @@ is one set of options; it passes when all of these agree with torch:
 
 Further names: `error: ...`, an input that must raise the same; `schedulers i`, steps with the i-th list of schedulers.
 
-capturable is replayed though torch has it on accelerators only: its own code runs on the CPU once it is told that it may.
+capturable is replayed though torch has it on accelerators only: its code runs on the CPU once it is told that it may.
 """
 
 from __future__ import annotations
@@ -407,7 +407,9 @@ def recorded(library: Any, case: Case, steps: int) -> list[Any]:
     run = Run(library, case)
     params = [p.clone() for p in run.params]
     optimizer = case.optimizer(library, params, differentiable=True)
-    gradients = [[run.tensor(np.full(shape, 0.3 * i - 0.5)).requires_grad_() for i in range(steps)] for shape in case.shapes]
+    gradients = [
+        [run.tensor(np.full(shape, 0.3 * i - 0.5)).requires_grad_() for i in range(steps)] for shape in case.shapes
+    ]
     for i in range(steps):
         for p, given in zip(params, gradients, strict=True):
             p.grad = given[i]
