@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.registry import backend_of
+from ..coerce import into
 from ..device import resolve
 from ..dtypes import as_dtype, get_default_dtype, int64, scalar_dtype
 from ..size import Size
@@ -135,6 +136,27 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     return t.requires_grad_() if requires_grad else t
 
 
+def creates(function: Any = None, *, name: str | None = None) -> Any:
+    """Declares a creation function; what it makes for `out=` has the dtype of that (no other `dtype=` may be given)."""
+    if function is None:
+        return lambda f: creates(f, name=name)
+    name = name or function.__name__
+
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Tensor:
+        if out is None:
+            return function(*args, **kwargs)
+        given = kwargs.pop("dtype", None)
+        if given is not None and as_dtype(given) is not out.dtype:
+            raise RuntimeError(
+                f"dtype {as_dtype(given).legacy} does not match dtype of out parameter ({out.dtype.legacy})"
+            )
+        return into(out, name, function(*args, dtype=out.dtype, **kwargs))
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__, call.__module__, call.__wrapped__ = function.__doc__, function.__module__, function  # type: ignore[attr-defined]
+    return public(call, name=name, method=False)
+
+
 def _filled(name: str, value: Any, doc: str) -> Any:
     """zeros, ones, empty: a constant of the given size."""
 
@@ -146,7 +168,7 @@ def _filled(name: str, value: Any, doc: str) -> Any:
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
-    return public(make, method=False)
+    return creates(make)
 
 
 def _constant(shape: tuple[int, ...], value: Any, np_dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
@@ -165,7 +187,7 @@ ones = _filled("ones", 1, "Ones. -> (*size).")
 empty = _filled("empty", 0, "A tensor whose values are not to be relied on (zeros here). -> (*size).")
 
 
-@public(method=False)
+@creates
 def full(
     size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
@@ -278,7 +300,7 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_gra
     return tensor(s, dtype=get_default_dtype() if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
 
-@public(method=False)
+@creates
 def arange(
     *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
@@ -297,7 +319,7 @@ def arange(
     return finish(_arange(start, end, step, d), device, requires_grad)
 
 
-@public(name="range", method=False)
+@creates(name="range")
 def range_(
     start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False, layout: Any = None, pin_memory: bool = False,
@@ -335,41 +357,52 @@ def _arange(start: Any, end: Any, step: Any, d: Any) -> Any:
         raise RuntimeError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if (end - start) * step < 0:
+    span = end - start
+    if span * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    count = math.ceil(span / step)
     if d.np.kind in "iu":
-        start, end, step = int(start), int(end), int(step)
-        if step == 0:
+        if int(step) == 0:
             raise ValueError("step must be nonzero")
-        return (start + step * np.arange(-((start - end) // step), dtype=np.int64)).astype(d.np)
-    count = math.ceil((end - start) / step)
+        if d is int64:  # of the whole numbers; for the smaller dtypes PyTorch counts before it cuts
+            count = -((int(start) - int(end)) // int(step))
+        return (int(start) + int(step) * np.arange(count, dtype=np.int64)).astype(d.np)
     return (start + step * np.arange(count, dtype=np.float64)).astype(d.np)
 
 
-@public(method=False)
+@creates
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Tensor:
     """`steps` evenly spaced values from start to end, both included. -> (steps,)."""
-    return finish(_linspace("linspace", start, end, steps, dtype), device, requires_grad)
+    d, values = _steps("linspace", start, end, steps, dtype)
+    return finish(values.astype(d.np), device, requires_grad)
 
 
-@public(method=False)
+@creates
 def logspace(
     start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False, **_: Any,
 ) -> Tensor:  # fmt: skip
     """base ** linspace(start, end, steps). -> (steps,)."""
-    exponents = _linspace("logspace", start, end, steps, dtype)
-    return finish(np.power(exponents.dtype.type(number_of(base, "logspace", "base")), exponents), device, requires_grad)
+    d, exponents = _steps("logspace", start, end, steps, dtype)
+    number = number_of(base, "logspace", "base")
+    if d.np.kind in "iu":
+        values = np.power(float(number), exponents.astype(np.float64)).astype(d.np)
+    else:
+        values = np.power(d.np.type(number), exponents)
+    return finish(values, device, requires_grad)
 
 
 def _real(dtype: Any) -> Any:
     return get_default_dtype() if dtype is None else as_dtype(dtype)
 
 
-def _linspace(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> Any:
-    """As PyTorch computes it: from both ends towards the middle, each value with one rounding (fused multiply-add)."""
+def _steps(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any, Any]:
+    """(dtype, the values before they are rounded to an integer dtype) of linspace, the exponents of logspace.
+
+    As PyTorch computes them: from both ends towards the middle, each value with one rounding (fused multiply-add).
+    """
     for word, value in (("start", start), ("end", end)):
         if isinstance(value, Tensor) and value.array.ndim:
             raise RuntimeError(
@@ -387,19 +420,27 @@ def _linspace(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> Any:
         d = d.to_complex()
     if d.np.kind == "b":
         raise NotImplementedError(f"\"{name}_cpu\" not implemented for 'Bool'")
-    if steps == 1:
-        return np.array([start], d.np)
-    kind = np.float32 if d.np.kind in "iu" else d.np.type
-    exact = {"c": np.clongdouble, "f": np.longdouble}.get(np.dtype(kind).kind, np.float64)
-    first, last = kind(start), kind(end)
-    step = exact((last - first) / kind(max(steps - 1, 1)))
     i = np.arange(steps)
+    if d.np.kind in "iu":  # between whole numbers, in float64, logspace in float32
+        kind = np.float32 if name == "logspace" else np.float64
+        exact: Any = kind
+        first, last = number_as(start, d), number_as(end, d)
+        step = kind(last - first) / kind(max(steps - 1, 1))
+        i = i.astype(kind)
+    else:
+        kind = d.np.type
+        exact = {"c": np.clongdouble, "f": np.longdouble}.get(d.np.kind, np.float64)
+        first, last = kind(start), kind(end)
+        step = exact((last - first) / kind(max(steps - 1, 1)))
+    if steps == 1:
+        return d, np.array([first], kind)
     low = exact(first) + step * i
     high = exact(last) - step * (steps - 1 - i)
-    return np.where(i < steps // 2, low, high).astype(d.np)
+    values = np.where(i < steps // 2, low, high)
+    return d, values if d.np.kind in "iu" else values.astype(d.np)
 
 
-@public(method=False)
+@creates
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Tensor:

@@ -50,6 +50,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any, *, _inplace: bool = Fal
     if not isinstance(value, Tensor):
         return op.masked_fill(x, mask if x is input else wide, value=number_for(value, input), inplace=into)
     _zero_dim("masked_fill_", value)
+    if value.array.dtype.kind == "c" and input.array.dtype.kind != "c":
+        number_for(value, input)  # RuntimeError
     return op.masked_fill_tensor(x, wide, to_dtype(value, input.dtype), inplace=into)
 
 
@@ -92,7 +94,7 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
 
 @public(method=False)
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """Whether each element is one of test_elements (invert: is not). (*S), (*T), either may be a number -> (*S) bool.
+    """Whether each element is (invert: is not) one of test_elements. (*S), (*T), either a number at most -> (*S) bool.
 
     assume_unique: a hint that is not needed here.
     """
@@ -106,7 +108,8 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if kind.np.kind in "bc":
         raise RuntimeError(f"Unsupported input type encountered for isin(): {kind.legacy}")
     a, b = (
-        to_dtype(v, kind) if isinstance(v, Tensor) else like.new_tensor(v, dtype=kind) for v in (elements, test_elements)
+        to_dtype(v, kind) if isinstance(v, Tensor) else like.new_tensor(v, dtype=kind)
+        for v in (elements, test_elements)
     )
     return tensor_beside(like, backend_of(like.array).xp.isin(a.array, b.array, invert=invert))
 

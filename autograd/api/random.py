@@ -8,10 +8,13 @@ import numpy as np
 
 from ..dtypes import as_dtype, get_default_dtype, int64
 from ..inplace import assign, check_overlap, check_writable
+from ..modes import mode
+from ..op import GRAPH
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
 from ..versions import mark_written
-from .creation import finish, new_like, size_of
+from .creation import creates, finish, new_like, size_of
+from .rearrange import broadcast_tensors
 from .table import public
 
 
@@ -27,7 +30,7 @@ def _sample(method: str, size: Any, generator: Any, dtype: Any, device: Any, req
     return finish(getattr(_raw(generator), method)(size, d.np, *args), device, requires_grad)
 
 
-@public(method=False)
+@creates
 def rand(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
@@ -35,7 +38,7 @@ def rand(
     return _sample("uniform", size_of(size, kw, "rand"), generator, dtype, device, requires_grad)
 
 
-@public(method=False)
+@creates
 def randn(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
@@ -43,7 +46,7 @@ def randn(
     return _sample("normal", size_of(size, kw, "randn"), generator, dtype, device, requires_grad)
 
 
-@public(method=False)
+@creates
 def randint(
     *args: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
@@ -63,7 +66,7 @@ def randint(
     return finish(host, device, requires_grad)
 
 
-@public(method=False)
+@creates
 def randperm(
     n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Tensor:
@@ -125,8 +128,8 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:
     if p is not None:
         return bernoulli_(input.clone(), p, generator=generator)
     if input.array.dtype.kind not in "fV":
-        raise RuntimeError(f"bernoulli(): expected a floating dtype of probabilities, but got {input.dtype}")
-    return new_like(input, _raw(generator).bernoulli(_host(input)))
+        raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.dtype.legacy}'")
+    return drawn(input, _raw(generator).bernoulli(_host(input)))
 
 
 @public
@@ -148,17 +151,38 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = np.broadcast_shapes(np.shape(getattr(mean, "array", mean)), np.shape(getattr(std, "array", std)))
     z = new_like(like, _raw(generator).normal(shape, like.array.dtype))
-    return (z * std + mean).detach()
+    out = (z * std + mean).detach()
+    return drawn(like, out.array) if like._rg else out
 
 
 @public(method=False)
 def poisson(input: Tensor, generator: Any = None) -> Tensor:
-    """Poisson counts of the given rates. input: (*S) -> (*S). PyTorch's distribution, not its stream."""
+    """Poisson counts of the given rates. input: (*S) -> (*S)."""
     rates = _host(input)
     if not (rates >= 0).all():
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    rng = np.random.Generator(np.random.MT19937(int(_raw(generator).randint((1,), 0, 2**31, np.int64)[0])))
-    return new_like(input, rng.poisson(rates).astype(input.array.dtype))
+    return drawn(input, _raw(generator).poisson(rates))
+
+
+@public(method=False)
+def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
+    """How many of count trials of probability prob succeed. (*S), (*T) floating -> (*broadcast(S, T)).
+
+    ValueError for integer dtypes.
+    """
+    for word, t in (("count", count), ("prob", prob)):
+        if t.array.dtype.kind not in "fV":
+            raise ValueError(f"binomial only supports floating-point dtypes for {word}, got: {t.dtype.legacy}")
+    n, p = broadcast_tensors(count, prob)
+    if n.array.dtype != p.array.dtype:
+        raise RuntimeError(f"Found dtype {p.dtype.legacy} but expected {n.dtype.legacy}")
+    return drawn(count, _raw(generator).binomial(_host(n), _host(p)))
+
+
+def drawn(source: Tensor, host: Any) -> Tensor:
+    """A sample made from `source`, through which zeros flow back to it, as in PyTorch."""
+    sample = new_like(source, host)
+    return GRAPH.sampled(source, sample) if source._rg and mode.grad is not False else sample
 
 
 def _host(t: Tensor) -> Any:

@@ -15,7 +15,7 @@ from ..ops import index as index_op
 from ..ops import shape as op
 from ..size import Size
 from ..tensor import Tensor
-from .args import axes_of, dim_of, int_of, number_for, sizes_of, tensor_beside, tensors_of
+from .args import axes_of, dim_of, int_of, number_for, sizes_of, tensor_beside, tensors_of, to_dtype
 from .creation import finish
 from .join import stack
 from .shape import _plane, _reshaped, expanded
@@ -228,7 +228,9 @@ def sum_to_size(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     lead = len(have) - len(target)
     if lead < 0 or any(n not in (1, m) for n, m in zip(target, have[lead:], strict=True)):
         raise RuntimeError(f"size {{{list(target)}}} is not expandable to size {{{list(have)}}}.")
-    return self if target == have else core.sum_to(self, shape=target)
+    if target == have:
+        return self
+    return core.sum_to(to_dtype(self, int64) if self.array.dtype.kind in "biu" else self, shape=target)
 
 
 @public(method=False)

@@ -73,7 +73,7 @@ def _along(name: str, input: Tensor, dim: int, index: Any, src: Tensor | None = 
     """The axis, after the checks that gather and the scatters share."""
     a, i = input.array, _tensor(index, name, "index").array
     axis = dim_of(int_of(dim, name, "dim"), a.ndim)
-    if i.dtype.char not in _INDEX_CHARS:
+    if i.dtype.char not in _INDEX_CHARS and (i.size or name != "gather"):
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
     s = a if src is None else src.array
     if i.size and (i.ndim != a.ndim or i.ndim != s.ndim or i.shape != a.shape or i.shape != s.shape):

@@ -326,6 +326,8 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     a = input.array
     if not a.ndim:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    if isinstance(start, Tensor) and (start.array.ndim or start.array.dtype.kind not in "iu"):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     axis, first = dim_of(dim, a.ndim), int_of(start, "narrow", "start")
     n = a.shape[axis]
     if length < 0:

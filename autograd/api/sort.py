@@ -372,8 +372,11 @@ def _counts(
 
 def _summed(xp: Any, input: Tensor, place: Any, weight: Tensor | None, n: int) -> Any:
     inside = place >= 0
-    w = None if weight is None else weight.array.reshape(-1)[inside].astype("f8")
-    return xp.bincount(place[inside], w, n)[:n].astype(input.array.dtype)
+    if weight is None:
+        return xp.bincount(place[inside], None, n)[:n].astype(input.array.dtype)
+    out = xp.zeros(n, input.array.dtype)  # summed in this dtype, as PyTorch does
+    xp.add.at(out, place[inside], weight.array.reshape(-1)[inside])
+    return out
 
 
 @public(method=False)

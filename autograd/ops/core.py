@@ -84,6 +84,15 @@ def cut(xp, x):
 cut.vjp(x=lambda F, g: F.zeros_like(g))
 
 
+@op(grad_name="Sampled")
+def sampled(xp, x, draw):
+    """draw, a random sample that was made from x: x gets a gradient of zeros. x: (*S), draw: (*T) -> (*T)."""
+    return xp.array(draw, copy=True)
+
+
+sampled.vjp(x=lambda F, g, *, x_shape: F.zeros_of(g, shape=x_shape))
+
+
 @op(grad_name="CopySlices")
 def copy_slices(xp, base, value, *, chain):
     """base with the region of the view `chain` replaced by value. base: (*B), value: (*V) -> (*B).

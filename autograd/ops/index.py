@@ -263,8 +263,9 @@ def index_fill_tensor(xp, x, index, value, *, axis, inplace=False):
 
 index_fill_tensor.vjp(
     x=lambda F, g, *, index, axis: F.index_fill(g, index, axis=axis, value=0),
+    # each slice counts once, however often index names it
     value=lambda F, g, *, index, axis, x_shape: F.sum(
-        F.index(g, index, places=(axis,)), axis=tuple(range(len(x_shape))), keepdims=False
+        g - F.index_fill(g, index, axis=axis, value=0), axis=tuple(range(len(x_shape))), keepdims=False
     ),
 )
 
@@ -422,7 +423,9 @@ def searchsorted(xp, edges, x, *, right):
     side = "right" if right else "left"
     if edges.ndim == 1:
         return xp.searchsorted(edges, x, side).astype("i8", copy=False)
-    out = xp.empty(x.shape, "i8")
+    out = xp.zeros(x.shape, "i8")
+    if not out.size or not edges.size:
+        return out
     rows, values, found = edges.reshape(-1, edges.shape[-1]), x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
     for i, row in enumerate(rows):
         found[i] = xp.searchsorted(row, values[i], side)

@@ -481,6 +481,18 @@ class MT19937Generator:
                 samples[...] = np.searchsorted(cumulative, self._unit(num_samples))
         return picked.reshape(p.shape[:-1] + (num_samples,))
 
+    def binomial(self, count: Array, p: Array) -> Array:
+        """See random_counts.binomial."""
+        from .random_counts import binomial
+
+        return binomial(self, count, p)
+
+    def poisson(self, rates: Array) -> Array:
+        """See random_counts.poisson."""
+        from .random_counts import poisson
+
+        return poisson(self, rates)
+
     def randperm(self, n: int, dtype: Any = np.int64) -> Array:
         """A permutation of 0 .. n - 1: for i = 0 .. n - 2, swap the elements i and `i + w_i mod (n - i)`. -> (n,)
         dtype.

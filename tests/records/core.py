@@ -59,6 +59,13 @@ RECORDS = [
         grad=False,
         reference_note="zero by purpose, not the gradient of its forward; test_views.py follows overwritten tensors",
     ),
+    Record(
+        "sampled",
+        lambda rng: [S(_n(rng, 2, 3), _n(rng, 2, 3))],
+        lambda x, draw: draw,
+        grad=False,
+        reference_note="zero by definition: PyTorch's gradient of a random sample; test_api_more.py compares it",
+    ),
     linear("copy_slices", lambda rng: [S(_n(rng, 3, 4), _n(rng, 2), chain=CHAIN)], lambda x, v, chain: _write(x, v)),
     linear("zero_region", lambda rng: [S(_n(rng, 3, 4), chain=CHAIN)], lambda x, chain: _write(x, 0.0)),
     linear("transfer", lambda rng: [S(_n(rng, 2), device=tapegrad.device("cpu"))], lambda x, device: x),
