@@ -15,7 +15,7 @@ from typing import Any
 
 from ..op import GRAPH
 from ..tensor import Tensor
-from .args import dim_of
+from .args import dim_of, to_dtype
 from .table import public
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -319,7 +319,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Tensor:
     for i, j in zip(first, second, strict=True):
         y[dim_of(j, m)] = x[dim_of(i, n)]
     summed = {x[dim_of(i, n)] for i in first}
-    result = einsum(a, x, b, y, [c for c in (*x, *y) if c not in summed])
+    result = to_dtype(einsum(a, x, b, y, [c for c in (*x, *y) if c not in summed]), a.dtype)
     if out is not None:
         from ..coerce import into
 

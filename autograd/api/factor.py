@@ -84,6 +84,12 @@ def identity(A: Tensor, n: int, m: int | None = None) -> Tensor:
     return beside(A, xp.broadcast_to(eye, (*lead, *eye.shape)).copy() if lead else eye)
 
 
+def linked_identity(A: Tensor) -> Tensor:
+    """Ones on the diagonal, in A's shape and with a history that leads to A, by gradients of 0. (*, N, M) -> same."""
+    n, m = A.array.shape[-2:]
+    return identity(A, n, m) + GRAPH.tril(A, k=-n)
+
+
 def H(A: Tensor) -> Tensor:
     """The conjugate transpose. (*, N, M) -> (*, M, N)."""
     return GRAPH.mT(GRAPH.conj(A)) if A.array.dtype.kind == "c" else GRAPH.mT(A)
@@ -221,7 +227,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
         raise RuntimeError(
             "torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]"
         )
-    return reflected(A, tau, identity(A, m, n), range(k - 1, -1, -1))
+    return reflected(A, tau, linked_identity(A), range(k - 1, -1, -1))
 
 
 def reflected(A: Tensor, tau: Tensor, out: Tensor, order: Any) -> Tensor:

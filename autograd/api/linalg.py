@@ -13,8 +13,9 @@ from ..tensor import Tensor
 from . import factor
 from . import return_types as types
 from .args import axes_of, dim_of, int_of, to_dtype
-from .factor import beside, empty, floats, identity, linalg, matrices, square, svdvals
+from .factor import beside, empty, floats, linalg, linked_identity, matrices, square, svdvals
 from .reduce import _vector_norm
+from .shape import _plane
 
 # ---- norms
 
@@ -325,7 +326,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
         GRAPH.squeeze_dim(solution, axis=(solution.array.ndim - 1,)) if vector else solution,
         residuals,
         empty(A, "i8") if driver == "gels" else beside(A, rank),
-        svdvals(A) if driver in ("gelsd", "gelss") else none,
+        svdvals(A.detach()) if driver in ("gelsd", "gelss") else none,
     ))  # fmt: skip
 
 
@@ -403,7 +404,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     n, given = _power(n), A
     square("linalg.matrix_power", A, floating=False)
     if n == 0:
-        return identity(A, A.array.shape[-1])
+        return linked_identity(A)
     if n < 0:
         A, n = inv(A), -n
     while not n & 1:
@@ -500,17 +501,18 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 @linalg
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonal of two dims as the last dimension, a view. (*S) -> (S without dim1 and dim2, n)."""
-    ndim = A.array.ndim
-    return GRAPH.diagonal(A, offset=offset, axis1=dim_of(dim1, ndim), axis2=dim_of(dim2, ndim))
+    axis1, axis2 = _plane(A, dim1, dim2)
+    return GRAPH.diagonal(A, offset=offset, axis1=axis1, axis2=axis2)
 
 
 @linalg
 def vander(x: Tensor, N: int | None = None) -> Tensor:
     """The powers 0 to N - 1 of each element (N: as many as elements). x: (*, n) -> (*, n, N)."""
-    if not x.array.ndim or (N is not None and N < 1):
-        raise RuntimeError("N must be greater than 1.")
+    x = x if x.array.ndim else GRAPH.reshape(x, shape=(1,))
     shape = x.array.shape
     count = shape[-1] if N is None else N
+    if count <= 1:
+        raise RuntimeError("N must be greater than 1.")
     if x.array.dtype.kind in "biu":
         x = to_dtype(x, int64)
     column = GRAPH.unsqueeze(x, axis=len(shape))

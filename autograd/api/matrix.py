@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from ...backends.registry import backend_of
+from ..inplace import inplace
 from ..op import GRAPH
 from ..ops import matrix as op
 from ..tensor import Tensor
+from .args import number_for, tensor_beside
 from .table import public
 
 
@@ -86,8 +90,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
             "inner() the last dimension must match on both input tensors but got shapes "
             f"{list(input.shape)} and {list(other.shape)}"
         )
-    k = input.array.shape[-1]
-    out = op.linear(GRAPH.reshape(input, shape=(-1, k)), GRAPH.reshape(other, shape=(-1, k)))
+    out = op.linear(_rows(input), _rows(other))
     return GRAPH.reshape(out, shape=(*input.array.shape[:-1], *other.array.shape[:-1]))
 
 
@@ -126,15 +129,20 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         out = matmul.__wrapped__(row, other)
         return GRAPH.reshape(out, shape=(*out.array.shape[:-2], out.array.shape[-1]))
     if m == 2 and n > 2:  # one matrix for all batches: a single larger product
-        shape = input.array.shape
-        out = op.mm(GRAPH.reshape(input, shape=(-1, shape[-1])), other)
-        return GRAPH.reshape(out, shape=(*shape[:-1], other.array.shape[1]))
+        out = op.mm(_rows(input), other)
+        return GRAPH.reshape(out, shape=(*input.array.shape[:-1], other.array.shape[1]))
     return op.bmm(input, other)
+
+
+def _rows(t: Tensor) -> Tensor:
+    """(*S, K) -> (N, K). Not by -1: what N is cannot be told where K is 0."""
+    shape = t.array.shape
+    return t if len(shape) == 2 else GRAPH.reshape(t, shape=(math.prod(shape[:-1]), shape[-1]))
 
 
 def _rows_times(input: Tensor, vector: Tensor) -> Tensor:
     shape = input.array.shape
-    rows = input if len(shape) == 2 else GRAPH.reshape(input, shape=(-1, shape[-1]))
+    rows = _rows(input)
     if shape[-1] != vector.array.shape[0]:
         raise RuntimeError(
             f"size mismatch, got input ({rows.shape[0]}), mat ({rows.shape[0]}x{shape[-1]}), vec ({vector.shape[0]})"
@@ -143,8 +151,26 @@ def _rows_times(input: Tensor, vector: Tensor) -> Tensor:
     return out if len(shape) == 2 else GRAPH.reshape(out, shape=shape[:-1])
 
 
-def _combined(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+def _factor(value: Any, input: Tensor) -> Any:
+    """beta or alpha as input's dtype takes it: floats are cut to ints for integers. RuntimeError for complex ones."""
+    return number_for(value, input) if input.array.dtype.kind in "iub" or value.__class__ is complex else value
+
+
+def _combined(kernel: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """beta * input + alpha * product, where beta 0 leaves input out, NaN and all."""
+    if product.array.dtype.kind == "b":
+        raise NotImplementedError(f"\"{kernel}\" not implemented for 'Bool'")
+    if input.array.dtype != product.array.dtype:
+        raise RuntimeError(
+            f"self and mat2 must have the same dtype, but got {input.dtype.legacy} and {product.dtype.legacy}"
+        )
+    if alpha == 0:  # leaves the product out, NaN and all
+        everywhere = tensor_beside(product, backend_of(product.array).xp.ones((), "?"))
+        product, alpha = GRAPH.masked_fill(product, everywhere, value=0), 1
+    return _added(input, product, _factor(beta, input), _factor(alpha, input))
+
+
+def _added(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     if alpha != 1:
         product = product * alpha
     if beta == 0:
@@ -160,38 +186,61 @@ def _combined(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 @public(inplace=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * mat1 @ mat2. mat1: (N, K), mat2: (K, M), input broadcasts -> (N, M)."""
-    return _combined(input, mm(mat1, mat2), beta, alpha)
+    return _combined("addmm_impl_cpu_", input, mm(mat1, mat2), beta, alpha)
 
 
 @public(inplace=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * mat @ vec. mat: (N, M), vec: (M,), input broadcasts -> (N,)."""
-    return _combined(input, mv(mat, vec), beta, alpha)
+    return _combined("addmv_impl_cpu", input, mv(mat, vec), beta, alpha)
 
 
 @public(inplace=True)
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2). vec1: (N,), vec2: (M,), input broadcasts -> (N, M)."""
-    return _combined(input, outer(vec1, vec2), beta, alpha)
+    product = outer(vec1, vec2)
+    integral = product.array.dtype.kind in "iub" and input.array.dtype.kind in "iub"
+    for word, value in (("beta", beta), ("alpha", alpha)):
+        if integral and isinstance(value, (float, complex)):
+            raise RuntimeError(f"For integral input tensors, argument {word} must not be a floating point number.")
+    return _added(input, product, _factor(beta, input), _factor(alpha, input))
 
 
 @public(inplace=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * batch1 @ batch2. batch1: (B, N, K), batch2: (B, K, M) -> (B, N, M)."""
-    return _combined(input, bmm(batch1, batch2), beta, alpha)
+    return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
-@public(inplace=True)
+@public
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * the sum of batch1 @ batch2 over the batch. -> (N, M)."""
-    return _combined(input, GRAPH.sum(bmm(batch1, batch2), axis=(0,), keepdims=False), beta, alpha)
+    products = bmm(batch1, batch2)
+    total = GRAPH.sum(products, axis=(0,), keepdims=False)
+    total = total if total.array.dtype == products.array.dtype else GRAPH.cast(total, dtype=products.array.dtype)
+    return _combined("addmm_impl_cpu_", input, total, beta, alpha)
+
+
+@public(name="addbmm_", is_function=False)
+def addbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """In-place version of `addbmm`, the only one of its kind that takes on the result's shape. (*S) -> (N, M)."""
+
+    def total(t: Tensor) -> Tensor:
+        out = addbmm(t, batch1, batch2, beta=beta, alpha=alpha)
+        if out.array.shape != self.array.shape and getattr(self, "_view", None) is None:
+            self.array = backend_of(out.array).xp.empty_like(out.array)
+        return out
+
+    return inplace(total, "addbmm_")(self)
 
 
 @public
 def chain_matmul(*matrices: Any) -> Tensor:
-    """The product of several matrices, from left to right. (N, K), (K, L), ... -> (N, M)."""
+    """The product of several matrices, in the order that costs least. (N, K), (K, L), ..., (P, M) -> (N, M)."""
+    from .linalg import multi_dot
+
     items = matrices[0] if len(matrices) == 1 and isinstance(matrices[0], (tuple, list)) else matrices
-    out = items[0]
-    for m in items[1:]:
-        out = mm(out, m)
-    return out
+    for t in items:
+        if t.array.ndim != 2:
+            raise RuntimeError(f"Tensor dimension is {t.array.ndim}, expected 2 instead.")
+    return items[0] if len(items) == 1 else multi_dot(items)

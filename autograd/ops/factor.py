@@ -268,11 +268,16 @@ qr.vjp(x=_qr_rule)
 BLOCK = 32
 
 
+def _size(xp, x):
+    """What LAPACK compares pivots by: of complex numbers the sum of the sizes of their parts."""
+    return abs(x.real) + abs(x.imag) if x.dtype.kind == "c" else abs(x)
+
+
 def _panel(xp, A, pivots, start, stop):
     """LU with partial pivoting, in place, of the columns start to stop; whole rows are exchanged. A: (B, M, N)."""
     m, every = A.shape[1], xp.arange(A.shape[0])
     for j in range(start, stop):
-        p = j + xp.argmax(abs(A[:, j:, j]), axis=1)
+        p = j + xp.argmax(_size(xp, A[:, j:, j]), axis=1)
         pivots[:, j] = p + 1
         A[every, p], A[:, j] = A[:, j].copy(), A[every, p]
         if j + 1 < m:

@@ -242,9 +242,14 @@ THETA = 5.371920351148152
 
 @op(holomorphic=True, grad_name="LinalgMatrixExp")
 def matrix_exp(xp, x):
-    """The matrix exponential. x: (*B, N, N) -> (*B, N, N). Scaling and squaring with a Pade approximant."""
+    """The matrix exponential. x: (*B, N, N) -> (*B, N, N). Scaling and squaring with a Pade approximant.
+
+    Single precision is computed in double: squaring doubles the relative error each time.
+    """
     if not x.size:
         return x.copy()
+    given = x.dtype
+    x = x.astype("c16" if given.kind == "c" else "f8", copy=False)
     size = abs(x).sum(axis=-2).max(axis=-1)
     ratio = xp.where(xp.isfinite(size) & (size > THETA), size, THETA) / THETA
     halvings = xp.ceil(xp.log2(ratio)).astype(int)
@@ -258,7 +263,7 @@ def matrix_exp(xp, x):
     out = xp.linalg.solve(V - U, V + U)
     for i in range(int(halvings.max())):
         out = xp.where((halvings > i)[..., None, None], out @ out, out)
-    return out
+    return out.astype(given, copy=False)
 
 
 @composite
@@ -319,8 +324,11 @@ def euclidean_distances(xp, x, y, *, products):
         out = x[..., :, None, :] - y[..., None, :, :]
         out *= out
         return xp.sqrt(xp.add.reduce(out, axis=-1))
-    squares = xp.add.reduce(x * x, axis=-1)[..., :, None] + xp.add.reduce(y * y, axis=-1)[..., None, :]
-    squares -= 2 * (x @ y.swapaxes(-1, -2))
+    # |x|^2 - 2 x y + |y|^2 in one product, for that rounds as PyTorch's does
+    ones = xp.ones((*x.shape[:-1], 1), x.dtype), xp.ones((*y.shape[:-1], 1), y.dtype)
+    x = xp.concatenate([-2 * x, xp.add.reduce(x * x, axis=-1, keepdims=True), ones[0]], axis=-1)
+    y = xp.concatenate([y, ones[1], xp.add.reduce(y * y, axis=-1, keepdims=True)], axis=-1)
+    squares = x @ y.swapaxes(-1, -2)
     return xp.sqrt(xp.maximum(squares, 0, out=squares), out=squares)
 
 
