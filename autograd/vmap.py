@@ -347,8 +347,8 @@ def _places_of_their_own(own: Any) -> Any:
     return made
 
 
-for _name in ("new_zeros", "new_ones", "new_empty", "new_full"):
-    setattr(Tensor, _name, _places_of_their_own(getattr(Tensor, _name)))
+for _word in ("new_zeros", "new_ones", "new_empty", "new_full"):
+    setattr(Tensor, _word, _places_of_their_own(getattr(Tensor, _word)))
 
 
 def _raw_inside(own: Any) -> Any:
