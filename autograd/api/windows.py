@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from ..dtypes import COMPLEX, FLOAT, as_dtype, get_default_dtype
 from ..layout import strided
 from ..ops.special_bessel import i0
 from ..tensor import Tensor
-from .args import int_of
 from .creation import finish
 from .table import public
 
@@ -27,9 +27,10 @@ def _window(
     name: str, formula: Formula, window_length: Any, periodic: Any, dtype: Any, layout: Any, device: Any,
     requires_grad: bool,
 ) -> Tensor:  # fmt: skip
-    if isinstance(window_length, bool):
-        raise TypeError(f"{name}(): argument 'window_length' (position 1) must be int, not bool")
-    length = int_of(window_length, name, "window_length")
+    if isinstance(window_length, bool) or not hasattr(window_length, "__index__"):
+        given = type(window_length).__name__
+        raise TypeError(f"{name}(): argument 'window_length' (position 1) must be int, not {given}")
+    length = index(window_length)
     if not isinstance(periodic, bool):
         raise TypeError(f"{name}(): argument 'periodic' (position 2) must be bool, not {type(periodic).__name__}")
     d = get_default_dtype() if dtype is None else as_dtype(dtype)
