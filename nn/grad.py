@@ -11,9 +11,20 @@ from .functional.sizes import repeated
 __all__ = ["conv1d_input", "conv1d_weight", "conv2d_input", "conv2d_weight", "conv3d_input", "conv3d_weight"]
 
 
-def _geometry(rank: int, stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
+def _geometry(
+    size: Any, kernel: Any, grad_output: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+) -> dict[str, Any]:
+    """The convolution's keywords. RuntimeError where it would not give grad_output's shape."""
+    rank = len(kernel) - 2
     words = {"stride": stride, "padding": padding, "dilation": dilation}
-    return {**{word: repeated(value, rank) for word, value in words.items()}, "groups": groups}
+    how: dict[str, Any] = {word: repeated(value, rank) for word, value in words.items()}
+    found = tuple(grad_output.array.shape[2:])
+    wanted = op.conv_size(tuple(size)[2:], tuple(kernel)[2:], **how)
+    if found != wanted:
+        raise RuntimeError(
+            f"grad_output[2:] shape{list(found)} must be equal to output size {' '.join(map(str, wanted))}"
+        )
+    return {**how, "groups": groups}
 
 
 def conv1d_input(
@@ -26,7 +37,7 @@ def conv1d_input(
     groups: int = 1,
 ) -> Tensor:
     """The gradient of conv1d for its input. weight: (O, C / groups, K), grad_output: (N, O, L') -> input_size."""
-    how = _geometry(1, stride, padding, dilation, groups)
+    how = _geometry(input_size, weight.shape, grad_output, stride, padding, dilation, groups)
     return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
 
 
@@ -40,7 +51,7 @@ def conv1d_weight(
     groups: int = 1,
 ) -> Tensor:
     """The gradient of conv1d for its weight. input: (N, C, L), grad_output: (N, O, L') -> weight_size."""
-    how = _geometry(1, stride, padding, dilation, groups)
+    how = _geometry(input.shape, weight_size, grad_output, stride, padding, dilation, groups)
     return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
 
 
@@ -61,7 +72,7 @@ def conv2d_input(
     tensor([[[[1., 1.],
               [1., 1.]]]])
     """
-    how = _geometry(2, stride, padding, dilation, groups)
+    how = _geometry(input_size, weight.shape, grad_output, stride, padding, dilation, groups)
     return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
 
 
@@ -75,7 +86,7 @@ def conv2d_weight(
     groups: int = 1,
 ) -> Tensor:
     """The gradient of conv2d for its weight. input: (N, C, H, W), grad_output: (N, O, H', W') -> weight_size."""
-    how = _geometry(2, stride, padding, dilation, groups)
+    how = _geometry(input.shape, weight_size, grad_output, stride, padding, dilation, groups)
     return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
 
 
@@ -89,7 +100,7 @@ def conv3d_input(
     groups: int = 1,
 ) -> Tensor:
     """The gradient of conv3d for its input. weight: (O, C / groups, *K), grad_output: (N, O, *T) -> input_size."""
-    how = _geometry(3, stride, padding, dilation, groups)
+    how = _geometry(input_size, weight.shape, grad_output, stride, padding, dilation, groups)
     return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
 
 
@@ -103,5 +114,5 @@ def conv3d_weight(
     groups: int = 1,
 ) -> Tensor:
     """The gradient of conv3d for its weight. input: (N, C, D, H, W), grad_output: (N, O, D', H', W') -> weight_size."""
-    how = _geometry(3, stride, padding, dilation, groups)
+    how = _geometry(input.shape, weight_size, grad_output, stride, padding, dilation, groups)
     return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)

@@ -11,8 +11,9 @@ from .module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d",
-    "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
 ]  # fmt: skip
 
 # ---- maximum ---------------------------------------------------------------------------------------------------------
@@ -204,6 +205,67 @@ class AvgPool3d(_DividedAvgPool):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._pool(F.avg_pool3d, input)
+
+
+# ---- maxima of windows at random steps -------------------------------------------------------------------------------
+
+
+class _FractionalMaxPoolNd(Module):
+    """What the fractional max pooling layers share. `_rank`: their spatial dimensions."""
+
+    __constants__ = ["kernel_size", "return_indices", "output_size", "output_ratio"]
+    _rank = 2
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ):
+        super().__init__()
+        name = type(self).__name__
+        self.kernel_size = repeated(kernel_size, self._rank)
+        if self._rank == 3 and min(self.kernel_size) <= 0:
+            raise ValueError(f"kernel_size must be greater than 0, but got {kernel_size}")
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = None if output_size is None else repeated(output_size, self._rank)
+        self.output_ratio = None if output_ratio is None else repeated(output_ratio, self._rank)
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output size, or a pooling ratio")
+        if output_size is not None and output_ratio is not None:
+            raise ValueError("only one of output_size and output_ratio may be specified")
+        if self.output_ratio is not None and not all(0 < r < 1 for r in self.output_ratio):
+            raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
+
+    def _pool(self, pool: Any, input: Tensor) -> Any:
+        how = (self.kernel_size, self.output_size, self.output_ratio, self.return_indices)
+        return pool(input, *how, _random_samples=self._random_samples)
+
+
+class FractionalMaxPool2d(_FractionalMaxPoolNd):
+    """The maxima of windows at pseudo-random steps (Graham, 2014). input: (N, C, H, W) or (C, H, W) -> with H', W'.
+
+    output_size: H' and W', or output_ratio: their ratios to H and W, in (0, 1).
+
+    >>> import tapegrad as torch
+    >>> torch.nn.FractionalMaxPool2d(2, output_size=(3, 2))(torch.randn(1, 4, 8, 7)).shape
+    torch.Size([1, 4, 3, 2])
+    """
+
+    def forward(self, input: Tensor) -> Any:
+        return self._pool(F.fractional_max_pool2d, input)
+
+
+class FractionalMaxPool3d(_FractionalMaxPoolNd):
+    """The maxima of windows at pseudo-random steps (Graham, 2014). input: (N, C, T, H, W) or (C, T, H, W)."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Any:
+        return self._pool(F.fractional_max_pool3d, input)
 
 
 # ---- power means -----------------------------------------------------------------------------------------------------
