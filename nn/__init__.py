@@ -5,4 +5,5 @@ from __future__ import annotations
 
 from . import functional, grad, init, utils
 from .modules import *
+from .parallel import DataParallel
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
-from ...autograd.api.creation import tensor
+from ...autograd.api.creation import empty_like, tensor
 from ...autograd.coerce import shown_argument
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
@@ -492,6 +492,17 @@ class Module(Hooked, Stateful):
     def cuda(self, device: Any = None) -> Self:
         """Moves the parameters and buffers to an NVIDIA GPU."""
         return self._apply(lambda t: t.cuda(device))
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Moves the parameters and buffers to a device without their values: they are uninitialised afterwards."""
+        return self._apply(lambda t: empty_like(t, device=device), recurse=recurse)
+
+    def share_memory(self) -> Self:
+        """Puts the parameters and buffers where other processes see them; see `Tensor.share_memory_`."""
+        return self._apply(lambda t: t.share_memory_())
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Takes PyTorch's options for compiling and does nothing: modules run eagerly here."""
 
     # --- display
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ...autograd.api.join import stack
 from ...autograd.tensor import Tensor
+from ..modules.batchnorm import _BatchNorm
+from ..modules.container import ModuleList
 from ..modules.module import Module
 
-__all__ = ["functional_call"]
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state"]
 
 _MISSING: Any = object()
 
@@ -47,6 +50,52 @@ def functional_call(
         args = (args,)
     with _reparametrized(module, given, tie_weights, strict):
         return module(*args, **(kwargs or {}))
+
+
+def stack_module_state(models: Sequence[Module] | ModuleList) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and buffers of several modules of one kind, stacked: for `vmap` over an ensemble.
+
+    models: M modules of the same class and mode.
+    Returns: {name: parameter of (M, *S)}, leaves that require a gradient as those of the first do; {name: buffer}.
+    Raises RuntimeError for no models, or models of different classes or modes.
+
+    >>> import tapegrad as torch
+    >>> models = [torch.nn.Linear(3, 2) for _ in range(5)]
+    >>> params, buffers = torch.func.stack_module_state(models)
+    >>> params["weight"].shape
+    torch.Size([5, 2, 3])
+    """
+    listed: list[Module] = list(models)  # type: ignore[arg-type]
+    if not listed:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if len({model.training for model in listed}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+    if len({type(model) for model in listed}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+    params = _stacked([dict(model.named_parameters()) for model in listed])
+    return params, _stacked([dict(model.named_buffers()) for model in listed])
+
+
+def _stacked(members: list[dict[str, Any]]) -> dict[str, Any]:
+    made = {}
+    for name in members[0]:
+        tensors = [each[name] for each in members]
+        wanted = {t.requires_grad for t in tensors}
+        if len(wanted) > 1:
+            raise RuntimeError(
+                f"Expected {name} from each model to have the same .requires_grad: it is True in some, False in others"
+            )
+        made[name] = stack(tensors).detach().requires_grad_(wanted.pop())
+    return made
+
+
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Makes every batch normalisation in `root` one without running statistics, which vmap cannot write. Gives root."""
+    for module in root.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.running_mean = module.running_var = module.num_batches_tracked = None  # type: ignore[assignment]
+            module.track_running_stats = False
+    return root
 
 
 def _merged(dicts: Any) -> dict[str, Tensor]:

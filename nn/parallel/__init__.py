@@ -1,0 +1,5 @@
+"""Data parallelism on one device."""
+
+from .data_parallel import DataParallel, data_parallel
+
+__all__ = ["DataParallel", "data_parallel"]
