@@ -12,7 +12,9 @@ from ..autograd.api.creation import empty
 from ..autograd.parameter import Buffer, Parameter
 from ..autograd.tensor import Tensor, new
 
-__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "UninitializedTensorMixin", "is_lazy"]
+__all__ = [
+    "Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "UninitializedTensorMixin", "is_lazy",
+]  # fmt: skip
 
 _array: Any = Tensor.__dict__["array"]  # the slot itself, which the property `array` below hides
 

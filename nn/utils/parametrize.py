@@ -1,8 +1,8 @@
 """Parametrizations: a parameter of a module becomes a function of other tensors, and those are trained instead.
 
 `module.weight` is then a property of a class made for this module, which computes
-`parametrizations[-1](... parametrizations[0](original))` each time it is read; assigning to it runs the `right_inverse`s.
-The originals and the modules that compute are kept under `module.parametrizations.weight`.
+`parametrizations[-1](... parametrizations[0](original))` each time it is read; assigning to it runs what they define as
+`right_inverse`. The originals and the modules that compute are kept under `module.parametrizations.weight`.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _refuse_pickling(self: Any) -> Any:
 
 
 def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
-    """copy.deepcopy without __getstate__, which refuses. The copy has a class of its own, as any parametrized module."""
+    """copy.deepcopy without __getstate__, which refuses. The copy too has a class of its own."""
     if id(self) in memo:
         return memo[id(self)]
     cls = type(self)
