@@ -94,6 +94,15 @@ _OUT_OF = {
         "native_dropout native_group_norm native_layer_norm _batch_norm_with_update _chunk_cat _log_softmax "
         "_log_softmax_backward_data _native_batch_norm_legit _safe_softmax _softmax _softmax_backward_data "
         "_unsafe_masked_index _unsafe_masked_index_put_accumulate",
+        "autograd.api.segment": "_segment_reduce",
+        # also in nn.functional, with other arguments there
+        "nn.functional.toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm "
+        "binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss dropout dropout_ "
+        "embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ "
+        "feature_dropout feature_dropout_ group_norm gru gru_cell hinge_embedding_loss "
+        "instance_norm kl_div layer_norm lstm lstm_cell margin_ranking_loss "
+        "max_pool1d_with_indices native_channel_shuffle norm_except_dim poisson_nll_loss "
+        "rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell rrelu_ threshold_ triplet_margin_loss",
     }.items()
     for name in names.split()
 }  # fmt: skip
@@ -105,21 +114,10 @@ conv_transpose2d conv_transpose3d cosine_similarity hardshrink max_pool1d max_po
 pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold
 """.split()
 
-# The same, with other arguments here than there.
-_TOPLEVEL = """
-adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm binary_cross_entropy_with_logits cosine_embedding_loss
-ctc_loss dropout dropout_ embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ feature_dropout
-feature_dropout_ group_norm gru gru_cell hinge_embedding_loss instance_norm kl_div layer_norm lstm lstm_cell
-margin_ranking_loss max_pool1d_with_indices native_channel_shuffle norm_except_dim poisson_nll_loss rnn_relu
-rnn_relu_cell rnn_tanh rnn_tanh_cell rrelu_ threshold_ triplet_margin_loss
-""".split()
-
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONAL:
         return getattr(importlib.import_module(".nn.functional", __name__), name)
-    if name in _TOPLEVEL:
-        return getattr(importlib.import_module(".nn.functional.toplevel", __name__), name)
     if name in _LATE:
         return getattr(importlib.import_module(f".autograd.{_LATE[name]}", __name__), name)
     if name in _OUT_OF:

@@ -433,3 +433,11 @@ def _chunk_cat(tensors: Any, dim: int, num_chunks: int) -> Tensor:
             t = GRAPH.cat(t, t.new_zeros(*shape[:dim], short, *shape[dim + 1 :]), axis=dim)
         parts.append(t.reshape(*t.array.shape[:dim], num_chunks, -1))
     return GRAPH.cat(*parts, axis=dim + 1)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "slice":  # not a name of this file: its functions use Python's slice
+        from .copies import slice_of
+
+        return slice_of
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

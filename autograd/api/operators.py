@@ -172,5 +172,6 @@ def attach(cls: Any) -> None:
     cls.__matmul__, cls.__rmatmul__ = _matmul, _rmatmul
     cls.__neg__, cls.__abs__, cls.__pos__ = OPS["neg"].fn, OPS["abs"].fn, PUBLIC["positive"].function
     cls.__invert__ = _invert
+    cls.__rdiv__ = lambda self, other: self.reciprocal() * other  # Python 2's operator, kept in PyTorch
     cls.real, cls.imag = _part("real"), _part("imag")
     _set_inplace(cls, elementwise.pow, "pow_", "__ipow__")

@@ -228,7 +228,7 @@ def sum_to_size(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     lead = len(have) - len(target)
     if lead < 0 or any(n not in (1, m) for n, m in zip(target, have[lead:], strict=True)):
         raise RuntimeError(f"size {{{list(target)}}} is not expandable to size {{{list(have)}}}.")
-    if target == have:
+    if target == have and target:
         return self
     return core.sum_to(to_dtype(self, int64) if self.array.dtype.kind in "biu" else self, shape=target)
 

@@ -94,6 +94,9 @@ def segment_reduce(
     return reshape(out, (*shape[:axis], sizes.shape[-1], *rest))
 
 
+_segment_reduce = segment_reduce
+
+
 @public
 def hash_tensor(input: Tensor, dim: Any = (), *, keepdim: bool = False, mode: int = 0) -> Tensor:
     """The exclusive or of the elements' 64 bits (as float64 or int64). input: (*S), real -> (S without dim) uint64."""

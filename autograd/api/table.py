@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...backends.registry import backend_of
 from ..coerce import add_call, into
+from ..inplace import check_overlap
 from ..tensor import Tensor
 
 
@@ -60,7 +62,10 @@ def public(
                         kwargs[_ALIASES[alias]] = kwargs.pop(alias)
                 if "out" in kwargs and "out" not in parameters:
                     out = kwargs.pop("out")
-                    return _into(out, name, function(*args, **kwargs))
+                    result = function(*args, **kwargs)
+                    if name in _OUT:
+                        _check_out(out, name, result, (*args, *kwargs.values()))
+                    return _into(out, name, result)
             return function(*args, **kwargs)
         except Exception as error:
             explained = add_call(error, name, code.co_varnames[: code.co_argcount], args, kwargs)
@@ -76,6 +81,38 @@ def public(
     call.__doc__, call.__module__, call.__wrapped__ = function.__doc__, function.__module__, function  # type: ignore[attr-defined]
     PUBLIC[name] = Entry(call, is_function, method, inplace)
     return call
+
+
+# Functions whose `out=` may share no memory with an input, with the text for an `out=` of another dtype than the
+# result's, where that is refused.
+_OUT: dict[str, str | None] = {
+    **dict.fromkeys(("masked_select", "index_select", "take", "kthvalue", "scatter", "scatter_add", "index_add")),
+    "gather": "Expected out tensor to have dtype {want}, but got {have} instead",
+    "multinomial": "multinomial expects Long tensor out, got: {have}",
+}
+
+
+def _check_out(out: Any, name: str, result: Any, inputs: tuple[Any, ...]) -> None:
+    """RuntimeError where `out=` lies in an input's memory, or is of a dtype that the function does not write."""
+    text = _OUT[name]
+    if text and out.dtype is not result.dtype:
+        have, want = (d.legacy if name == "multinomial" else d.legacy.lower() for d in (out.dtype, result.dtype))
+        raise RuntimeError(text.format(have=have, want=want))
+    for target in out if isinstance(out, (tuple, list)) else (out,):
+        check_overlap(target.array, name)
+        for t in inputs:
+            if isinstance(t, Tensor) and _share(target.array, t.array):
+                raise RuntimeError(
+                    "unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
+                    f"single memory location. Please clone() the tensor before performing the operation. ({name})"
+                )
+
+
+def _share(a: Any, b: Any) -> bool:
+    """Whether two arrays without gaps lie in the same memory."""
+    if type(a) is not type(b) or not (a.flags.c_contiguous and b.flags.c_contiguous):
+        return False
+    return bool(backend_of(a).xp.may_share_memory(a, b))
 
 
 def _into(out: Any, name: str, result: Any) -> Any:
