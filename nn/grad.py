@@ -18,12 +18,13 @@ def _geometry(
     rank = len(kernel) - 2
     words = {"stride": stride, "padding": padding, "dilation": dilation}
     how: dict[str, Any] = {word: repeated(value, rank) for word, value in words.items()}
-    found = tuple(grad_output.array.shape[2:])
     wanted = op.conv_size(tuple(size)[2:], tuple(kernel)[2:], **how)
-    if found != wanted:
-        raise RuntimeError(
-            f"grad_output[2:] shape{list(found)} must be equal to output size {' '.join(map(str, wanted))}"
-        )
+    for d, (n, found) in enumerate(zip(wanted, grad_output.array.shape[2:], strict=True), 2):
+        if n != found:
+            raise RuntimeError(
+                f"Expected a tensor of dimension {rank + 2} and tensor.size[{d}] == {n} but got: dimension "
+                f"{grad_output.array.ndim} and tensor.size[{d}] = {found} (grad_output, whose shape the others settle)"
+            )
     return {**how, "groups": groups}
 
 

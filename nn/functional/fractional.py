@@ -36,7 +36,7 @@ def _sizes(name: str, rank: int, input: Tensor, kernel: Any, size: Any, ratio: A
             f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor with non-zero dimensions for input, but "
             f"got: {list(shape)}"
         )
-    for n, k, m, word in zip(extents, kernel, size, _DIMENSIONS[-rank:], strict=True):  # type: ignore[arg-type]
+    for n, k, m, word in zip(extents, kernel, size, _DIMENSIONS[-rank:], strict=True):
         if m + k - 1 > n:
             raise RuntimeError(f"{name}: pool {word} {k} too large relative to input {word} {n} for output {m}")
     return kernel, size
