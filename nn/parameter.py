@@ -82,7 +82,7 @@ class UninitializedTensorMixin:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        self._rg = self.data.requires_grad_(value).requires_grad
+        self._rg = self.data.requires_grad_(value).requires_grad  # type: ignore[misc]  # a slot of Tensor
 
     def size(self, dim: int | None = None) -> Any:
         """torch.Size([0]), as in PyTorch."""
@@ -117,7 +117,8 @@ class UninitializedTensorMixin:
         """A lazy tensor of this one's kind with the dtype and device of `held`."""
         if held.array is _array.__get__(self):
             return self
-        made: Any = type(self)(self._rg, held.device, held.dtype)
+        kind: Any = type(self)
+        made = kind(self._rg, held.device, held.dtype)
         made.__dict__.update(self.__dict__)
         return made
 
@@ -126,7 +127,8 @@ class UninitializedTensorMixin:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if id(self) not in memo:
-            memo[id(self)] = type(self)(self._rg, self.device, self.dtype)  # type: ignore[call-arg]
+            kind: Any = type(self)
+            memo[id(self)] = kind(self._rg, self.device, self.dtype)
         return memo[id(self)]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -146,7 +148,7 @@ for _name in ("half", "bfloat16", "float", "double", "char", "short", "int", "lo
     setattr(UninitializedTensorMixin, _name, _casting(_name))
 
 
-class UninitializedParameter(UninitializedTensorMixin, Parameter):  # type: ignore[misc]
+class UninitializedParameter(UninitializedTensorMixin, Parameter):
     """A parameter whose shape is not known yet; `materialize(shape)` makes it a Parameter.
 
     Until then it can be cast and moved; any other operation raises ValueError, its shape RuntimeError.
@@ -162,7 +164,7 @@ class UninitializedParameter(UninitializedTensorMixin, Parameter):  # type: igno
         """All is done in __new__."""
 
 
-class UninitializedBuffer(UninitializedTensorMixin, Buffer):  # type: ignore[misc]
+class UninitializedBuffer(UninitializedTensorMixin, Buffer):
     """A buffer whose shape is not known yet; `materialize(shape)` makes it a Tensor."""
 
     __slots__ = ()
@@ -180,7 +182,7 @@ class UninitializedBuffer(UninitializedTensorMixin, Buffer):  # type: ignore[mis
 
 
 def _lazy(cls: type, requires_grad: bool, device: Any, dtype: Any) -> Any:
-    made = new(cls)
+    made: Any = new(cls)
     _array.__set__(made, empty(0, device=device, dtype=dtype).array)
     made._node, made._rg = None, requires_grad
     return made

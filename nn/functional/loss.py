@@ -283,8 +283,13 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}")
     if _is_half(input) and (weight is None or weight.array.dtype == input.array.dtype):
-        wide = [None if t is None else t.float() if _is_half(t) else t for t in (input, target, weight)]
-        return cross_entropy(*wide, None, ignore_index, None, reduction, label_smoothing).to(input.dtype)
+        weight = None if weight is None else weight.float()
+        target = target.float() if _is_half(target) else target
+        loss = cross_entropy(
+            input.float(), target, weight, ignore_index=ignore_index, reduction=reduction,
+            label_smoothing=label_smoothing,
+        )  # fmt: skip
+        return loss.to(input.dtype)
     axis = 1 if input.array.ndim > 1 else 0
     if target.array.shape == input.array.shape and target.array.dtype.kind in "fV":
         if ignore_index >= 0:

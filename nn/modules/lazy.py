@@ -105,7 +105,7 @@ class LazyModuleMixin(Module):
                 held = getattr(self, name)
                 if held is not None:
                     held.materialize(shape)
-            self.reset_parameters()  # type: ignore[operator]
+            self.reset_parameters()
 
 
 class LazyLinear(LazyModuleMixin, Linear):
@@ -123,7 +123,7 @@ class LazyLinear(LazyModuleMixin, Linear):
         if not self.has_uninitialized_params() and self.in_features != 0:
             super().reset_parameters()
 
-    def initialize_parameters(self, input: Tensor) -> None:  # type: ignore[override]
+    def initialize_parameters(self, input: Tensor) -> None:
         if self.has_uninitialized_params():
             self.in_features = input.shape[-1]
             self._materialize(weight=(self.out_features, self.in_features), bias=(self.out_features,))
@@ -289,7 +289,7 @@ class _LazyNormBase(LazyModuleMixin):
         if not self.has_uninitialized_params() and self.num_features != 0:
             super().reset_parameters()  # type: ignore[misc]
 
-    def initialize_parameters(self, input: Tensor) -> None:  # type: ignore[override]
+    def initialize_parameters(self, input: Tensor) -> None:
         if self.has_uninitialized_params():
             self.num_features = input.shape[1]
             shape = (self.num_features,)

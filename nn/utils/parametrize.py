@@ -88,10 +88,11 @@ class ParametrizationList(ModuleList):
                 f"Got {type(new).__name__}"
             )
         self.is_tensor = isinstance(new, Tensor)
-        self.ntensors = 1 if self.is_tensor else len(new)
-        if self.is_tensor:
+        if isinstance(new, Tensor):
+            self.ntensors = 1
             self._keep_one(original, new)
         else:
+            self.ntensors = len(new)
             self._keep_several(original, new)
         if not unsafe:
             _check_unchanged(
@@ -164,7 +165,7 @@ class ParametrizationList(ModuleList):
                 )
             _replace(original, tensor)
 
-    def forward(self) -> Tensor:  # type: ignore[override]
+    def forward(self) -> Tensor:
         """The value of the tensor."""
         if self.is_tensor:
             value = self[0](self.original)
@@ -230,7 +231,7 @@ def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
     """copy.deepcopy without __getstate__, which refuses. The copy too has a class of its own."""
     if id(self) in memo:
         return memo[id(self)]
-    cls = type(self)
+    cls: Any = type(self)
     made = cls.__new__(type(cls)(cls.__name__, cls.__bases__, dict(vars(cls))))
     memo[id(self)] = made
     made.__setstate__(copy.deepcopy(without_mirrors(self), memo))
@@ -239,7 +240,7 @@ def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
 
 def _make_class(module: Module) -> None:
     """Gives the module a class of its own, to which properties can be added."""
-    cls = type(module)
+    cls: Any = type(module)
     members: dict[str, Any] = {"__getstate__": _refuse_pickling}
     if not hasattr(cls, "__deepcopy__"):
         members["__deepcopy__"] = _deepcopy

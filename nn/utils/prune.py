@@ -455,17 +455,16 @@ def is_pruned(module: Module) -> bool:
 
 
 def _check_amount(amount: Any) -> None:
-    if not isinstance(amount, numbers.Real):
-        raise TypeError(f"Invalid type for amount: {amount}. Must be int or float.")
     whole = isinstance(amount, numbers.Integral)
+    if not whole and not isinstance(amount, numbers.Real):
+        raise TypeError(f"Invalid type for amount: {amount}. Must be int or float.")
     if amount < 0 or (not whole and amount > 1):
         raise ValueError(f"amount={amount} should either be a float in the range [0, 1] or a non-negative integer")
 
 
 def _count(amount: Any, size: int) -> int:
     """How many of `size` are to be pruned."""
-    if not isinstance(amount, numbers.Integral):
-        return round(amount * size)
-    if amount > size:
+    whole = isinstance(amount, numbers.Integral)
+    if whole and amount > size:
         raise ValueError(f"amount={amount} should be smaller than the number of parameters to prune={size}")
-    return int(amount)
+    return int(amount) if whole else round(amount * size)

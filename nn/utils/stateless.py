@@ -65,7 +65,7 @@ def stack_module_state(models: Sequence[Module] | ModuleList) -> tuple[dict[str,
     >>> params["weight"].shape
     torch.Size([5, 2, 3])
     """
-    listed: list[Module] = list(models)  # type: ignore[arg-type]
+    listed: list[Module] = list(models)
     if not listed:
         raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
     if len({model.training for model in listed}) > 1:
@@ -93,7 +93,7 @@ def replace_all_batch_norm_modules_(root: Module) -> Module:
     """Makes every batch normalisation in `root` one without running statistics, which vmap cannot write. Gives root."""
     for module in root.modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:
-            module.running_mean = module.running_var = module.num_batches_tracked = None  # type: ignore[assignment]
+            module.running_mean = module.running_var = module.num_batches_tracked = None
             module.track_running_stats = False
     return root
 
