@@ -9,6 +9,8 @@ from .special import hurwitz, in_double, single_or_double
 
 
 def _no_derivative(words):
+    """The rule for a parameter by which PyTorch does not differentiate either: an error in the backward pass."""
+
     def rule(F, g):
         raise NotImplementedError(f"the derivative for '{words}' is not implemented.")
 

@@ -7,24 +7,15 @@ import math
 from ..op import op
 from .kinds import only
 from .reduce import narrow, wide
-from .special import by_parts, erfcx, in_double, normal_middle, normal_tail, single_or_double
-from .special import erfc as _erfc
+from .special import by_parts, erfc, erfcx, in_double, normal_middle, normal_tail, single_or_double
 
 _ROOT_HALF = math.sqrt(0.5)
-
-
-def _erfc_of(xp, x):
-    return _erfc.op.generic(xp, x)
-
-
-def _erfcx_of(xp, x):
-    return erfcx.op.generic(xp, x)
 
 
 @op(promote="float", public="special", grad_name="MulBackward0")
 def ndtr(xp, x):
     """The distribution function of the standard normal: erfc(-x / sqrt(2)) / 2. x: (*S) -> (*S)."""
-    return in_double("ndtr", lambda xp, x: _erfc_of(xp, x * -_ROOT_HALF) / 2, xp, x)
+    return in_double("ndtr", lambda xp, x: erfc.op.generic(xp, x * -_ROOT_HALF) / 2, xp, x)
 
 
 ndtr.vjp(x=lambda F, g, *, x: g * (F.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))))
@@ -37,8 +28,8 @@ def _log_ndtr(xp, x):
         xp,
         t,
         [
-            (low, lambda t: xp.log(_erfcx_of(xp, -t) / 2) - t * t),
-            (~low, lambda t: xp.log1p(_erfc_of(xp, t) * -0.5)),
+            (low, lambda t: xp.log(erfcx.op.generic(xp, -t) / 2) - t * t),
+            (~low, lambda t: xp.log1p(erfc.op.generic(xp, t) * -0.5)),
         ],
     )
 
