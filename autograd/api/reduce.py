@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+from ..coerce import into
 from ..dtypes import FLOAT, as_dtype, from_numpy_dtype, get_default_dtype
 from ..op import GRAPH
 from ..ops import reduce as op
@@ -227,7 +228,7 @@ def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
 
 
 @public
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None) -> Any:
     """Minimum and maximum, over one dim or all. input: (*S) -> (min, max), each (S without dim)."""
     if dim is None and not input.array.size:
         raise RuntimeError(
@@ -236,7 +237,14 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     if dim is not None and not input.array.size and 0 in [input.array.shape[i] for i in axes_of(input, dim)]:
         raise IndexError(f"aminmax: Expected reduction dim {dim} to have non-zero size.")
     refuse(input, "c", "\"aminmax_cpu\" not implemented for '{}'")
-    return return_types.aminmax(op.aminmax(input, axis=axes_of(input, dim), keepdims=keepdim))
+    result = op.aminmax(input, axis=axes_of(input, dim), keepdims=keepdim)
+    if out is not None:
+        for given in out:
+            if given.dtype is not input.dtype:
+                want, have = input.dtype.legacy.lower(), given.dtype.legacy.lower()
+                raise RuntimeError(f"Expected out tensor to have dtype {want}, but got {have} instead")
+        result = tuple([into(given, "aminmax", r) for given, r in zip(out, result, strict=True)])
+    return return_types.aminmax(result)
 
 
 def _arg_extreme(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:

@@ -6,6 +6,8 @@ and therefore right at zeros, at every order.
 
 from __future__ import annotations
 
+import math
+
 from ..op import composite, op
 
 
@@ -108,16 +110,19 @@ def cumprod_backward(F, g, x, out, *, axis, reverse):
 def logcumsumexp(xp, x, *, axis):
     """log of the running sum of exp(x) along axis, without overflow. x: (*S) -> (*S)."""
     out = turned(xp, x, axis, False).astype(deep(x))
+    if out.dtype.kind == "c":  # one by one, since the sheet of the logarithm depends on the order
+        for i in range(1, out.shape[axis]):
+            here = cut(axis, i, i + 1)
+            out[here] = _log_add(xp, out[here], out[cut(axis, i - 1, i)])
+        return out.reshape(x.shape).astype(x.dtype)
     for step in doubling(out.shape[axis]):
         late, early = cut(axis, step, None), cut(axis, None, -step)
-        out[late] = _log_add(xp, out[late], out[early])
+        out[late] = xp.logaddexp(out[late], out[early])
     return out.reshape(x.shape).astype(x.dtype)
 
 
 def _log_add(xp, x, y):
-    """log(exp(x) + exp(y)); NumPy's function has no complex form."""
-    if x.dtype.kind != "c":
-        return xp.logaddexp(x, y)
+    """log(exp(x) + exp(y)) of complex numbers, for which NumPy has no function."""
     x, y = xp.where(x.real >= y.real, x, y), xp.where(x.real >= y.real, y, x)
     return xp.where(y.real == -xp.inf, x, x + xp.log1p(xp.exp(y - x)))
 
@@ -128,7 +133,7 @@ logcumsumexp.vjp(x=lambda F, g, *, x, out, axis: F.logcumsumexp_backward(g, x, o
 @composite
 def logcumsumexp_backward(F, g, x, out, *, axis):
     """exp(x - y) r with r[i] = g[i] + exp(y[i] - y[i+1]) r[i+1]: every factor is at most 1. g, x, out: (*S) -> (*S)."""
-    following = F.shift(out, axis=axis, by=-1)
+    following = F.shift(out, axis=axis, by=-1, fill=math.inf)  # so that the step past the end is 0
     endless = F.logical_and(F.isinf(out), out == following)  # inf - inf would be nan
     steps = F.exp(F.zero_where(out - following, endless))
     return F.exp(x - out) * F.recurrence(steps, g, axis=axis, reverse=True)
