@@ -133,7 +133,10 @@ class LBFGS(Optimizer):
         for p in self._params:
             array = p.array
             stop = start + array.size * (2 if array.dtype.kind == "c" else 1)
-            array += (d[start:stop] * t).view(array.dtype).reshape(array.shape)
+            part = d[start:stop] * t
+            if array.dtype.kind == "c":
+                part = part.view(f"c{2 * part.itemsize}")
+            array += part.reshape(array.shape)  # d has the widest dtype of all parameters
             start = stop
         mark_written(*self._params)
 

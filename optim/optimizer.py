@@ -16,6 +16,7 @@ from typing import Any
 
 from ..autograd.dtypes import float32, float64, get_default_dtype
 from ..autograd.hooks import RemovableHandle
+from ..autograd.modes import set_grad_enabled
 from ..autograd.tensor import Tensor, wrap
 from ..backends.registry import backend_of_device
 
@@ -23,6 +24,7 @@ __all__ = ["Optimizer", "register_optimizer_step_pre_hook", "register_optimizer_
 
 Group = dict[str, Any]
 State = dict[str, Any]
+ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]  # what optimizers are made of
 
 _global_optimizer_pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
 _global_optimizer_post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
@@ -45,6 +47,17 @@ class _RequiredParameter:
 
 
 required = _RequiredParameter()
+
+
+def _use_grad_for_differentiable(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates `step` of an optimizer outside this package: gradients are recorded in it if the option says so."""
+
+    @functools.wraps(func)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        with set_grad_enabled(args[0].defaults["differentiable"]):
+            return func(*args, **kwargs)
+
+    return step
 
 
 def _add_hook(table: OrderedDict[int, Callable[..., Any]], hook: Any, prepend: bool = False) -> RemovableHandle:
