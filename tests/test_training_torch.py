@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tapegrad
-from programs import PROGRAMS
+from training_programs import PROGRAMS
 
 STEPS = 30
 
