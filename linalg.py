@@ -17,6 +17,9 @@ from .autograd.api.factor import eigh as eigh
 from .autograd.api.factor import eigvals as eigvals
 from .autograd.api.factor import eigvalsh as eigvalsh
 from .autograd.api.factor import householder_product as householder_product
+from .autograd.api.factor import ldl_factor as ldl_factor
+from .autograd.api.factor import ldl_factor_ex as ldl_factor_ex
+from .autograd.api.factor import ldl_solve as ldl_solve
 from .autograd.api.factor import lu as lu
 from .autograd.api.factor import lu_factor as lu_factor
 from .autograd.api.factor import lu_factor_ex as lu_factor_ex

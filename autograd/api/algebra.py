@@ -114,10 +114,41 @@ def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpos
 
     input: (*, M, N), tau: (*, K), other: (*, M, P) or (*, P, M) -> as other.
     """
+    _check_reflections(input, tau, other, left)
     if not left:  # other Q is (Q^H other^H)^H
         return H(ormqr(input, tau, H(other), True, not transpose))
     order = range(tau.array.shape[-1])
     return factor.reflected(input, GRAPH.conj(tau) if transpose else tau, other, order if transpose else order[::-1])
+
+
+def _check_reflections(input: Tensor, tau: Tensor, other: Tensor, left: bool) -> None:
+    name, ndim = "torch.ormqr", input.array.ndim
+    for t, word in ((input, "input"), (other, "other")):
+        if t.array.ndim < 2:
+            raise RuntimeError(f"{name}: {word} must have at least 2 dimensions.")
+    side = -2 if left else -1
+    if other.array.shape[side] < (least := tau.array.shape[-1]):
+        raise RuntimeError(f"{name}: other.shape[{side}] must be greater than or equal to tau.shape[-1]")
+    if other.array.shape[side] != input.array.shape[-2]:
+        raise RuntimeError(f"{name}: other.shape[{side}] must be equal to input.shape[-2]")
+    if least != min(other.array.shape[side], input.array.shape[-1]):
+        raise RuntimeError(f"{name}: tau.shape[-1] must be equal to min(other.shape[{side}], input.shape[-1])")
+    if tau.array.ndim != ndim - 1:
+        raise RuntimeError(
+            f"{name}: Expected tau to have one dimension less than input, but got tau.ndim equal to "
+            f"{tau.array.ndim} and input.ndim is equal to {ndim}"
+        )
+    if other.array.ndim != ndim:
+        raise RuntimeError(
+            f"{name}: Expected other to have the same number of dimensions as input, but got other.ndim equal to "
+            f"{other.array.ndim} and input.ndim is equal to {ndim}"
+        )
+    for t, word in ((tau, "tau"), (other, "other")):
+        if t.array.dtype != input.array.dtype:
+            raise RuntimeError(
+                f"{name}: Expected input and {word} to have the same dtype, but input has dtype{input.dtype.legacy} "
+                f"and {word} has dtype {t.dtype.legacy}"
+            )
 
 
 @public

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...backends.registry import backend_of
-from ..dtypes import FLOAT, from_numpy_dtype
+from ..dtypes import FLOAT, INT, from_numpy_dtype
 from ..modes import mode
 from ..op import GRAPH
 from ..ops import factor as op
+from ..ops import ldl as ldl_op
 from ..ops.factor import LinAlgError as LinAlgError
 from ..tensor import Tensor, wrap
 from . import return_types as types
@@ -350,3 +351,64 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
 def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
     """As `cholesky`, with info (*) int32: the order of the first leading minor that is not positive, else 0."""
     return types.linalg_cholesky_ex(cholesky_of("linalg.cholesky_ex" if check_errors else None, A, upper))
+
+
+# ---- L D L^T, of which there are no gradients
+
+
+@linalg
+def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
+    """As `ldl_factor`, with info (*) int32: the place of a column of zeros, 0 where there is none."""
+    square("torch.linalg.ldl_factor_ex", A, floating=False)
+    if from_numpy_dtype(A.array.dtype).category < FLOAT:
+        raise RuntimeError(
+            "torch.linalg.ldl_factor_ex: Expected a floating point or complex tensor as input. Got " + A.dtype.legacy
+        )
+    for_kernel("ldl_factor_kernel_cpu", A)
+    LD, pivots, info = ldl_op.ldl(backend_of(A.array).xp, A.array, hermitian)
+    if check_errors:
+        _check_factored("torch.linalg.ldl_factor_ex", info)
+    return types.linalg_ldl_factor_ex((beside(A, LD), beside(A, pivots), beside(A, info)))
+
+
+def _check_factored(name: str, info: Any) -> None:
+    if info.any():
+        raise RuntimeError(f"{name}: D is singular: its block at {int(info.reshape(-1).max())} is zero")
+
+
+@linalg
+def ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
+    """A = P L D L^T P^T (L^H for hermitian), D with blocks of 1 or 2, packed as LAPACK does; from the lower triangle.
+
+    (*, N, N) -> LD: (*, N, N), pivots: (*, N) int32. For `ldl_solve`; no gradients. RuntimeError for a singular D.
+    """
+    LD, pivots, info = ldl_factor_ex(A, hermitian=hermitian)
+    _check_factored("torch.linalg.ldl_factor", info.array)
+    return types.linalg_ldl_factor((LD, pivots))
+
+
+@linalg
+def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False) -> Tensor:
+    """X with A X = B from A's `ldl_factor`. LD: (*, N, N), pivots: (*, N), B: (*, N, K) -> (*, N, K). No gradients."""
+    name = "torch.linalg.ldl_solve"
+    square(name, LD, floating=False)
+    if B.array.ndim < 2:
+        raise IndexError(f"Dimension out of range (expected to be in range of [-1, 0], but got {-2})")
+    (n, _), (m, k) = LD.array.shape[-2:], B.array.shape[-2:]
+    if n != m:
+        raise RuntimeError(
+            f"Incompatible matrix sizes for {name}: each A matrix is {n} by {n} but each b matrix is {m} by {k}"
+        )
+    if LD.array.dtype != B.array.dtype:
+        raise RuntimeError(
+            f"Expected b and A to have the same dtype, but found b of type {B.dtype.legacy} and A of type "
+            f"{LD.dtype.legacy} instead."
+        )
+    if pivots.array.shape != LD.array.shape[:-1]:
+        raise RuntimeError(
+            f"{name}: Expected LD.shape[:-1] and pivots.shape to be the same, but got pivots with shape "
+            f"{list(pivots.shape)} instead"
+        )
+    if from_numpy_dtype(pivots.array.dtype).category != INT:
+        raise RuntimeError(f"{name}: Expected pivots to be integers. Got {pivots.dtype.legacy}")
+    return beside(LD, ldl_op.ldl_solved(backend_of(LD.array).xp, LD.array, pivots.array, B.array, hermitian))
