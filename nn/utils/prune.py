@@ -44,7 +44,7 @@ class BasePruningMethod(ABC):
     """
 
     PRUNING_TYPE: str
-    _tensor_name: Any = None
+    _tensor_name: str  # set by `apply`
 
     def __call__(self, module: Module, inputs: Any) -> None:
         """The forward pre-hook: puts the pruned tensor in place."""
@@ -56,8 +56,6 @@ class BasePruningMethod(ABC):
 
     def apply_mask(self, module: Module) -> Tensor:
         """The product of the original tensor and the mask."""
-        if self._tensor_name is None:
-            raise AssertionError(f"Module {module} has to be pruned")
         mask, orig = getattr(module, self._tensor_name + "_mask"), getattr(module, self._tensor_name + "_orig")
         return mask.to(dtype=orig.dtype) * orig
 
@@ -117,8 +115,6 @@ class BasePruningMethod(ABC):
 
     def remove(self, module: Module) -> None:
         """Makes the pruned tensor the parameter again. The hook stays: the function `remove` takes it away."""
-        if self._tensor_name is None:
-            raise AssertionError(f"Module {module} has to be pruned before pruning can be removed")
         name = self._tensor_name
         weight = self.apply_mask(module)
         if hasattr(module, name):
