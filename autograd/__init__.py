@@ -17,7 +17,8 @@ from .modes import set_grad_enabled as set_grad_enabled
 _LAZY = {
     "Function": "function", "once_differentiable": "function", "detect_anomaly": "anomaly",
     "set_detect_anomaly": "anomaly", "Variable": "variable", "gradcheck": "checks", "gradgradcheck": "checks",
-    "GradcheckError": "checks",
+    "GradcheckError": "checks", "set_multithreading_enabled": "grad_mode", "is_multithreading_enabled": "grad_mode",
+    "is_view_replay_enabled": "grad_mode",
 }  # fmt: skip
 
 __all__ = ["backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled", *_LAZY]
@@ -28,7 +29,7 @@ def __getattr__(name: str) -> Any:
         found = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
         globals()[name] = found  # the function, where a module has the same name
         return found
-    if name in ("function", "functional", "graph", "variable"):
+    if name in ("forward_ad", "function", "functional", "grad_mode", "graph", "profiler", "variable"):
         return importlib.import_module(f".{name}", __name__)
     if name == "anomaly_mode":
         return importlib.import_module(".anomaly", __name__)
