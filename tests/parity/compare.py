@@ -40,7 +40,8 @@ def values(mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], rtol: float
     if same.all():
         return None
     where = tuple(int(i) for i in np.argwhere(~same)[0])
-    return f"{int((~same).sum())} of {same.size} values differ, first at {where}: {mine[where]!r}, torch {theirs[where]!r}"
+    count = f"{int((~same).sum())} of {same.size} values differ"
+    return f"{count}, first at {where}: {mine[where]!r}, torch {theirs[where]!r}"
 
 
 def _parts_equal(a: Any, b: Any, rtol: float, atol: float) -> Any:

@@ -12,4 +12,7 @@ GAUGE: set[str] = set()
 LOOSE: dict[str, float] = {}
 
 # Entry -> why it differs on purpose.
-DIFFERS: dict[str, str] = {}
+DIFFERS: dict[str, str] = {
+    "special.bessel_j0": "PyTorch's value is wrong by up to 4e-7 between 5 and 7 (mpmath)",
+    "special.bessel_y1": "PyTorch's value is wrong by up to 9e-7 between 5 and 7 (mpmath)",
+}

@@ -1,4 +1,4 @@
-"""Actor-critic on a small cart-pole, as in PyTorch's reinforcement learning examples: sampled actions, returns, two heads."""
+"""Actor-critic on a small cart-pole, as in PyTorch's examples: sampled actions, returns, two heads."""
 
 import math
 from collections import namedtuple

@@ -57,7 +57,8 @@ class DenseNet(nn.Module):
         )  # fmt: skip
         width = num_init_features
         for i, num_layers in enumerate(block_config):
-            self.features.add_module(f"denseblock{i + 1}", DenseBlock(num_layers, width, bn_size, growth_rate, drop_rate))
+            block = DenseBlock(num_layers, width, bn_size, growth_rate, drop_rate)
+            self.features.add_module(f"denseblock{i + 1}", block)
             width += num_layers * growth_rate
             if i != len(block_config) - 1:
                 self.features.add_module(f"transition{i + 1}", Transition(width, width // 2))

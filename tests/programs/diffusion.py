@@ -1,4 +1,4 @@
-"""Denoising diffusion on points of the plane (Ho et al. 2020), in the style of tiny-diffusion; EMA weights; ancestral sampling."""
+"""Denoising diffusion on points of the plane (Ho et al. 2020): averaged weights, ancestral sampling."""
 
 import copy
 

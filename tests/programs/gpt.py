@@ -58,7 +58,9 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = CausalSelfAttention(width, heads, context, dropout)
-        self.mlp = nn.ModuleDict(dict(c_fc=nn.Linear(width, 4 * width), c_proj=nn.Linear(4 * width, width), act=NewGELU()))
+        self.mlp = nn.ModuleDict(
+            {"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width), "act": NewGELU()}
+        )
 
     def forward(self, x):
         x = x + self.attn(self.ln_1(x))
@@ -71,13 +73,13 @@ class GPT(nn.Module):
         super().__init__()
         self.context = context
         self.transformer = nn.ModuleDict(
-            dict(
-                wte=nn.Embedding(vocabulary, width),
-                wpe=nn.Embedding(context, width),
-                drop=nn.Dropout(dropout),
-                h=nn.ModuleList([Block(width, heads, context, dropout) for _ in range(layers)]),
-                ln_f=nn.LayerNorm(width),
-            )
+            {
+                "wte": nn.Embedding(vocabulary, width),
+                "wpe": nn.Embedding(context, width),
+                "drop": nn.Dropout(dropout),
+                "h": nn.ModuleList([Block(width, heads, context, dropout) for _ in range(layers)]),
+                "ln_f": nn.LayerNorm(width),
+            }
         )
         self.lm_head = nn.Linear(width, vocabulary, bias=False)
         self.apply(self._init_weights)

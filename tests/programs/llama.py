@@ -1,4 +1,4 @@
-"""A LLaMA-style block (Touvron et al. 2023): RMS norm, rotary embedding as complex numbers, grouped heads, SwiGLU, KV cache."""
+"""A LLaMA-style block (Touvron et al. 2023): RMS norm, complex rotary embedding, grouped heads, SwiGLU, cache."""
 
 import torch
 import torch.nn.functional as F

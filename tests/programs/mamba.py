@@ -1,4 +1,4 @@
-"""A selective state-space layer (Gu and Dao 2023) in the style of mamba-minimal: depthwise convolution, sequential scan."""
+"""A selective state-space layer (Gu and Dao 2023): depthwise convolution, sequential scan, tied weights."""
 
 import torch
 import torch.nn as nn

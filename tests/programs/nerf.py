@@ -1,4 +1,4 @@
-"""A NeRF-style field (Mildenhall et al. 2020): positional encoding, stratified samples, volume rendering of a known scene."""
+"""A NeRF-style field (Mildenhall et al. 2020): positional encoding, stratified samples, volume rendering."""
 
 import torch
 import torch.nn as nn

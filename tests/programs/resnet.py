@@ -1,4 +1,4 @@
-"""A residual network in the style of torchvision's: basic blocks with projection shortcuts, zero-initialised branches."""
+"""A residual network in the style of torchvision's: projection shortcuts, zero-initialised branches."""
 
 import torch
 import torch.nn as nn

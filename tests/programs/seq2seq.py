@@ -1,4 +1,4 @@
-"""Sequence to sequence with Bahdanau attention: GRU encoder on packed sequences, decoder step by step, teacher forcing."""
+"""Sequence to sequence with Bahdanau attention: packed GRU encoder, decoder by steps, teacher forcing."""
 
 import random
 

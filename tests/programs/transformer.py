@@ -1,4 +1,4 @@
-"""A Transformer for translation from nn.Transformer, as in PyTorch's tutorial: masks, warm-up schedule, greedy decoding."""
+"""A Transformer for translation from nn.Transformer, as in PyTorch's tutorial: masks, warm-up schedule."""
 
 import math
 
@@ -53,7 +53,7 @@ class Seq2SeqTransformer(nn.Module):
 
 def create_mask(src, tgt):
     tgt_mask = (torch.triu(torch.ones((tgt.shape[0], tgt.shape[0]))) == 1).transpose(0, 1)
-    tgt_mask = tgt_mask.float().masked_fill(tgt_mask == 0, float("-inf")).masked_fill(tgt_mask == 1, float(0.0))
+    tgt_mask = tgt_mask.float().masked_fill(tgt_mask == 0, float("-inf")).masked_fill(tgt_mask == 1, 0.0)
     src_mask = torch.zeros((src.shape[0], src.shape[0])).type(torch.bool)
     return src_mask, tgt_mask, (src == PAD).transpose(0, 1), (tgt == PAD).transpose(0, 1)
 

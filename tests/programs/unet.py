@@ -1,4 +1,4 @@
-"""U-Net for segmentation: transposed convolutions and bilinear upsampling, skip connections, cross-entropy and Dice loss."""
+"""U-Net for segmentation: both ways of upsampling, skip connections, cross-entropy and Dice loss."""
 
 import torch
 import torch.nn as nn

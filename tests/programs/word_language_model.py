@@ -1,4 +1,4 @@
-"""A word language model, as in PyTorch's examples: LSTM with tied weights, truncated backpropagation, gradient clipping."""
+"""A word language model, as in PyTorch's examples: LSTM, tied weights, truncated backpropagation, clipping."""
 
 import torch
 import torch.nn as nn
