@@ -157,6 +157,8 @@ def grid_scatter(xp, g, grid, *, shape, method, padding, align_corners, order):
 
 def _by_grid(F, g, x, grid, order, how):
     """The gradient for grid of sum(g * grid_sample(x, grid)). g: (N, C, *T), x: (N, C, *S) -> (N, *T, R)."""
+    if how["method"] == "nearest":
+        return F.zeros_like(grid)
     parts = []
     for d in reversed(range(len(order))):
         raised = tuple(o + (d == i) for i, o in enumerate(order))
