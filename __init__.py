@@ -89,12 +89,18 @@ _OUT_OF = {
         "amp": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype "
         "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache get_autocast_cpu_dtype "
         "get_autocast_gpu_dtype is_autocast_cpu_enabled",
-        "autograd.sparse": "sparse_coo_tensor spmm sparse_coo",
+        "sparse": "sparse_coo_tensor spmm", "autograd.layout": "sparse_coo",
         "autograd.api.native": "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d native_batch_norm "
         "native_dropout native_group_norm native_layer_norm _batch_norm_with_update _chunk_cat _log_softmax "
         "_log_softmax_backward_data _native_batch_norm_legit _safe_softmax _softmax _softmax_backward_data "
         "_unsafe_masked_index _unsafe_masked_index_put_accumulate",
         "autograd.api.segment": "_segment_reduce",
+        "autograd.settings": "get_num_threads set_num_threads get_num_interop_threads set_num_interop_threads "
+        "get_float32_matmul_precision set_float32_matmul_precision use_deterministic_algorithms "
+        "are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
+        "set_deterministic_debug_mode get_deterministic_debug_mode set_warn_always is_warn_always_enabled "
+        "set_flush_denormal compiled_with_cxx11_abi is_vulkan_available is_distributed sym_int sym_float sym_max "
+        "sym_min sym_not sym_sqrt sym_sum sym_ite cond while_loop",
         # also in nn.functional, with other arguments there
         "nn.functional.toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm "
         "binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss dropout dropout_ "

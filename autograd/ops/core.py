@@ -125,9 +125,12 @@ copy_slices.vjp(
 def view_region(F, x, *, chain):
     """The region of x that a chain of view ops selects. x: (*B) -> (*V)."""
     for name, kw in chain:
-        x = getattr(F, "reshape" if name == "view" else name)(x, **kw)
+        x = getattr(F, _BY_VALUE.get(name, name))(x, **kw)
     return x
 
+
+# What shows the same of an array that lies otherwise in memory than the one the view was taken of.
+_BY_VALUE = {"view": "reshape", "as_strided": "as_strided_gather"}
 
 _PARTS = ("real", "imag", "view_as_real", "view_as_complex")
 
@@ -144,8 +147,12 @@ def zero_region(xp, x, *, chain):
         return out
     places = xp.arange(out.size).reshape(out.shape)
     for name, kw in chain:
-        places = _raw_view(xp, "reshape" if name == "view" else name, places, kw)
-    out.reshape(-1)[places.reshape(-1)] = 0
+        if name == "as_strided":  # which may show more than there is: number 0 stands for that
+            places = _raw_view(xp, "as_strided_gather", places + 1, kw) - 1
+        else:
+            places = _raw_view(xp, _BY_VALUE.get(name, name), places, kw)
+    places = places.reshape(-1)
+    out.reshape(-1)[places[places >= 0]] = 0
     return out
 
 

@@ -240,23 +240,33 @@ def _logical_places(xp, shape, layout, size, stride, offset):
     own = _strided_places(xp, shape, layout, 0).reshape(-1)
     number = xp.full(max(int(own.max(initial=0)), int(places.max(initial=0))) + 1, -1)
     number[own] = xp.arange(own.size)
-    return number[places]
+    return xp.where(places < 0, -1, number[xp.maximum(places, 0)])
 
 
 @op(view=True)
 def as_strided(xp, x, *, layout, size, stride, offset):
     """x's memory with other sizes and strides (in elements, from x's first one). x: (*S) -> (*size).
 
-    `layout`: the strides of x for which the places are meant. An array that lies otherwise in memory (a gradient)
-    gives a copy of the same elements.
+    `layout`: the strides of x for which the places are meant; the caller has seen to it that the memory reaches so far.
+    An array that lies otherwise gives a copy of the same elements.
     """
     item = x.itemsize
     if x.strides != tuple(s * item for s in layout):
-        flat = xp.concatenate((x.reshape(-1), xp.zeros(1, x.dtype)))  # place -1 shows the zero
-        return flat[_logical_places(xp, x.shape, layout, size, stride, offset)]
-    strides = tuple(s * item for s in stride)
-    start = xp.lib.stride_tricks.as_strided(x, (offset + 1,), (item,))[offset:] if offset else x
-    return xp.lib.stride_tricks.as_strided(start, size, strides)
+        return as_strided_gather.op.generic(xp, x, layout=layout, size=size, stride=stride, offset=offset)
+    start = x
+    if offset:  # it may lie before x
+        start = xp.lib.stride_tricks.as_strided(x, (abs(offset) + 1,), (item if offset > 0 else -item,))[abs(offset) :]
+    return xp.lib.stride_tricks.as_strided(start, size, tuple(s * item for s in stride))
+
+
+@op()
+def as_strided_gather(xp, x, *, layout, size, stride, offset):
+    """The elements that as_strided shows of an array with the strides `layout`; zeros where it shows none of x's.
+
+    x: (*S), in whatever order of memory -> (*size).
+    """
+    flat = xp.concatenate((x.reshape(-1), xp.zeros(1, x.dtype)))  # place -1 shows the zero
+    return flat[_logical_places(xp, x.shape, layout, size, stride, offset)]
 
 
 @op()
@@ -267,13 +277,14 @@ def as_strided_backward(xp, g, *, shape, layout, size, stride, offset):
     return out[:-1].reshape(shape)
 
 
-as_strided.vjp(
-    x=lambda F, g, *, x_shape, layout, size, stride, offset: F.as_strided_backward(
-        g, shape=x_shape, layout=layout, size=size, stride=stride, offset=offset
+for _op in (as_strided, as_strided_gather):
+    _op.vjp(
+        x=lambda F, g, *, x_shape, layout, size, stride, offset: F.as_strided_backward(
+            g, shape=x_shape, layout=layout, size=size, stride=stride, offset=offset
+        )
     )
-)
 as_strided_backward.vjp(
-    g=lambda F, h, *, layout, size, stride, offset: F.as_strided(
+    g=lambda F, h, *, layout, size, stride, offset: F.as_strided_gather(
         h, layout=layout, size=size, stride=stride, offset=offset
     )
 )

@@ -173,6 +173,7 @@ VIEWS = [
     linear("unfold", lambda rng: [S(_n(rng, 2, 6), **_WINDOW), S(_n(rng, 5), axis=0, size=1, step=1)], _windows),
     linear("fold", lambda rng: [S(_n(rng, 2, 2, 3), shape=(2, 6), **_WINDOW)], _fold),
     linear("as_strided", lambda rng: [S(_n(rng, 3, 4), **_OVERLAP)], _strided),
+    linear("as_strided_gather", lambda rng: [S(_n(rng, 3, 4), **_OVERLAP)], _strided),
     linear("as_strided_backward", lambda rng: [S(_n(rng, 3, 3), shape=(3, 4), **_OVERLAP)], _strided_sum),
     *[
         linear(
