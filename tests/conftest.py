@@ -32,6 +32,7 @@ GUARDED = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--parity", action="store_true", help="replay all of PyTorch's databases (15 minutes)")
     parser.addoption(
         "--backend",
         metavar="NAME",

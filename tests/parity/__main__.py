@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from . import table
+from . import report, table
 
 
 def parse() -> argparse.Namespace:
@@ -23,6 +23,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--backend", help="the backend to run on (sets TAPEGRAD_BACKEND)")
     parser.add_argument("--write", action="store_true", help="write table.json and docs/parity.md")
+    parser.add_argument("--page", action="store_true", help="only write docs/parity.md from table.json")
     parser.add_argument("--quiet", action="store_true", help="only what fails")
     given = parser.parse_args()
     if given.write and (given.names or given.limit or given.backend):
@@ -42,6 +43,9 @@ def show(kind: str, name: str, verdicts: dict[str, str | None], took: float, qui
 
 def main() -> None:
     given = parse()
+    if given.page:
+        report.write(table.load())
+        return
     if given.backend:
         os.environ["TAPEGRAD_BACKEND"] = given.backend
     start = time.perf_counter()

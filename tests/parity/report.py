@@ -66,7 +66,7 @@ HEAD = """# Parity with PyTorch
 
 Written by `make parity`; do not edit. PyTorch {torch} carries databases by which it tests itself: operators, modules
 and optimizers, with samples, wrong inputs and options. They are replayed on tapegrad, and what it gives is held against
-what PyTorch gives for the same input: values, dtypes, shapes, strides of views, gradients and second gradients, methods,
+what PyTorch gives for the same input: values, dtypes, shapes, strides of views, gradients, second gradients, methods,
 in-place forms, `out=`, exception types. An entry passes only when every sample of every check passes.
 
 Tolerances (relative, absolute) are those of `torch.testing.assert_close`: {tolerances}. Gradients: ten times these.

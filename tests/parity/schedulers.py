@@ -366,6 +366,9 @@ def difference(mine: Any, theirs: Any, what: str) -> str | None:
         if list(mine) != list(theirs):
             return f"{what}: {list(mine)}, torch {list(theirs)}"
         return next(filter(None, (difference(mine[k], theirs[k], f"{what}[{k!r}]") for k in theirs)), None)
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        found = (difference(a, b, f"{what}[{i}]") for i, (a, b) in enumerate(zip(mine, theirs, strict=True)))
+        return next(filter(None, found), None)
     same = mine == theirs or (mine != mine and theirs != theirs)
     return None if same else f"{what}: {mine!r}, torch {theirs!r}"
 
