@@ -99,9 +99,9 @@ class UninitializedTensorMixin:
         return self._like(self.data.to(*args, **kwargs))
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Self:
-        """Takes nothing from another lazy tensor, since neither has values. ValueError for an ordinary tensor."""
+        """Takes nothing from another lazy tensor, since neither has values. RuntimeError for an ordinary tensor."""
         if not is_lazy(src):
-            raise ValueError(
+            raise RuntimeError(
                 f"Attempted to copy values into an uninitialized {type(self).__name__}. Call `forward` with a dummy "
                 "batch, or materialize(shape), first"
             )

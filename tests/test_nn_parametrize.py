@@ -106,7 +106,7 @@ def left_as_the_original(T):
 
 @program
 def several_originals(T):
-    P, (_, Doubled, RankOne, *_) = parametrize(T), modules(T)
+    P, (_, _, RankOne, *_) = parametrize(T), modules(T)
     module = layer(T, T.nn.Linear, 3, 4)
     P.register_parametrization(module, "weight", RankOne())
     found = trained(T, module, T.ones(2, 3, dtype=T.float64))
@@ -130,7 +130,7 @@ def buffers_are_parametrized_too(T):
 
 @program
 def refused(T):
-    P, (Symmetric, Doubled, RankOne, Cast, Cut, Number, WrongInverse) = parametrize(T), modules(T)
+    P, (Symmetric, Doubled, _, Cast, Cut, Number, WrongInverse) = parametrize(T), modules(T)
     made = layer(T, T.nn.Linear, 3, 3)
     found = [said(P.register_parametrization, made, "weight", kind_(), length=80) for kind_ in (Cast, Cut, Number)]
     found += [said(P.register_parametrization, made, "weight", WrongInverse(), length=80)]
@@ -275,7 +275,7 @@ def spectral_norm(T):
             x = T.linspace(-1, 1, 8, dtype=T.float64).reshape(shape)
             found += [trained(T, module, x), module.eval()(x)]
     vector = S(layer(T, T.nn.Linear, 4, 3), "bias")
-    refused = [said(S, vector, "weight", 0), said(S, vector, "weight", dim=2, length=80), said(S, vector, "none", length=9)]
+    refused = [said(S, vector, "weight", 0), said(S, vector, "weight", dim=2, length=80), kind(S, vector, "none")]
     return [*found, vector.bias, list(vector.state_dict()), *refused]
 
 
@@ -295,7 +295,8 @@ def spectral_norm_by_hook(T):
     N.remove_spectral_norm(module)
     found += [repr(module), module.weight, list(module.state_dict()), said(N.remove_spectral_norm, module, length=30)]
     lazy, plain = T.nn.LazyLinear(3), T.nn.Linear(3, 3, bias=False)
-    return [*found, said(N.spectral_norm, lazy), said(N.spectral_norm, plain, "bias"), said(N.spectral_norm, plain, "weight", 0)]
+    found += [said(N.spectral_norm, lazy), said(N.spectral_norm, plain, "bias")]
+    return [*found, said(N.spectral_norm, plain, "weight", 0)]
 
 
 # --- beside
