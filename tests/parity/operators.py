@@ -60,7 +60,7 @@ def by_id(key: int) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def samples(key: int, dtype: torch.dtype, requires_grad: bool, limit: int | None) -> list[Any]:
-    """The samples of the operator with that id, the same in every run; none where torch's generator refuses the dtype."""
+    """The samples of the operator with that id, the same in every run; none where torch gives none."""
     info = by_id(key)
     torch.manual_seed(0)
     np.random.seed(0)
