@@ -126,7 +126,7 @@ def _with_state(t: Any, state: Any) -> Any:
 
 
 def _rebuild_sparse_tensor(kind: Any, data: Any) -> Any:
-    from .autograd.sparse import sparse_coo_tensor
+    from .sparse import sparse_coo_tensor
 
     indices, values, size, *rest = data
     return sparse_coo_tensor(indices, values, size, is_coalesced=rest[0] if rest else None)

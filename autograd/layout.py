@@ -19,7 +19,7 @@ class _Constant:
 
 
 class layout(_Constant):
-    """How a tensor's elements are kept; there is only `strided` here."""
+    """How a tensor's elements are kept: `strided`, or `sparse_coo` (see tapegrad.sparse)."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ class memory_format(_Constant):
     __slots__ = ()
 
 
-strided = layout("strided")
+strided, sparse_coo = layout("strided"), layout("sparse_coo")
 contiguous_format, preserve_format = memory_format("contiguous_format"), memory_format("preserve_format")
 channels_last, channels_last_3d = memory_format("channels_last"), memory_format("channels_last_3d")
 

@@ -23,6 +23,7 @@ from . import (  # noqa: F401  (fill the table of public functions)
     factor,
     index,
     join,
+    layouts,
     linalg,
     lowrank,
     masked,

@@ -68,6 +68,8 @@ def public(
                     return _into(out, name, result)
             return function(*args, **kwargs)
         except Exception as error:
+            if hasattr(error, "tensor"):  # NotDense of sparse.py: the tensor may have its own form of the function
+                return error.tensor.call(name, args, kwargs)
             explained = add_call(error, name, code.co_varnames[: code.co_argcount], args, kwargs)
             if explained is error:
                 raise
