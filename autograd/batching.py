@@ -234,6 +234,10 @@ def _operator(name: str, function: Any) -> None:
     setattr(Batched, f"__r{name}__", reflected)
 
 
+def _unary(name: str, function: Any) -> None:
+    setattr(Batched, f"__{name}__", lambda self: self.like(function(self.value)))
+
+
 def combined(function: Any, x: Any, y: Any) -> Any:
     """A function of two arrays that broadcast, example by example; either may be a number or a plain array."""
     if x.__class__ is y.__class__ and x.scope is y.scope and x.value.ndim == y.value.ndim:
@@ -246,17 +250,20 @@ def combined(function: Any, x: Any, y: Any) -> Any:
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift"):
     _operator(_name.rstrip("_"), getattr(operator, _name))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Batched, f"__{_name}__", lambda self, other, _f=getattr(operator, _name): combined(_f, self, other))
+    _operator(_name, getattr(operator, _name))
 for _name in ("neg", "pos", "abs", "invert"):
-    setattr(Batched, f"__{_name}__", lambda self, _f=getattr(operator, _name): self.like(_f(self.value)))
+    _unary(_name, getattr(operator, _name))
 Batched.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
 def _matmul(x: Any, y: Any) -> Any:
+    if x.ndim < 2 or y.ndim < 2:
+        return each(operator.matmul, (x, y))
     return raw_by_type[x.__class__ if isinstance(x, Batched) else y.__class__].bmm(x, y)
 
 
-Batched.__matmul__, Batched.__rmatmul__ = _matmul, lambda x, y: _matmul(y, x)  # type: ignore[attr-defined]
+setattr(Batched, "__matmul__", _matmul)  # noqa: B010  (mypy asks for the operator else)
+setattr(Batched, "__rmatmul__", lambda x, y: _matmul(y, x))  # noqa: B010
 
 
 def _iadd(held: Any, more: Any) -> Any:
@@ -287,7 +294,7 @@ def _inside(key: Any, k: int) -> tuple[Any, ...]:
     return (*(slice(None),) * k, *(key if key.__class__ is tuple else (key,)))
 
 
-# ---- several arrays ----------------------------------------------------------------------------------------------------
+# ---- several arrays --------------------------------------------------------------------------------------------------
 
 
 def joined(scopes: Any) -> Scope:
@@ -395,7 +402,7 @@ def _stacked(results: list[Any], sizes: tuple[int, ...], scope: Scope, like: Any
     return _of(scope)(stacked.reshape(*sizes, *first.shape), scope)
 
 
-# ---- the backend -------------------------------------------------------------------------------------------------------
+# ---- the backend -----------------------------------------------------------------------------------------------------
 
 
 class Mapped:

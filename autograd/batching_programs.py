@@ -57,7 +57,7 @@ def bare(a: Any, k: int) -> Any:
     return None if a is None else a.reshape(a.shape[k:])
 
 
-# ---- products ----------------------------------------------------------------------------------------------------------
+# ---- products --------------------------------------------------------------------------------------------------------
 
 
 def _product(raw: Any, x: Any, y: Any) -> Any:
@@ -136,7 +136,7 @@ def _trace(loop: Any, x: Any) -> Any:
     return F.sum(F.diagonal(x, offset=0, axis1=0, axis2=1), axis=(0,), keepdims=False)
 
 
-# ---- convolution -------------------------------------------------------------------------------------------------------
+# ---- convolution -----------------------------------------------------------------------------------------------------
 
 
 def _to_groups(a: Any, k: int) -> Any:
@@ -190,7 +190,7 @@ def conv_weight(raw: Any, k: int, arrays: Any, /, *, shape: Any, groups: int, **
     return out.reshape(*lead, out.shape[0] // n, *out.shape[1:])
 
 
-# ---- normalisation -----------------------------------------------------------------------------------------------------
+# ---- normalisation ---------------------------------------------------------------------------------------------------
 
 
 @rule
@@ -235,7 +235,7 @@ def scale_shift(raw: Any, k: int, arrays: Any) -> Any:
     return raw.add(raw.mul(x, scale[tail]), shift[tail])
 
 
-# ---- indexing by arrays --------------------------------------------------------------------------------------------------
+# ---- indexing by arrays ----------------------------------------------------------------------------------------------
 
 
 def _adjacent(places: Any) -> bool:

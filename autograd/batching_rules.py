@@ -86,7 +86,7 @@ def scope_sizes(scope: Scope) -> tuple[int, ...]:
     return tuple([level.size for level in scope])
 
 
-# ---- kinds of rules ----------------------------------------------------------------------------------------------------
+# ---- kinds of rules --------------------------------------------------------------------------------------------------
 
 _POINTWISE_FAMILIES = ("activation", "transcendental", "special", "rounding", "comparison", "elementwise", "complexes")
 _NOT_POINTWISE = {"bmm", "solve", "solve_triangular", "cross", "mse_loss", "smooth_l1_loss", "huber_loss"}
@@ -262,7 +262,7 @@ def reduce_examples(raw: Any, k: int, loss: Any, reduction: str) -> Any:
     return getattr(raw, reduction)(flat, axis=(k,), keepdims=False)
 
 
-# ---- shapes ------------------------------------------------------------------------------------------------------------
+# ---- shapes ----------------------------------------------------------------------------------------------------------
 
 
 def _reshape(name: str) -> Rule:
@@ -397,7 +397,7 @@ def _zeros_of(name: str) -> Rule:
     return rule
 
 
-# ---- the table -----------------------------------------------------------------------------------------------------------
+# ---- the table -------------------------------------------------------------------------------------------------------
 
 KINDS: list[tuple[Any, str]] = [
     (pointwise, "alias clone cast zeros_like ones_like cut not_nan is_zero"),
@@ -430,7 +430,8 @@ KINDS: list[tuple[Any, str]] = [
         max_pool max_pool_with_indices adaptive_max_pool pool_gather max_unpool avg_pool upsample_nearest
         upsample_nearest_exact upsample_linear upsample_cubic adaptive_avg_pool channel_shuffle im2col
         """),
-    (folded(), "grid_sample fractional_max_pool"), (folded("shape"), "grid_scatter avg_pool_input resample_adjoint col2im pool_scatter"),
+    (folded(), "grid_sample fractional_max_pool"),
+    (folded("shape"), "grid_scatter avg_pool_input resample_adjoint col2im pool_scatter"),
     (reduced_loss, """
         mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits
         """),

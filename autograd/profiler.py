@@ -92,11 +92,9 @@ class EventList(list[Any]):
         head = ("Name", "Self CPU %", "Self CPU", "CPU total %", "CPU total", "CPU time avg", "# of Calls")
         lines = [head]
         for e in rows[: row_limit if row_limit >= 0 else None]:
-            lines.append((
-                e.key[:max_name_column_width], f"{100 * e.self_cpu_time_total / total:.2f}%", _time(e.self_cpu_time_total),
-                f"{100 * e.cpu_time_total / total:.2f}%", _time(e.cpu_time_total), _time(e.cpu_time_total / e.count),
-                str(e.count),
-            ))  # fmt: skip
+            own, whole = e.self_cpu_time_total, e.cpu_time_total
+            shares = (f"{100 * own / total:.2f}%", _time(own), f"{100 * whole / total:.2f}%", _time(whole))
+            lines.append((e.key[:max_name_column_width], *shares, _time(whole / e.count), str(e.count)))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rule = "  ".join("-" * w for w in widths)
         text = ["  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]

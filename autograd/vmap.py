@@ -89,11 +89,11 @@ def _name(func: Any) -> str:
     return getattr(func, "__name__", None) or repr(func)
 
 
-# ---- arguments ---------------------------------------------------------------------------------------------------------
+# ---- arguments -------------------------------------------------------------------------------------------------------
 
 
 def _input_dims(in_dims: Any, args: Any, leaves: list[Any], spec: Any, name: str) -> list[Any]:
-    """The batch dimension of each leaf, non-negative, or None. ValueError, in PyTorch's words, where they do not fit."""
+    """The batch dimension of each leaf, non-negative, or None. ValueError where they do not fit."""
     where = f"vmap({name}, in_dims={in_dims}, ...)(<inputs>): "
     if not isinstance(in_dims, (int, tuple)):
         raise ValueError(
@@ -156,7 +156,7 @@ def _check_out_dims(out_dims: Any, name: str) -> None:
             )
 
 
-# ---- running -----------------------------------------------------------------------------------------------------------
+# ---- running ---------------------------------------------------------------------------------------------------------
 
 
 def _run(
@@ -171,10 +171,8 @@ def _run(
         active.scope = before
     outs, out_spec = flatten(outputs)
     name = _name(func)
-    return unflatten(
-        [_output(o, d, level, name) for o, d in zip(outs, _output_dims(outputs, out_spec, out_dims, name), strict=True)],
-        out_spec,
-    )
+    places = _output_dims(outputs, out_spec, out_dims, name)
+    return unflatten([_output(o, d, level, name) for o, d in zip(outs, places, strict=True)], out_spec)
 
 
 def _output_dims(outputs: Any, spec: Any, out_dims: Any, name: str) -> list[Any]:
@@ -236,7 +234,7 @@ def _in_chunks(
     return unflatten(joined_parts, out_spec)
 
 
-# ---- random numbers ------------------------------------------------------------------------------------------------------
+# ---- random numbers --------------------------------------------------------------------------------------------------
 
 FORBIDDEN = (
     "vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' "
@@ -320,7 +318,7 @@ def _all_inside(index: Any) -> Any:
 
 
 def _index_lifts(own: Any) -> Any:
-    """Tensor.__getitem__ which, inside a vmap, lifts a tensor that is shared before it is indexed by one that is not."""
+    """Tensor.__getitem__ which, inside a vmap, lifts a shared tensor before one that is not indexes it."""
 
     @functools.wraps(own)
     def getitem(self: Tensor, index: Any) -> Any:
