@@ -202,11 +202,13 @@ class FormulaOptimizer(Optimizer):
 
 def _apply_sparse(apply: _Apply, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:
     """The formula on the entries of p (*S) and its state at which the gradient, a coalesced COO tensor, has values."""
-    place = tuple(grad.indices().array)
-    if grad.values().array.size:
-        arrays = (p, *state)
+    place, values = tuple(grad.indices().array), grad.values().array
+    if not values.size:
+        return
+    backend, arrays = backend_of(p), (p, *state)
+    with backend.guard(backend.device_of(p)):
         chosen = [a if a is None else a[place] for a in arrays]
-        apply(chosen[0], grad.values().array, chosen[1:], options)
+        apply(chosen[0], values, chosen[1:], options)
         for array, new in zip(arrays, chosen, strict=True):
             if array is not None:
                 array[place] = new

@@ -66,9 +66,7 @@ class SparseAdam(FormulaOptimizer):
         if sparse := [place for p, place in places if p.is_sparse]:
             raise ValueError(f"Sparse params at indices {sparse}: SparseAdam requires dense parameter tensors")
         if complexes := [place for p, place in places if p.dtype.is_complex]:
-            raise ValueError(
-                f"Complex params at indices {complexes}: SparseAdam does not support complex parameters"
-            )
+            raise ValueError(f"Complex params at indices {complexes}: SparseAdam does not support complex parameters")
 
     def init_state(self, state: State, p: Tensor, group: Group) -> None:
         state.update(step=0, exp_avg=full_like(p), exp_avg_sq=full_like(p))

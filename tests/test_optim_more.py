@@ -431,7 +431,7 @@ def switches_that_exclude_each_other(T):
             found.append(said(getattr(T.optim, name), [p], **options, length=100))
     z = T.ones(1, dtype=T.complex64, requires_grad=True)
     z.grad = T.ones(1, dtype=T.complex64)
-    found += [said(getattr(T.optim, name)([z], fused=True).step, length=300) for name in ("SGD", "Adam", "Adagrad")]
+    found += [said(getattr(T.optim, name)([z], fused=True).step, length=170) for name in ("SGD", "Adam", "Adagrad")]
     return found
 
 

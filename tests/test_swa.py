@@ -201,7 +201,7 @@ def batch_norm_statistics(T):
     net = model(T)
     net.append(T.nn.BatchNorm1d(2, momentum=None, dtype=T.float64))
     data = [T.arange(12.0, dtype=T.float64).reshape(4, 3) * (i + 1) % 5 for i in range(3)]
-    T.optim.swa_utils.update_bn(((x, 0) for x in data), net, device="cpu")
+    T.optim.swa_utils.update_bn(((x, 0) for x in data), net, device=net[0].weight.device)
     return net.state_dict(), net.training, [m.momentum for m in net[1:]]
 
 
