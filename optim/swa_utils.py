@@ -30,6 +30,7 @@ __all__ = [
     "get_swa_avg_fn",
 ]
 
+Module = nn.modules.module.Module
 PARAM_LIST = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -105,7 +106,7 @@ def get_swa_avg_fn() -> Callable[[Tensor, Tensor, Any], Tensor]:
     return swa_update
 
 
-class AveragedModel(nn.Module):
+class AveragedModel(Module):
     """A copy of a model whose parameters are averages of the model's: the first `update_parameters` copies them.
 
     avg_fn(average, current, count) -> average works on one parameter, multi_avg_fn(averages, currents, count) in place
@@ -126,7 +127,7 @@ class AveragedModel(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Module,
         device: Any = None,
         avg_fn: Callable[[Tensor, Tensor, Tensor | int], Tensor] | None = None,
         multi_avg_fn: Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None] | None = None,
@@ -147,7 +148,7 @@ class AveragedModel(nn.Module):
         """What the averaged model gives."""
         return self.module(*args, **kwargs)
 
-    def update_parameters(self, model: nn.Module) -> None:
+    def update_parameters(self, model: Module) -> None:
         """Takes the model's present parameters into the average."""
         averaged: Iterable[Tensor] = self.parameters()
         current: Iterable[Tensor] = model.parameters()
@@ -180,7 +181,7 @@ class AveragedModel(nn.Module):
 
 
 @no_grad()
-def update_bn(loader: Iterable[Any], model: nn.Module, device: Any = None) -> None:
+def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
     """Sets the running statistics of the model's batch norms to means over the batches of `loader`, in one pass.
 
     A batch is a tensor, or a list or tuple whose first entry is one; it is moved to `device` if that is given. For an
