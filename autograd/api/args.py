@@ -89,7 +89,7 @@ def tensors_of(tensors: Any, name: str, like: type) -> tuple[Any, ...]:
     return tuple(tensors)
 
 
-_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
 _C_NAMES = {
     "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double", "bool": "bool",
     "complex64": "c10::complex<float>", "complex128": "c10::complex<double>",
@@ -113,7 +113,7 @@ def number_as(value: Any, d: Any) -> Any:
         if kind == "b":
             return bool(value)
         if kind in "fV":
-            if not _LARGEST.get(d.name, math.inf) < abs(value) < math.inf:
+            if not LARGEST.get(d.name, math.inf) < abs(value) < math.inf:
                 return float(value)
         elif math.isfinite(value):
             number, bits = int(value), 8 * d.itemsize

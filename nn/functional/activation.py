@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ...autograd.api.args import LARGEST
 from ...autograd.api.creation import new_like
 from ...autograd.api.reduce import log_softmax as _log_softmax
 from ...autograd.api.reduce import softmax as _softmax
@@ -224,8 +226,11 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 def softshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """x moved towards 0 by lambd, 0 where |x| <= lambd."""
-    if lambd < 0:
-        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+    largest = LARGEST.get(input.dtype.name, sys.float_info.max)
+    if not 0 <= lambd <= largest:
+        raise RuntimeError(
+            f"lambda must be in range [0, {largest:g}] for input dtype {input.dtype.legacy}, but found {lambd}"
+        )
     found = op.softshrink(input, lambd=lambd)
     return found if out is None else into(out, "softshrink", found)
 

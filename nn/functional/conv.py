@@ -118,6 +118,8 @@ def _check_inputs(name: str, rank: int, input: Any, weight: Any, bias: Any) -> b
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, but got input of size: "
             f"{list(x.shape)}"
         )
+    if w.ndim < 3:
+        raise RuntimeError(f"weight should have at least three dimensions, but got {list(w.shape)} ({name})")
     if w.ndim != rank + 2:
         raise RuntimeError(
             f"Expected {w.ndim}-dimensional input for {w.ndim}-dimensional weight {list(w.shape)}, but got "
@@ -166,14 +168,18 @@ def _check_geometry(weight: Tensor, stride: Any, padding: Any, dilation: Any, gr
         raise RuntimeError("negative padding is not supported")
     if min(stride, default=1) <= 0:
         raise RuntimeError("non-positive stride is not supported")
-    if min(dilation, default=1) <= 0:
+    if min(dilation, default=1) < 0:
+        raise RuntimeError("dilation should be greater than zero")
+    if min(dilation, default=1) == 0:
         raise RuntimeError("non-positive dilation is not supported")
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
-    if weight.array.shape[0] % groups:
+    count, size = weight.array.shape[0], list(weight.shape)
+    if count % groups:
+        wanted = f"be at least {groups}" if count < groups else f"be divisible by {groups}"
+        size = size if count < groups else [size]  # as PyTorch shows it
         raise RuntimeError(
-            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of "
-            f"size [{list(weight.shape)}] instead"
+            f"Given groups={groups}, expected weight to {wanted} at dimension 0, but got weight of size {size} instead"
         )
 
 

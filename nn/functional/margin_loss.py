@@ -47,10 +47,10 @@ def multi_margin_loss(
             "multi_margin_loss: target tensor should be 1-D with size equal to the number of input samples (batch "
             f"size). Expected target size [{n}], but got {list(target.shape)}. Input has shape {list(input.shape)}."
         )
-    if target.dtype.name != "int64":
-        raise RuntimeError(f"expected scalar type Long but found {WORDS.get(target.array.dtype.name)}")
     if weight is not None and weight.numel() != classes:
         raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight.shape)}")
+    if target.dtype.name != "int64":
+        raise RuntimeError(f"expected scalar type Long but found {WORDS.get(target.array.dtype.name)}")
     if bool(((target < 0) | (target >= classes)).any()):
         raise RuntimeError("target out of range")
     y = GRAPH.reshape(target, shape=(-1, 1))

@@ -44,20 +44,24 @@ def _stride(value: Any, kernel: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def _windows(
-    name: str, input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, kinds: str
+    name: str,
+    input: Tensor,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    kinds: str,
+    simple: bool = False,
 ) -> dict[str, tuple[int, ...]]:
-    """Keywords of a pooling op, checked, with the number of windows. kinds: dtype kinds not taken."""
+    """Keywords of a pooling op, checked, with the number of windows. kinds: dtype kinds not taken.
+
+    simple: max_pool1d without indices, for which PyTorch has words of its own.
+    """
     rank = len(kernel)
     check_tensor(input, name)
+    (_check_simple if simple else _check_geometry)(name, kernel, stride, padding, dilation)
     _check_shape(name, input.array.shape, rank)
-    if min(stride) <= 0 or min(kernel) <= 0:
-        raise RuntimeError(
-            "stride should not be zero" if 0 in (*stride, *kernel) else "stride should be greater than zero"
-        )
-    if min(dilation) <= 0:
-        shown = " ".join(f"dilation{w}: {d}" for w, d in zip("THW"[-rank:], dilation, strict=True))
-        raise RuntimeError(f"dilation should be greater than zero, but got {shown}")
-    _check_padding(name, padding, kernel, dilation)
     _check_kind(name, input, kinds)
     shape = input.array.shape
     size = []
@@ -68,7 +72,7 @@ def _windows(
             count -= 1
         size.append(count)
     if min(size) < 1:
-        if name == "max_pool1d":
+        if simple:
             raise RuntimeError(f"max_pool1d() Invalid computed output size: {size[0]}")
         before = "x".join(map(str, shape[-rank - 1 :]))
         after = "x".join(map(str, (shape[-rank - 1], *size)))
@@ -80,26 +84,54 @@ def _windows(
 
 def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
     """The input is (C, *S) or (N, C, *S), and only N may be 0."""
-    if len(shape) not in (rank + 1, rank + 2) or not all(shape[-rank - 1 :]):
+    fits = len(shape) in (rank + 1, rank + 2)
+    if fits and all(shape[-rank - 1 :]):
+        return
+    expected = f"{rank + 1}D or {rank + 2}D (batch mode) tensor"
+    if rank < 3:
         raise RuntimeError(
-            f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor with optional 0 dim batch size for "
-            f"input, but got:{list(shape)}"
+            f"{name}: Expected {expected} with optional 0 dim batch size for input, but got:{list(shape)}"
         )
+    if not fits:
+        raise RuntimeError(f"non-empty {expected} expected for input ({name}: got {list(shape)})")
+    where = shape[-rank - 1 :].index(0)
+    raise RuntimeError(
+        f"{name}: Expected input's non-batch dimensions to have positive length, but input has a shape of "
+        f"{list(shape)} and non-batch dimension {where} has length zero!"
+    )
 
 
-def _check_padding(name: str, padding: Any, kernel: Any, dilation: Any) -> None:
+def _check_geometry(name: str, kernel: Any, stride: Any, padding: Any, dilation: Any) -> None:
+    """Windows of a positive size, at positive steps, of which at least half lies in the input."""
+    if 0 in stride:
+        raise RuntimeError("stride should not be zero")
     for p, k, d in zip(padding, kernel, dilation, strict=True):
         if p < 0:
             raise RuntimeError(f"pad must be non-negative, but got pad: {p}")
-        if name == "max_pool1d" and p > k // 2:
-            raise RuntimeError(
-                f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and kernel_size={k}"
-            )
         if p > (d * (k - 1) + 1) // 2:
             raise RuntimeError(
                 f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and "
                 f"dilation={d}"
             )
+    rank = len(kernel)
+    for values, what, letter in ((kernel, "kernel size", "k"), (stride, "stride", "d"), (dilation, "dilation", "dilation")):
+        if min(values) <= 0:
+            shown = " ".join(f"{letter}{w}: {v}" for w, v in zip("THW"[-rank:], values, strict=True))
+            raise RuntimeError(f"{what} should be greater than zero, but got {shown}")
+
+
+def _check_simple(name: str, kernel: Any, stride: Any, padding: Any, dilation: Any) -> None:
+    """_check_geometry in the words that PyTorch has for max_pool1d alone."""
+    (k,), (s,), (p,), (d,) = kernel, stride, padding, dilation
+    for value, word in ((k, "kernel_size"), (s, "stride"), (d, "dilation")):
+        if value <= 0:
+            raise RuntimeError(f"max_pool1d() {word} must be greater than zero, but got {value}")
+    if p < 0:
+        raise RuntimeError(f"max_pool1d() padding must be non-negative, but got {p}")
+    if p > k // 2:
+        raise RuntimeError(
+            f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and kernel_size={k}"
+        )
 
 
 def _check_kind(name: str, input: Tensor, kinds: str) -> None:
@@ -119,7 +151,8 @@ def _max_pool(
     stride = _stride(stride, kernel, name)
     padding = _sized(padding, rank, name, "padding")
     dilation = _sized(dilation, rank, name, "dilation")
-    geometry = _windows(name, input, kernel, stride, padding, dilation, ceil_mode, "bc")
+    simple = rank == 1 and not indices
+    geometry = _windows(name, input, kernel, stride, padding, dilation, ceil_mode, "bc", simple)
     return (op.max_pool_with_indices if indices else op.max_pool)(input, **geometry)
 
 
@@ -400,9 +433,18 @@ def _adaptive_size(rank: int, name: str, input: Any, wanted: Any) -> tuple[int, 
     if wanted.__class__ in (tuple, list) and None in wanted:
         wanted = [n if w is None else w for w, n in zip(wanted, shape[-rank:], strict=False)]
     size = spatial(shape[-1] if wanted is None else wanted, rank, name, "output_size")
-    if size is None:
+    if size is None or (rank > 1 and wanted.__class__ in (tuple, list) and len(wanted) != rank):
+        if rank == 1:
+            raise RuntimeError(f"{name}() argument 'output_size' should contain one int (got {len(wanted)})")
+        if "max" in name:
+            raise RuntimeError(f"{name}(): internal error: output_size.size() must be {rank}")
         raise RuntimeError(f"{name}: output_size must be {rank}")
     if min(size) < 0:
+        if "max" in name:
+            d = next(n for n in size if n < 0)
+            raise RuntimeError(
+                f"Trying to create tensor with negative dimension {d}: {[*shape[:-rank], *size]} ({name}: output_size)"
+            )
         shown = ", ".join(map(str, size))
         raise RuntimeError(
             f"{name}: elements of output_size must be greater than or equal to 0 but received {{{shown}}}"
