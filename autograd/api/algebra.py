@@ -14,7 +14,7 @@ from ..tensor import Tensor
 from . import factor, linalg
 from . import return_types as types
 from .args import axes_of, dim_of, int_of
-from .factor import H, beside, columns, empty, identity, matrices, rows, square
+from .factor import H, also_named, beside, columns, empty, identity, matrices, rows, square
 from .reduce import _vector_norm
 from .table import public
 
@@ -61,10 +61,11 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     return linalg.matrix_power(input, n)
 
 
+@also_named(input="A")
 @public
-def matrix_exp(input: Tensor) -> Tensor:
+def matrix_exp(A: Tensor) -> Tensor:
     """The matrix exponential. (*, N, N) -> (*, N, N)."""
-    return linalg.matrix_exp(input)
+    return linalg.matrix_exp(A)
 
 
 # ---- factorisations
@@ -102,12 +103,14 @@ def geqrf(input: Tensor) -> Any:
     return types.geqrf((beside(input, a.swapaxes(-1, -2).copy()), beside(input, tau)))
 
 
+@also_named(input2="tau")
 @public
-def orgqr(input: Tensor, input2: Tensor) -> Tensor:
-    """`linalg.householder_product`. input: (*, M, N), input2 (tau): (*, K) -> (*, M, N)."""
-    return factor.householder_product(input, input2)
+def orgqr(input: Tensor, tau: Tensor) -> Tensor:
+    """`linalg.householder_product`. input: (*, M, N), tau: (*, K) -> (*, M, N)."""
+    return factor.householder_product(input, tau)
 
 
+@also_named(input2="tau", input3="other")
 @public
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
     """Q other, or other Q where not left, Q^H for transpose; Q (M, M) as the reflections of `geqrf` give it.
@@ -157,51 +160,56 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     return factor.cholesky_of("cholesky", input, upper)[0]
 
 
+@also_named(input="B", input2="L")
 @public
-def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
-    """X with A X = input, where A = L L^H (A = U^H U for upper). input: (*, N, K), input2: (*, N, N) -> (*, N, K)."""
-    for t, word in ((input, "b"), (input2, "u")):
+def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
+    """X with A X = B, where A = L L^H (A = L^H L for upper). B: (*, N, K), L: (*, N, N) -> (*, N, K)."""
+    for t, word in ((B, "b"), (L, "u")):
         if t.array.ndim < 2:
             raise RuntimeError(f"{word} should have at least 2 dimensions, but has {t.array.ndim} dimensions instead")
-    square("cholesky_solve", input2)
-    L = H(input2) if upper else input2
-    return op.solve_triangular(H(L), op.solve_triangular(L, input, upper=False), upper=True)
+    square("cholesky_solve", L)
+    L = H(L) if upper else L
+    return op.solve_triangular(H(L), op.solve_triangular(L, B, upper=False), upper=True)
 
 
+@also_named(input="L")
 @public
-def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
-    """The inverse of L L^H (U^H U for upper). (*, N, N) -> (*, N, N)."""
-    square("cholesky_inverse", input)
-    return cholesky_solve(identity(input, input.array.shape[-1]), input, upper)
+def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of L L^H (L^H L for upper). (*, N, N) -> (*, N, N)."""
+    square("cholesky_inverse", L)
+    return cholesky_solve(identity(L, L.array.shape[-1]), L, upper)
 
 
+@also_named(input="b")
 @public
 def triangular_solve(
-    input: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+    b: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> Any:
-    """X with A X = input, A triangular (A^T for transpose), and A. input: (*, N, K), A: (*, N, N) -> (*, N, K)."""
-    if input.array.ndim < 2:
+    """X with A X = b, A triangular (A^T for transpose), and A. b: (*, N, K), A: (*, N, N) -> (*, N, K)."""
+    if b.array.ndim < 2:
         raise RuntimeError(
             "torch.triangular_solve: Expected b to have at least 2 dimensions, but it has "
-            f"{input.array.ndim} dimensions instead"
+            f"{b.array.ndim} dimensions instead"
         )
     square("torch.triangular_solve", A)
     T, upper = (GRAPH.mT(A), not upper) if transpose else (A, upper)
-    return types.triangular_solve((linalg.solve_triangular(T, input, upper=upper, unitriangular=unitriangular),
+    return types.triangular_solve((linalg.solve_triangular(T, b, upper=upper, unitriangular=unitriangular),
                                    GRAPH.clone(A)))  # fmt: skip
 
 
+@also_named(input="A")
 @public
-def lu(input: Tensor, pivot: bool = True, get_infos: bool = False) -> Any:
+def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> Any:
     """(LU, pivots), and info for get_infos, of `linalg.lu_factor_ex`. (*, M, N) -> (*, M, N), (*, min(M, N)) int32."""
-    result = tuple(factor.lu_factor_ex(input, pivot=pivot))
+    result = tuple(factor.lu_factor_ex(A, pivot=pivot))
     return types.named("_lu_with_info", ("LU", "pivots", "info"))(result) if get_infos else result[:2]
 
 
+@also_named(input="b")
 @public
-def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
-    """X with A X = input from A's `lu_factor`. input: (*, N, K), LU_data: (*, N, N) -> (*, N, K)."""
-    return factor.lu_solve(LU_data, LU_pivots, input)
+def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """X with A X = b from A's `lu_factor`. b: (*, N, K), LU_data: (*, N, N) -> (*, N, K)."""
+    return factor.lu_solve(LU_data, LU_pivots, b)
 
 
 @public(method=False)

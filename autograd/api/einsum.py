@@ -25,7 +25,7 @@ Labels = tuple[Any, ...]
 
 
 @public(method=False)
-def einsum(*args: Any) -> Tensor:
+def einsum(equation: Any, *operands: Any) -> Tensor:
     """The sum of products that an equation names, such as "bij,bjk->bik"; or operand, sublist, ..., [output sublist].
 
     Without "->" the result has the letters that occur once, in alphabetical order, after the ellipsis.
@@ -34,17 +34,15 @@ def einsum(*args: Any) -> Tensor:
     >>> torch.einsum("ij,ij->i", torch.ones(2, 3), torch.ones(2, 3))
     tensor([3., 3.])
     """
-    if len(args) < 2:
+    if not operands:
         raise ValueError(
             "einsum(): must specify the equation string and at least one operand, or at least one operand and its "
             "subscripts list"
         )
-    if isinstance(args[0], Tensor):
-        equation, operands = _from_sublists(args)
-    else:
-        equation, operands = args[0], args[1:]
-        if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
-            operands = tuple(operands[0])
+    if isinstance(equation, Tensor):
+        equation, operands = _from_sublists((equation, *operands))
+    elif len(operands) == 1 and isinstance(operands[0], (tuple, list)):
+        operands = tuple(operands[0])
     for i, t in enumerate(operands):
         if not isinstance(t, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 1, but got {type(t).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ...backends.registry import backend_of
@@ -18,12 +19,35 @@ from .table import PUBLIC, public
 # ---- arguments
 
 
+def also_named(**names: str) -> Any:
+    """Further keywords of a public function: PyTorch's parsers take other names than its documentation has.
+
+    names: further name -> the parameter. Stands above `@public`.
+    """
+
+    def named(call: Any) -> Any:
+        @functools.wraps(call)
+        def renamed(*args: Any, **kwargs: Any) -> Any:
+            for other in kwargs.keys() & names.keys():
+                kwargs[names[other]] = kwargs.pop(other)
+            return call(*args, **kwargs)
+
+        PUBLIC[call.__name__].function = renamed
+        return renamed
+
+    return named
+
+
 def linalg(function: Any) -> Any:
-    """Declares a function of `tapegrad.linalg`, no tapegrad.NAME and no method. `out=` and aliases as `public`."""
+    """Declares a function of `tapegrad.linalg`, no tapegrad.NAME and no method. `out=` and aliases as `public`.
+
+    The first parameter, whatever its name, may be given as `input`.
+    """
     name = "linalg_" + function.__name__
     call = public(function, name=name, method=False)
     PUBLIC[name].is_function = False
-    return call
+    first = function.__code__.co_varnames[0]
+    return call if first in ("input", "tensors") else also_named(input=first)(call)
 
 
 def matrices(name: str, A: Any, argument: str = "A", floating: bool = True) -> None:

@@ -13,7 +13,7 @@ from ..tensor import Tensor
 from . import factor
 from . import return_types as types
 from .args import axes_of, dim_of, int_of, to_dtype
-from .factor import beside, empty, floats, linalg, linked_identity, matrices, square, svdvals
+from .factor import also_named, beside, empty, floats, linalg, linked_identity, matrices, square, svdvals
 from .reduce import _vector_norm
 from .shape import _plane
 
@@ -99,7 +99,7 @@ def _of_singular_values(A: Tensor, ord: Any, first: int, second: int) -> Tensor:
 
 
 @linalg
-def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def norm(input: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The norm of vectors (one dim) or matrices (two dims); ord None: the root of the sum of squares over dim.
 
     (*S) -> (S without dim), real.
@@ -108,9 +108,9 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
     >>> torch.linalg.norm(torch.tensor([3.0, 4.0]))
     tensor(5.)
     """
-    if not isinstance(A, Tensor):
-        raise TypeError(f"linalg_norm(): argument 'input' (position 1) must be Tensor, not {type(A).__name__}")
-    ndim = A.array.ndim
+    if not isinstance(input, Tensor):
+        raise TypeError(f"linalg_norm(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    ndim = input.array.ndim
     dims = tuple(dim) if isinstance(dim, (tuple, list)) else None if dim is None else (dim,)
     if dims is not None:
         if len(dims) not in (1, 2) and not isinstance(ord, str):
@@ -120,8 +120,8 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
             f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {ndim}D."
         )
     if isinstance(ord, str) or (ord is not None and (ndim if dims is None else len(dims)) == 2):
-        return matrix_norm(A, ord, (0, 1) if dims is None else dims, keepdim, dtype=dtype)
-    return vector_norm(A, 2 if ord is None else ord, dims, keepdim, dtype=dtype)
+        return matrix_norm(input, ord, (0, 1) if dims is None else dims, keepdim, dtype=dtype)
+    return vector_norm(input, 2 if ord is None else ord, dims, keepdim, dtype=dtype)
 
 
 @linalg
@@ -287,6 +287,7 @@ def solve_triangular(
 _DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
 
 
+@also_named(b="B")
 @linalg
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
     """The X of least norm(A X - B). A: (*, M, N), B: (*, M, K) or (*, M) -> solution, residuals, rank, singular_values.
@@ -332,6 +333,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     ))  # fmt: skip
 
 
+@also_named(other="B")
 @linalg
 def tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
     """X with tensordot(A, X, X.ndim) = B. A: (*B.shape, *S), as many elements in S -> (*S). dims move to A's end."""

@@ -10,7 +10,7 @@ from ..inplace import inplace
 from ..op import GRAPH
 from ..ops import matrix as op
 from ..tensor import Tensor
-from .args import number_for, tensor_beside
+from .args import number_for, tensor_beside, to_dtype
 from .table import public
 
 
@@ -24,16 +24,18 @@ def _dims(name: str, t: Any, ndim: int, argument: str) -> None:
 
 
 @public
-def mm(input: Tensor, mat2: Tensor) -> Tensor:
-    """Matrix product. input: (N, K), mat2: (K, M) -> (N, M)."""
+def mm(input: Tensor, mat2: Tensor, out_dtype: Any = None) -> Tensor:
+    """Matrix product, computed in out_dtype where one is given. input: (N, K), mat2: (K, M) -> (N, M)."""
     _dims("mm", input, 2, "self")
     _dims("mm", mat2, 2, "mat2")
+    if out_dtype is not None:
+        input, mat2 = to_dtype(input, out_dtype), to_dtype(mat2, out_dtype)
     return op.mm(input, mat2)
 
 
 @public
-def bmm(input: Tensor, mat2: Tensor) -> Tensor:
-    """A matrix product per batch entry. input: (B, N, K), mat2: (B, K, M) -> (B, N, M)."""
+def bmm(input: Tensor, mat2: Tensor, out_dtype: Any = None) -> Tensor:
+    """A matrix product per batch entry, in out_dtype where given. input: (B, N, K), mat2: (B, K, M) -> (B, N, M)."""
     _dims("bmm", input, 3, "batch1")
     _dims("bmm", mat2, 3, "batch2")
     if input.array.shape[0] != mat2.array.shape[0]:
@@ -41,6 +43,8 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
             f"Expected size for first two dimensions of batch2 tensor to be: [{input.shape[0]}, {input.shape[2]}] but "
             f"got: [{mat2.shape[0]}, {mat2.shape[1]}]."
         )
+    if out_dtype is not None:
+        input, mat2 = to_dtype(input, out_dtype), to_dtype(mat2, out_dtype)
     return op.bmm(input, mat2)
 
 
@@ -184,9 +188,12 @@ def _added(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 
 
 @public(inplace=True)
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def addmm(
+    input: Tensor, mat1: Tensor, mat2: Tensor, out_dtype: Any = None, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """beta * input + alpha * mat1 @ mat2. mat1: (N, K), mat2: (K, M), input broadcasts -> (N, M)."""
-    return _combined("addmm_impl_cpu_", input, mm(mat1, mat2), beta, alpha)
+    input = input if out_dtype is None else to_dtype(input, out_dtype)
+    return _combined("addmm_impl_cpu_", input, mm(mat1, mat2, out_dtype), beta, alpha)
 
 
 @public(inplace=True)
@@ -207,9 +214,12 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
 
 
 @public(inplace=True)
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, out_dtype: Any = None, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """beta * input + alpha * batch1 @ batch2. batch1: (B, N, K), batch2: (B, K, M) -> (B, N, M)."""
-    return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+    input = input if out_dtype is None else to_dtype(input, out_dtype)
+    return _combined("baddbmm", input, bmm(batch1, batch2, out_dtype), beta, alpha)
 
 
 @public
