@@ -262,12 +262,12 @@ def searchsorted(
     return _searched(edges, input, right or side == "right", out_int32)
 
 
-@public(method=False)
-def bucketize(input_: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+@public(method=False, numbers=True)
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """The number of the bucket between sorted boundaries that each value falls into. input: (*S) -> (*S) int64."""
     if boundaries.array.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.array.ndim})")
-    return _searched(boundaries, input_, right, out_int32)
+    return _searched(boundaries, input, right, out_int32)
 
 
 @public(method=False)

@@ -39,17 +39,21 @@ def public(
     method: bool = True,
     is_function: bool = True,
     inplace: bool = False,
+    numbers: bool = False,
 ) -> Any:
     """Declares a public function: `tapegrad.NAME` and/or a Tensor method, and `NAME_` where `inplace`.
 
     The function is written with PyTorch's parameter names and no `out`; what is added here are NumPy's aliases of
-    keywords, `out=`, the TypeError for a first argument that is no Tensor, and a note on errors that names the call.
+    keywords, `out=`, the TypeError for a first argument that is no Tensor (unless `numbers`), and a note on errors that
+    names the call.
     """
     if function is None:
-        return lambda f: public(f, name=name, method=method, is_function=is_function, inplace=inplace)
+        return lambda f: public(
+            f, name=name, method=method, is_function=is_function, inplace=inplace, numbers=numbers
+        )
     name = name or function.__name__
     code = function.__code__
-    takes_tensor = code.co_argcount > 0 and code.co_varnames[0] in ("input", "self")
+    takes_tensor = not numbers and code.co_argcount > 0 and code.co_varnames[0] in ("input", "self")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -132,7 +136,7 @@ def _into(out: Any, name: str, result: Any) -> Any:
 _NUMBER_SECOND = {"eq", "ne", "lt", "le", "gt", "ge", "fmod", "copysign"}
 _NO_NUMBER = {
     "maximum", "minimum", "fmax", "fmin", "hypot", "atan2", "logical_and", "logical_or", "logical_xor", "ldexp", "gcd",
-    "lcm", "logaddexp", "logaddexp2", "heaviside", "nextafter", "igamma", "igammac",
+    "lcm", "logaddexp", "logaddexp2", "nextafter", "igamma", "igammac",
 }  # fmt: skip
 
 

@@ -22,15 +22,41 @@ from .translate import Missing, lookup
 _EVERYWHERE = {"out", "self", "args", "kwargs", "_stacklevel", "layout", "pin_memory", "size_average", "reduce"}
 
 
+# Names that the docstrings have and the functions refuse, by what they take (tried on torch 2.13).
+_MISPRINTED = {
+    "broadcast_to": {"shape": "size"},
+    "cholesky_inverse": {"L": "input"},
+    "cholesky_solve": {"B": "input", "L": "input2"},
+    "lu_solve": {"b": "input"},
+    "matrix_exp": {"A": "input"},
+    "searchsorted": {"values": "input"},
+    "split_with_sizes": {"tensor": "input", "split_size_or_sections": "split_sizes"},
+    "triangular_solve": {"b": "input"},
+    "true_divide": {"dividend": "input", "divisor": "other"},
+    "unsafe_split": {"tensor": "input", "split_size_or_sections": "split_size"},
+}
+
+
 def place(library: Any, name: str) -> Any:
     """The function of that name in a library, or the Tensor method."""
+    name = name.removeprefix("torch.").removesuffix(".default")
+    if "aten." in name:
+        name = name.removeprefix("ops.aten.")
     try:
         found = lookup(library, name)
         if not callable(found) or isinstance(found, (torch.dtype, tapegrad.dtype)):
             raise Missing(name)
         return found
     except Missing:
-        return lookup(library.Tensor, name)
+        pass
+    # cauchy, exponential, ... are entries of in-place functions; some are native functions, which torch.ops.aten has
+    native = tapegrad.autograd.api.native if library is tapegrad else torch.ops.aten
+    for home, word in ((library.Tensor, name), (library.Tensor, name + "_"), (native, name)):
+        try:
+            return lookup(home, word)
+        except Missing:
+            pass
+    raise Missing(name)
 
 
 def overloads(name: str) -> list[list[str]]:
@@ -48,8 +74,9 @@ def overloads(name: str) -> list[list[str]]:
     last = re.escape(name.split(".")[-1])
     head = r"(?:^|\n\s*\n|function:: )[ ]*(?:[\w.]*\.)?" + last + r"\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*(?:->|\n|$)"
     written = re.findall(head, (function.__doc__ or "").strip())
-    found = [_plain(_split(text)) for text in written if "tensor(" not in text]
-    return found or _override(function)
+    found = [_plain(_split(text)) for text in written if "tensor(" not in text] or _override(function)
+    right = _MISPRINTED.get(name, {})
+    return [[right.get(n, n) for n in names] for names in found]
 
 
 @functools.cache
@@ -78,25 +105,28 @@ def _plain(names: list[str]) -> list[str]:
     return [n for n in (name.strip("[]/ ") for name in names) if n.strip("*") and n.strip("*") not in _EVERYWHERE]
 
 
-def ours(name: str) -> tuple[list[str], bool]:
-    """(tapegrad's parameter names, whether it takes further keywords)."""
+def ours(name: str) -> tuple[list[str], bool, bool]:
+    """(tapegrad's parameter names, whether it takes further keywords, and any number of arguments)."""
     parameters = inspect.signature(place(tapegrad, name)).parameters.values()
-    rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    return _plain([p.name for p in parameters if p.kind is not p.VAR_KEYWORD]), rest
+    kinds = {p.kind for p in parameters}
+    names = _plain([p.name for p in parameters if p.kind is not p.VAR_KEYWORD])
+    return names, inspect.Parameter.VAR_KEYWORD in kinds, inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def difference(name: str) -> tuple[str, str]:
     """("identical" | "argument names differ" | "arguments differ" | "missing", the details)."""
     try:
-        mine, rest = ours(name)
+        mine, rest, many = ours(name)
     except Missing:
         return "missing", ""
     except (TypeError, ValueError):
         return "identical", ""  # a property
     theirs = overloads(name)
     for names in theirs:
-        absent = [n for n in names if n.strip("*") not in mine]
-        if absent and not rest:
+        if name.startswith("__"):  # an operator: what torch's table calls input is self
+            names = names[-1:] if name != "__getitem__" else mine
+        absent = [n for n in names if n.strip("*") not in mine and not (n.startswith("*") and many)]
+        if absent and not rest and not (many and not mine):
             kind = "argument names differ" if len(names) == len(mine) else "arguments differ"
             return kind, f"torch: ({', '.join(names)}); here: ({', '.join(mine)})"
         if [n for n in mine if n in names] != [n for n in names if n in mine]:
