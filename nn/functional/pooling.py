@@ -114,7 +114,8 @@ def _check_geometry(name: str, kernel: Any, stride: Any, padding: Any, dilation:
                 f"dilation={d}"
             )
     rank = len(kernel)
-    for values, what, letter in ((kernel, "kernel size", "k"), (stride, "stride", "d"), (dilation, "dilation", "dilation")):
+    named = ((kernel, "kernel size", "k"), (stride, "stride", "d"), (dilation, "dilation", "dilation"))
+    for values, what, letter in named:
         if min(values) <= 0:
             shown = " ".join(f"{letter}{w}: {v}" for w, v in zip("THW"[-rank:], values, strict=True))
             raise RuntimeError(f"{what} should be greater than zero, but got {shown}")
