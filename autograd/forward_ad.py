@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from .func import _outer as depends_on_others
 from .functional import gradients
 from .modes import enable_grad
 from .op import GRAPH
@@ -102,7 +103,8 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
     pairs = _duals.open
     if not pairs:
         return UnpackedDualTensor(tensor, None)
-    primal = _primal(tensor, [dual for dual, _ in pairs])
+    outer = tensor._rg and depends_on_others((), [tensor], [dual for dual, _ in pairs])
+    primal = tensor if outer else tensor.detach()
     for dual, tangent in pairs:
         if dual is tensor:
             return UnpackedDualTensor(primal, tangent)
@@ -114,14 +116,10 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
         reached = [(b, tangent) for b, (_, tangent) in zip(back, pairs, strict=True) if b is not None]
         if not reached:
             return UnpackedDualTensor(tensor, None)
-        keep = any(tangent._rg for _, tangent in reached)
+        keep = outer or any(tangent._rg for _, tangent in reached)
         seeds = [t if t.dtype is b.dtype else t.to(b.dtype) for b, t in reached]
         (found,) = gradients([b for b, _ in reached], (probe,), seeds, keep)
     if found is None:
         found = GRAPH.zeros_like(tensor.detach())
     return UnpackedDualTensor(primal, found if keep else found.detach())
 
-
-def _primal(tensor: Tensor, duals: list[Tensor]) -> Tensor:
-    """The value, with its history only where something besides the duals requires grad."""
-    return tensor if any(dual._node is not None for dual in duals) else tensor.detach()

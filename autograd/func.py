@@ -172,8 +172,13 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     return (result, vjp_fn, _settle(aux, keep)) if has_aux else (result, vjp_fn)
 
 
-def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool = False) -> tuple[Any, ...]:
-    """(func(*primals), J tangents [, aux]), by two backward passes."""
+def jvp(
+    func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False
+) -> tuple[Any, ...]:
+    """(func(*primals), J tangents [, aux]), by two backward passes.
+
+    strict: RuntimeError where an output does not depend on the primals, whose tangent is zero else.
+    """
     if not isinstance(primals, tuple):
         raise RuntimeError(
             "jvp(f, primals, tangents): Expected primals to be a tuple. E.g. it should be valid to call f(*primals)."
@@ -190,6 +195,11 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool 
         out, aux = _split_aux(func(*values), has_aux, "jvp")
         outs, spec = _only_tensors(out, "jvp(f, primals, tangents)")
         keep = recording and _outer((*primals, *tangents), outs, chosen)
+        if strict and not all(o._rg for o in outs):
+            raise RuntimeError(
+                "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This is not "
+                "allowed with strict=True."
+            )
         dummies = tuple(GRAPH.zeros_like(o.detach()).requires_grad_() for o in outs)
         back = gradients(outs, tuple(chosen), dummies, True)
         found = _zeroed(gradients(back, dummies, given, keep), dummies)
@@ -271,15 +281,12 @@ def jacfwd(
     argnums: Argnums = 0,
     has_aux: bool = False,
     *,
-    chunk_size: int | None = None,
     randomness: str = "error",
 ) -> Callable[..., Any]:
     """The Jacobian as jacrev gives it: there is no forward mode here, and the values are the same.
 
-    `chunk_size` and `randomness` are checked and change nothing.
+    `func` runs once, so `randomness` changes nothing.
     """
-    if not (chunk_size is None or chunk_size > 0):
-        raise ValueError("jacfwd: `chunk_size` should be greater than 0.")
     return jacrev(func, argnums, has_aux=has_aux)
 
 
@@ -331,8 +338,8 @@ def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Cal
     """`func` itself. PyTorch takes in-place operations out of a function for its compilers; here no compiler asks."""
     if remove not in ("mutations", "mutations_and_views"):
         raise RuntimeError(
-            "functionalize(f, remove='mutations'): Valid options for the `remove` argument are: "
-            f"['mutations', 'mutations_and_views']. Got {remove}."
+            f"functionalize(f, remove='mutations'): received invalid argument for remove={remove}. Valid options are: "
+            "'mutations' and 'mutations_and_views'."
         )
 
     @functools.wraps(func)

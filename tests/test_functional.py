@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 import tapegrad
 from both import Programs, kind, said
+from tapegrad.autograd.op import OPS
 
 program = Programs()
 Point = collections.namedtuple("Point", "a b")
@@ -431,6 +433,56 @@ def maml_step(T):
     return [T.func.grad(adapted)(w), T.func.hessian(loss)(w, x, y), T.func.grad_and_value(adapted)(w)]
 
 
+@program
+def linearized(T):
+    x, y = vec(T, 2, 3), vec(T, 2, 3, seed=1)
+    out, push = T.func.linearize(two, x, y)
+    wrong = said(push, x[0], y, length=0)
+    tree, push_tree = T.func.linearize(lambda d: {"s": d["a"] * d["b"]}, {"a": x, "b": y})
+    return [out, push(x, y), push(y, x), wrong, tree, push_tree({"a": y, "b": y})]
+
+
+@program
+def jacobian_chunks(T):
+    x, f = vec(T, 2, 3), T.func
+    return [
+        f.jacrev(lambda x: x.sin() * x.sum(), chunk_size=4)(x), f.jacrev(lambda x: x.sin(), chunk_size=1)(x),
+        f.jacfwd(lambda x: x.sin() * x.sum())(x), f.jacfwd(lambda x, y: x * y, argnums=(0, 1))(x, x),
+        said(lambda: f.jacrev(one, chunk_size=0)), f.hessian(two, (0, 1))(x, x),
+        f.jacfwd(lambda x: (x.sin(), x.sum()), has_aux=True)(x), f.functionalize(lambda x: x.clone().mul_(2))(x),
+        said(lambda: f.functionalize(one, remove="x")(x), length=90),
+        said(f.jvp, lambda x: x.detach() * 2, (x,), (x,), strict=True), f.jvp(one, (x,), (x,), strict=True),
+    ]  # fmt: skip
+
+
+@program
+def tangents(T):
+    ad = T.autograd.forward_ad
+    x, t, w = vec(T, 3), vec(T, 3, seed=1), vec(T, 3, seed=2).requires_grad_()
+    found = [said(lambda: ad.make_dual(x, t)), said(ad.exit_dual_level), list(ad.unpack_dual(x))]
+    with ad.dual_level() as level:
+        d = ad.make_dual(x, t)
+        found += [level, said(ad.enter_dual_level), said(lambda: ad.make_dual(x, t[:2]))]
+        found += [kind(lambda: ad.make_dual(x.int(), t)), list(ad.unpack_dual(d)), list(ad.unpack_dual((d * d).sin()))]
+        found += [list(ad.unpack_dual(x))]
+        both = ad.make_dual(vec(T, 3, seed=5), vec(T, 3, seed=6))
+        found += [list(ad.unpack_dual(two(d[None], both[None]))), ad.unpack_dual(x * 2).tangent]
+        primal, tangent = ad.unpack_dual(d * w)
+        found += [T.autograd.grad(primal.sum() + tangent.pow(2).sum(), w)]
+    return [*found, ad.unpack_dual(d * 2).tangent, type(ad.unpack_dual(x)).__name__]
+
+
+@program
+def threads_of_backward(T):
+    found = [T.autograd.is_multithreading_enabled()]
+    with T.autograd.set_multithreading_enabled(False):
+        found.append(T.autograd.is_multithreading_enabled())
+    switch = T.autograd.grad_mode.set_multithreading_enabled(False)
+    found.append(T.autograd.is_multithreading_enabled())
+    T.autograd.set_multithreading_enabled(True)
+    return [*found, T.autograd.is_multithreading_enabled(), switch.mode]
+
+
 @pytest.mark.parametrize("name", program)
 def test_program(name: str) -> None:
     """Values, structures, flags and exceptions are torch's."""
@@ -475,3 +527,39 @@ def test_jacobians_agree() -> None:
         T.autograd.functional.vjp(two, (x, y), v)[1][0].cpu().numpy(),
         np.einsum("i,ijk->jk", v.cpu().numpy(), by_func[0].cpu().numpy()),
     )
+
+
+def test_profile() -> None:
+    """Ops, nodes and named parts are counted and timed, time inside of one not as its own; then all is as before."""
+    T, p = tapegrad, tapegrad.autograd.profiler
+    x = vec(T, 4, 4).requires_grad_()
+    (x @ x).sum().backward()  # so that the nodes' functions exist
+    before = dict(OPS["mm"].kernels), OPS["mm"].vjp
+    with p.profile() as prof:
+        with p.record_function("step"):
+            for _ in range(3):
+                (x @ x).sum().backward()
+        p.record_function("named")(lambda: x + 1)()
+    sums = {e.key: e for e in prof.key_averages()}
+    assert sums["mm"].count == 3 and sums["MmBackward0"].count == 3
+    assert sums["step"].count == sums["named"].count == 1
+    assert sums["step"].cpu_time_total > sums["mm"].cpu_time_total + sums["MmBackward0"].cpu_time_total
+    assert sums["step"].self_cpu_time_total < sums["step"].cpu_time_total
+    events = prof.function_events
+    assert events[0].name == "step" and sum(e.self_cpu_time_total for e in events) == pytest.approx(
+        sum(e.cpu_time_total for e in events if e.name in ("step", "named"))
+    )
+    assert "MmBackward0" in prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=20)
+    assert (dict(OPS["mm"].kernels), OPS["mm"].vjp) == before
+    with p.profile(enabled=False) as off, p.record_function("nothing"):
+        pass
+    with pytest.raises(RuntimeError, match="didn't finish"):
+        _ = off.function_events
+
+
+def test_chrome_trace(tmp_path: Any) -> None:
+    with tapegrad.autograd.profiler.profile() as prof:
+        vec(tapegrad) * 2
+    prof.export_chrome_trace(str(tmp_path / "trace.json"))
+    (event,) = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert event["name"] == "mul" and event["dur"] >= 0
