@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..op import GRAPH
 from ..tensor import Tensor
 from .elementwise import only_tensors
+from .shape import storage_offset
 from .table import public
 
 
@@ -100,4 +101,10 @@ def view_as_real(input: Tensor) -> Tensor:
 @public(method=False)
 def view_as_complex(input: Tensor) -> Tensor:
     """Pairs (real, imaginary) as complex numbers, sharing memory. (*S, 2) -> (*S)."""
+    a = input.array
+    if a.ndim and a.shape[-1] == 2 and a.dtype.kind == "f":
+        if any(s // a.itemsize % 2 for s, n in zip(a.strides[:-1], a.shape[:-1], strict=True) if n > 1):
+            raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
+        if storage_offset(input) % 2:
+            raise RuntimeError("Tensor must have a storage_offset divisible by 2")
     return GRAPH.view_as_complex(input)

@@ -64,10 +64,10 @@ def segment_reduce(
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     if indices is not None:
         raise RuntimeError("segment_reduce(): indices based reduction is not supported yet.")
-    if data.array.dtype.kind not in "fV":
-        raise NotImplementedError(f"\"_segment_reduce_cpu\" not implemented for '{data.dtype.legacy}'")
     axis = dim_of(axis, data.array.ndim)
     sizes = _lengths(data, lengths, offsets, axis, unsafe)
+    if data.array.dtype.kind not in "fV":
+        raise NotImplementedError(f"\"_segment_reduce_cpu\" not implemented for '{data.dtype.legacy}'")
     shape, segments = data.array.shape, sizes.size
     batch, n, rest = math.prod(shape[:axis]), shape[axis], shape[axis + 1 :]
     places = np.full((batch, n), segments)  # the last one takes what belongs to no segment

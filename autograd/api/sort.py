@@ -396,7 +396,7 @@ def histogramdd(
     given = [bins] * d if isinstance(bins, int) else list(bins)
     if len(given) != d:
         raise RuntimeError(
-            "torch.histogramdd: The size of bins must be equal to the innermost dimension of the input."
+            "histogramdd: The size of bins must be equal to the innermost dimension of the input."
             if not any(isinstance(b, Tensor) for b in given)
             else f"torch.histogramdd: expected {d} sequences of bin edges for a {d}-dimensional histogram, but got "
             f"{len(given)}"
