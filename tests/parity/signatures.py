@@ -7,6 +7,7 @@ overload), else from the table by which torch tests `__torch_function__`.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def place(library: Any, name: str) -> Any:
     except Missing:
         pass
     # cauchy, exponential, ... are entries of in-place functions; some are native functions, which torch.ops.aten has
-    native = tapegrad.autograd.api.native if library is tapegrad else torch.ops.aten
+    native = importlib.import_module("tapegrad.autograd.api.native") if library is tapegrad else torch.ops.aten
     for home, word in ((library.Tensor, name), (library.Tensor, name + "_"), (native, name)):
         try:
             return lookup(home, word)
