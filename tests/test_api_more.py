@@ -134,7 +134,11 @@ def _matrix(T: Any, rows: int, columns: int) -> Any:
 
 
 def _weights(gates: int) -> Any:
-    return lambda T: [_matrix(T, 3 * gates, 6), _matrix(T, 3 * gates, 3), *T.arange(6.0 * gates, dtype=T.float64).div(9).chunk(2)]
+    def make(T: Any) -> list[Any]:
+        biases = T.arange(6.0 * gates, dtype=T.float64).div(9).chunk(2)
+        return [_matrix(T, 3 * gates, 6), _matrix(T, 3 * gates, 3), *biases]
+
+    return make
 
 
 NAMES: dict[str, Any] = {
