@@ -90,7 +90,7 @@ def install() -> None:
         )
     if not installed():
         sys.meta_path.insert(0, _finder)
-        importlib.import_module("torch")
+        sys.modules["torch"] = sys.modules[_ROOT]
 
 
 def uninstall() -> None:

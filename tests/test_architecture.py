@@ -27,6 +27,7 @@ ROOMS = [
     ("functional", ["nn.functional", "nn.functional_*", "nn.functional.*"]),
     ("nn", ["nn", "nn.*"]),
     ("optim", ["optim", "optim.*"]),
+    ("distributed", ["distributed"]),
     ("utils", ["utils", "utils.*"]),
     ("front", ["*"]),  # modules beside the root's __init__
 ]
@@ -40,10 +41,12 @@ ARROWS = {
     "api": TAPE | {"ops", "api", "registry"},
     "autograd": TAPE | {"ops", "api", "registry"},
     "functional": TAPE | {"ops", "api", "functional"},
-    "nn": TAPE | {"ops", "api", "functional", "nn"},
+    "distributed": TAPE | {"api", "registry"},
+    "nn": TAPE | {"ops", "api", "functional", "nn", "distributed"},
     "optim": TAPE | {"api", "registry", "optim"},
-    "utils": TAPE | {"ops", "api", "registry", "functional", "nn", "optim", "utils"},
-    "front": TAPE | {"ops", "api", "registry", "backends", "functional", "nn", "optim", "utils", "front"},
+    "utils": TAPE | {"ops", "api", "registry", "functional", "nn", "optim", "distributed", "utils"},
+    "front": TAPE | {"ops", "api", "registry", "backends", "functional", "nn", "optim", "distributed", "utils"}
+    | {"front"},
 }
 # (importing module, imported module): why. One that is no longer needed fails.
 EXCEPTIONS = {

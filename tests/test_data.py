@@ -237,7 +237,7 @@ def test_nothing_to_prefetch():
 
 
 def test_distributed_sampler_asks_for_its_numbers():
-    with pytest.raises(RuntimeError, match="Requires distributed package to be available"):
+    with pytest.raises(ValueError, match="Default process group has not been initialized"):
         data.DistributedSampler(range(3))
 
 

@@ -7,7 +7,7 @@ import pytest
 import tapegrad
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:.*(beta state|deprecated).*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(beta state|deprecated|Sparse invariant).*:UserWarning")
 
 # s: (2, 3), of values that require grad; u: 3 elements, 2 of them at one place; c: u coalesced; d: (3, 2) dense
 SETUP = """

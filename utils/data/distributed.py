@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ...autograd.api.random import randperm
 from ...autograd.random import Generator
+from ...distributed import get_rank, get_world_size
 from .sampler import Sampler
 
 __all__ = ["DistributedSampler"]
@@ -19,8 +20,8 @@ class DistributedSampler(Sampler[T_co]):
     """Every `num_replicas`-th index of one shuffle that all replicas agree on, beginning at `rank`.
 
     All replicas get the same number of indices: the shuffle is padded with its own beginning, or with `drop_last` cut.
-    It depends on `seed` and the epoch alone; call `set_epoch(epoch)` before each one. `num_replicas` and `rank` must be
-    given, since there is no process group to ask (`RuntimeError` without them); `ValueError` if `rank` is out of range.
+    It depends on `seed` and the epoch alone; call `set_epoch(epoch)` before each one. `num_replicas` and `rank` are
+    those of the process group by default; `ValueError` without one, or if `rank` is out of range.
     """
 
     def __init__(
@@ -32,8 +33,8 @@ class DistributedSampler(Sampler[T_co]):
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        if num_replicas is None or rank is None:
-            raise RuntimeError("Requires distributed package to be available")
+        num_replicas = get_world_size() if num_replicas is None else num_replicas
+        rank = get_rank() if rank is None else rank
         if rank >= num_replicas or rank < 0:
             raise ValueError(f"Invalid rank {rank}, rank should be in the interval [0, {num_replicas - 1}]")
         self.dataset = dataset
