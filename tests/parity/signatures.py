@@ -23,7 +23,8 @@ from .translate import Missing, lookup
 _EVERYWHERE = {"out", "self", "args", "kwargs", "_stacklevel", "layout", "pin_memory", "size_average", "reduce"}
 
 
-# Names that the docstrings have and the functions refuse, by what they take (tried on torch 2.13).
+# Names that the docstrings have and the functions refuse, by what they take (tried on torch 2.13). Here both are taken;
+# `inspect` shows one of them.
 _MISPRINTED = {
     "broadcast_to": {"shape": "size"},
     "cholesky_inverse": {"L": "input"},
@@ -76,8 +77,7 @@ def overloads(name: str) -> list[list[str]]:
     head = r"(?:^|\n\s*\n|function:: )[ ]*(?:[\w.]*\.)?" + last + r"\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*(?:->|\n|$)"
     written = re.findall(head, (function.__doc__ or "").strip())
     found = [_plain(_split(text)) for text in written if "tensor(" not in text] or _override(function)
-    right = _MISPRINTED.get(name, {})
-    return [[right.get(n, n) for n in names] for names in found]
+    return found
 
 
 @functools.cache
@@ -126,6 +126,8 @@ def difference(name: str) -> tuple[str, str]:
     for names in theirs:
         if name.startswith("__"):  # an operator: what torch's table calls input is self
             names = names[-1:] if name != "__getitem__" else mine
+        right = _MISPRINTED.get(name, {})
+        names = [n if n in mine else right.get(n, n) for n in names]
         absent = [n for n in names if n.strip("*") not in mine and not (n.startswith("*") and many)]
         if absent and not rest and not (many and not mine):
             kind = "argument names differ" if len(names) == len(mine) else "arguments differ"
