@@ -33,8 +33,8 @@ demo: $(VENV)/.stamp-demo  ## train a small network on handwritten digits and dr
 bench: $(VENV)/.stamp-base $(VENV)/.stamp-torch  ## time the overhead per operation against PyTorch (downloads it)
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
-parity: $(VENV)/.stamp-test $(VENV)/.stamp-torch  ## run the comparisons with PyTorch (downloads it)
-	$(BIN)/pytest $(ARGS) -k "parity or torch"
+parity: $(VENV)/.stamp-test $(VENV)/.stamp-torch  ## replay PyTorch's own databases, write docs/parity.md (downloads it)
+	cd tests && ../$(BIN)/python -m parity $(or $(ARGS),--jobs 2 --write)
 
 docs: $(VENV)/.stamp-test  ## run every example of README, docs/ and the docstrings
 	$(BIN)/pytest $(ARGS) tests/test_docs.py tests/test_doctests.py
