@@ -206,7 +206,9 @@ def _batch_norm(
             mean.mul_(1 - momentum).add_(batch_mean.detach(), alpha=momentum)
         if var is not None:
             var.mul_(1 - momentum).add_(batch_var.detach(), alpha=momentum * count / (count - 1))
-    return out, batch_mean.detach(), GRAPH.rsqrt(batch_var.detach() + eps)
+    like = (input if weight is None else weight).array.dtype
+    mean, rstd = batch_mean.detach(), GRAPH.rsqrt(batch_var.detach() + eps)
+    return out, to_dtype(mean, from_numpy_dtype(like)), to_dtype(rstd, from_numpy_dtype(like))
 
 
 @public(method=False)
@@ -300,7 +302,7 @@ def native_dropout(input: Tensor, p: float, train: bool | None) -> tuple[Tensor,
 @public(method=False)
 def native_dropout_backward(grad_output: Tensor, mask: Tensor, scale: float) -> Tensor:
     """The gradient of native_dropout: grad_output * mask * scale. (*S), (*S) bool -> (*S)."""
-    return grad_output * (mask * scale)
+    return grad_output * mask * scale
 
 
 # ---- pooling, resizing, indexing -------------------------------------------------------------------------------------
