@@ -20,6 +20,7 @@ from library import NOT_LIBRARY, ROOT, library_files, module_name, package_names
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 MAX_WHEEL_BYTES = 1_000_000
+DATA = [ROOT / "py.typed", ROOT / "compat" / "parity.json"]
 # Packages that only an extra or the user's own program brings.
 OPTIONAL = ["scipy", "cupy", "cupyx", "matplotlib", "torch", "ml_dtypes", "tqdm", "sklearn", "PIL", "pandas"]
 # Each costs milliseconds, so the library imports it in the function that needs it; NumPy imports none of them.
@@ -135,7 +136,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel):
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     content = {name for name in names if ".dist-info/" not in name}
-    expected = {f"tapegrad/{path.relative_to(ROOT).as_posix()}" for path in [*library_files(), ROOT / "py.typed"]}
+    expected = {f"tapegrad/{path.relative_to(ROOT).as_posix()}" for path in [*library_files(), *DATA]}
     assert content == expected, f"missing: {sorted(expected - content)}; too much: {sorted(content - expected)}"
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     required = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
@@ -146,7 +147,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel):
 def test_the_sdist_holds_what_the_wheel_is_built_from(dist):
     with tarfile.open(next(dist.glob("tapegrad-*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {path.relative_to(ROOT).as_posix() for path in library_files()} | {"pyproject.toml", "py.typed", "LICENSE"}
+    needed = {path.relative_to(ROOT).as_posix() for path in [*library_files(), *DATA]} | {"pyproject.toml", "LICENSE"}
     assert needed <= names, f"missing: {sorted(needed - names)}"
 
 

@@ -1,4 +1,4 @@
-"""docs/parity.md and docs/parity.json, from the table."""
+"""docs/parity.md, and compat/parity.json, from the table."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from . import signatures, table
 from .compare import TOLERANCE
 from .reasons import DIFFERS, GAUGE, LOOSE, UNINITIALISED
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS, COMPAT = ROOT / "docs", ROOT / "compat"
 CLASSES = ["identical", "argument names differ", "arguments differ", "result differs", "missing"]
 CHECKS = """forward noncontiguous grad gradgrad method inplace out alias errors""".split()
 
 
 def write(score: dict[str, Any]) -> None:
-    """Writes docs/parity.md, and docs/parity.json, which `python -m tapegrad.compat` reads."""
+    """Writes docs/parity.md, and compat/parity.json, which `python -m tapegrad.compat` reads."""
     table.replace(DOCS / "parity.md", page(score))
-    classes = {name: classify(name, record)[0] for name, record in score.get("ops", {}).items()}
-    differing = {name: kind for name, kind in classes.items() if kind != "identical"}
-    table.replace(DOCS / "parity.json", json.dumps({"torch": score["torch"], "ops": differing}, indent=1) + "\n")
+    table.replace(COMPAT / "parity.json", json.dumps(differing(score), indent=1) + "\n")
+
+
+def differing(score: dict[str, Any]) -> dict[str, str]:
+    """Operator -> how it differs, for those that are there and do."""
+    classes = {name: classify(name, record) for name, record in score.get("ops", {}).items()}
+    return {name: f"{kind}: {what}" for name, (kind, what) in classes.items() if kind not in ("identical", "missing")}
 
 
 def classify(name: str, record: dict[str, Any]) -> tuple[str, str]:
