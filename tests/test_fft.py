@@ -72,7 +72,8 @@ T.stft(s, 10, pad_mode="replicate", return_complex=True) | T.stft(s.to(T.cdouble
 T.stft(s, 10, pad_mode="circular", return_complex=True) | T.stft(s, 10, window=w.to(T.cdouble))
 T.stft(s, 10, 2, 6, center=False, align_to_window=True, return_complex=True) | s.stft(10, return_complex=True)
 T.stft(s, 10, 2, 6, center=False, align_to_window=False, return_complex=True) | T.istft(S, 10)
-S.istft(10, 3, window=w) | T.istft(S, 10, window=w) | T.istft(S, 10, normalized=True) | T.istft(S, 10, length=13) | T.istft(S, 10, length=60)
+S.istft(10, 3, window=w) | T.istft(S, 10, window=w) | T.istft(S, 10, normalized=True)
+T.istft(S, 10, length=13) | T.istft(S, 10, length=60)
 T.istft(S[0], 10, center=False) | T.istft(S, 11, 2, 7) | T.istft(S, 6, onesided=False, return_complex=True)
 T.istft(S, 6) | T.istft(S, 6, window=w[:6].to(T.cdouble), return_complex=True)
 """

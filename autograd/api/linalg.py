@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ...backends.registry import backend_of
-from ..dtypes import FLOAT, as_dtype, from_numpy_dtype, int64
+from ..dtypes import FLOAT, as_dtype, from_numpy_dtype, int64, promote_types
 from ..op import GRAPH
 from ..ops import linalg as op
 from ..tensor import Tensor
@@ -35,6 +35,11 @@ def _in_dtype(name: str, A: Tensor, dtype: Any) -> Tensor:
         word = "real" if real else "complex"
         raise RuntimeError(
             f"{name}: dtype should be {word} for {word} inputs, but got {as_dtype(dtype).legacy}"
+        )
+    if promote_types(A.dtype, as_dtype(dtype)) is not as_dtype(dtype):
+        raise RuntimeError(
+            f"{name}: the dtype of the input ({A.dtype.legacy}) should be convertible without narrowing to the "
+            f"specified dtype ({as_dtype(dtype).legacy})"
         )
     return to_dtype(A, dtype)
 

@@ -49,26 +49,27 @@ def _input_mask(input: Tensor, *args: Any, mask: Tensor | None = None, **kwargs:
     return to_dtype(mask, bool_)
 
 
-def _smallest(input: Tensor) -> Any:
-    return -math.inf if input.array.dtype.kind in "fcV" else _range_of(input).min
+def _smallest(input: Tensor, name: str) -> Any:
+    return -math.inf if input.array.dtype.kind in "fcV" else _range_of(input, name).min
 
 
-def _largest(input: Tensor) -> Any:
-    return math.inf if input.array.dtype.kind in "fV" else _range_of(input).max
+def _largest(input: Tensor, name: str) -> Any:
+    return math.inf if input.array.dtype.kind in "fV" else _range_of(input, name).max
 
 
-def _range_of(input: Tensor) -> Any:
+def _range_of(input: Tensor, name: str) -> Any:
     if from_numpy_dtype(input.array.dtype).category != INT:
-        raise NotImplementedError(f"identity on {input.dtype} input")
+        raise NotImplementedError(f"identity of {name} on {input.dtype} input")
     return np.iinfo(input.array.dtype)
 
 
-def filled(input: Tensor, mask: Tensor | None, identity: Any) -> Tensor:
-    """input with the identity (a number, or what gives it for input's dtype) where the mask is False."""
+def filled(input: Tensor, mask: Tensor | None, identity: Any, name: str = "") -> Tensor:
+    """input with the identity of `name` (a number, or what gives it for input's dtype) where the mask is False."""
     if mask is None:
         return input
-    value = number_for(identity(input) if callable(identity) else identity, input)
-    return GRAPH.masked_fill(input, GRAPH.logical_not(_input_mask(input, mask=mask)), value=value)
+    left_out = GRAPH.logical_not(_input_mask(input, mask=mask))
+    value = number_for(identity(input, name) if callable(identity) else identity, input)
+    return GRAPH.masked_fill(input, left_out, value=value)
 
 
 def _axes(input: Tensor, dim: Any) -> tuple[int, ...]:
@@ -100,7 +101,7 @@ def _summing_dtype(input: Tensor, dtype: Any) -> Any:
 
 def _sum(input: Tensor, dim: Any, keepdim: Any, dtype: Any, mask: Tensor | None) -> Tensor:
     x = to_dtype(filled(input, mask, 0), _summing_dtype(input, dtype))
-    return GRAPH.sum(x, axis=_kept(x, dim), keepdims=bool(keepdim))
+    return to_dtype(GRAPH.sum(x, axis=_kept(x, dim), keepdims=bool(keepdim)), x.dtype)
 
 
 def _kept(x: Tensor, dim: Any) -> tuple[int, ...]:
@@ -156,7 +157,7 @@ def amax(
 ) -> Tensor:
     """The largest of the elements that the mask keeps, over dim; ties share the gradient. input: (*S) -> (S without
     dim)."""
-    return _cast(reduce.amax(filled(input, mask, _smallest), _axes(input, dim), bool(keepdim)), dtype, input)
+    return _cast(reduce.amax(filled(input, mask, _smallest, "amax"), _axes(input, dim), bool(keepdim)), dtype, input)
 
 
 @masked
@@ -165,7 +166,7 @@ def amin(
 ) -> Tensor:
     """The smallest of the elements that the mask keeps, over dim; ties share the gradient. input: (*S) -> (S without
     dim)."""
-    return _cast(reduce.amin(filled(input, mask, _largest), _axes(input, dim), bool(keepdim)), dtype, input)
+    return _cast(reduce.amin(filled(input, mask, _largest, "amin"), _axes(input, dim), bool(keepdim)), dtype, input)
 
 
 @masked
@@ -174,7 +175,7 @@ def argmax(
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The place of `amax`, in input's dtype unless another is given. input: (*S) -> (S without dim)."""
-    return _cast(reduce.argmax(filled(input, mask, _smallest), dim, bool(keepdim)), dtype, input)
+    return _cast(reduce.argmax(filled(input, mask, _smallest, "argmax"), dim, bool(keepdim)), dtype, input)
 
 
 @masked
@@ -183,7 +184,7 @@ def argmin(
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The place of `amin`, in input's dtype unless another is given. input: (*S) -> (S without dim)."""
-    return _cast(reduce.argmin(filled(input, mask, _largest), dim, bool(keepdim)), dtype, input)
+    return _cast(reduce.argmin(filled(input, mask, _largest, "argmin"), dim, bool(keepdim)), dtype, input)
 
 
 # ---- means and spreads
@@ -272,7 +273,7 @@ def norm(
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The norm (sum |x|^ord)^(1/ord) over dim of the elements that the mask keeps. input: (*S) -> (S without dim)."""
-    x = filled(input, mask, _largest if ord == -math.inf else 0)
+    x = filled(input, mask, _largest if ord == -math.inf else 0, "norm")
     d = input.dtype if dtype is None else dtype
     return linalg.vector_norm(x, ord, _axes(input, dim), bool(keepdim), dtype=d)
 
@@ -285,7 +286,8 @@ def logsumexp(
     input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Tensor | None = None
 ) -> Tensor:
     """log(sum(exp(x))) over dim of the elements that the mask keeps. input: (*S) -> (S without dim)."""
-    return _cast(reduce.logsumexp(filled(input, mask, _smallest), _axes(input, dim), keepdim), dtype, input)
+    x = filled(input, mask, _smallest, "logsumexp")
+    return _cast(reduce.logsumexp(x, _axes(input, dim), keepdim), dtype, input)
 
 
 @masked
@@ -294,7 +296,7 @@ def logaddexp(
     other_mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """log(exp(x) + exp(y)), where a masked-out x or y counts as -inf. input: (*S), other: (*T) -> broadcast."""
-    x, y = filled(input, input_mask, _smallest), filled(other, other_mask, _smallest)
+    x, y = filled(input, input_mask, _smallest, "logaddexp"), filled(other, other_mask, _smallest, "logaddexp")
     return _cast(GRAPH.logaddexp(x, y), dtype, input)
 
 
@@ -305,21 +307,21 @@ def logaddexp(
 def softmax(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """exp(x) over its sum along dim, of the elements that the mask keeps; 0 for the others. input: (*S) -> (*S)."""
     d = input.dtype if dtype is None else dtype
-    return reduce.softmax(filled(input, mask, _smallest), _axes(input, dim)[0], dtype=d)
+    return reduce.softmax(filled(input, mask, _smallest, "amax"), _axes(input, dim)[0], dtype=d)
 
 
 @masked
 def log_softmax(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """The logarithm of `softmax`; -inf where the mask is False. input: (*S) -> (*S)."""
     d = input.dtype if dtype is None else dtype
-    return reduce.log_softmax(filled(input, mask, _smallest), _axes(input, dim)[0], dtype=d)
+    return reduce.log_softmax(filled(input, mask, _smallest, "amax"), _axes(input, dim)[0], dtype=d)
 
 
 @masked
 def softmin(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """`softmax` of -input. input: (*S) -> (*S)."""
     d = input.dtype if dtype is None else dtype
-    return reduce.softmax(-filled(input, mask, _largest), _axes(input, dim)[0], dtype=d)
+    return reduce.softmax(-filled(input, mask, _largest, "amin"), _axes(input, dim)[0], dtype=d)
 
 
 @masked
