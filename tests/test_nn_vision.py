@@ -1,4 +1,4 @@
-"""Sampling by grids, fractional pooling, bytes resized, native functions, and nn.grad: beside torch, and by hand."""
+"""Sampling by grids, fractional pooling, bytes resized, grouped products, native functions, nn.grad: beside torch, by hand."""
 
 from __future__ import annotations
 
@@ -63,6 +63,10 @@ F.avg_pool2d(x(2, 3, 6, 6).detach(), 2, out=T.zeros(2, 3, 3, 3, dtype=T.float64)
 F.linear(x(2, 3).detach(), x(4, 3).detach(), out=T.zeros(0, dtype=T.float64))
 F.tanhshrink(ints(3, 4))
 F.softsign(ints(3, 4))
+F.grouped_mm(x(8, 16).float(), x(3, 16, 8).float(), offs=T.tensor([2, 5, 8], dtype=T.int32))
+F.grouped_mm(x(3, 4, 16).float(), x(16, 8).float(), offs=T.tensor([2, 2, 8], dtype=T.int32))
+F.grouped_mm(x(16, 8).float(), x(8, 16).float(), offs=T.tensor([2, 5, 8], dtype=T.int32))
+F.grouped_mm(x(3, 4, 16).float(), x(3, 16, 8).float())
 T.native_layer_norm(x(2, 3, 4), (4,), x(4), None, 1e-5)
 T.native_group_norm(x(2, 6, 4), x(6), x(6), 2, 6, 4, 3, 1e-5)
 T.native_batch_norm(x(4, 3, 2), x(3), x(3), T.zeros(3, dtype=T.float64), T.ones(3, dtype=T.float64), True, 0.1, 1e-5)
@@ -132,6 +136,10 @@ ERRORS = {
     "nn.grad.conv2d_weight(x(2, 3, 7, 7), (4, 3, 2, 2), x(2, 4, 5, 6))": "tensor.size[2] == 6 but got",
     "F.interpolate(ints(1, 1, 4, 4), 2, mode='bilinear')": "not implemented for 'Long'",
     "F.adaptive_avg_pool2d(x(2, 2), (1, 1))": "Input dimension should be at least 3",
+    "F.grouped_mm(x(8, 16).float(), x(3, 16, 8).float())": "Have to provide offsets if there is a 2d matrix",
+    "F.grouped_mm(x(8, 16), x(3, 16, 8), offs=ints(3))": "Expected mat_a to be Float32, BFloat16 or Float16 matrix",
+    "F.grouped_mm(x(8, 16).float(), x(3, 16, 8).float(), offs=ints(3))": "Offsets have to be int32",
+    "F.grouped_mm(x(8, 16).float(), x(2, 16, 8).float(), offs=ints(3).int())": "matrix batch sizes have to match",
     "T._chunk_cat([], 0, 1)": "_chunk_cat expects a non-empty input tensor list",
     "T._chunk_cat([x(2)], 0, 0)": "_chunk_cat expects positive num_chunks",
 }
