@@ -162,6 +162,7 @@ def _check_out_dims(out_dims: Any, name: str) -> None:
 def _run(
     func: Any, leaves: list[Any], spec: Any, dims: list[Any], size: int, out_dims: Any, randomness: str, kwargs: Any
 ) -> Any:
+    _install()
     level, before = Level(size, randomness), active.scope
     active.scope = (*before, level)
     try:
@@ -329,9 +330,6 @@ def _index_lifts(own: Any) -> Any:
     return getitem
 
 
-Tensor.__getitem__ = _index_lifts(Tensor.__getitem__)  # type: ignore[method-assign]
-
-
 def _places_of_their_own(own: Any) -> Any:
     """new_zeros and its like, which beside a tensor of a batch give every example memory to write into."""
 
@@ -345,10 +343,6 @@ def _places_of_their_own(own: Any) -> Any:
     return made
 
 
-for _word in ("new_zeros", "new_ones", "new_empty", "new_full"):
-    setattr(Tensor, _word, _places_of_their_own(getattr(Tensor, _word)))
-
-
 def _raw_inside(own: Any) -> Any:
     """Generator.raw, as a property that gives Draws while a vmap is under way."""
 
@@ -359,4 +353,10 @@ def _raw_inside(own: Any) -> Any:
     return property(raw, own.fset)
 
 
-Generator.raw = _raw_inside(Generator.raw)  # type: ignore[method-assign]
+@functools.cache
+def _install() -> None:
+    """At the first vmap: the few methods of Tensor and Generator that must know of batches besides the ops."""
+    Tensor.__getitem__ = _index_lifts(Tensor.__getitem__)  # type: ignore[method-assign]
+    for word in ("new_zeros", "new_ones", "new_empty", "new_full"):
+        setattr(Tensor, word, _places_of_their_own(getattr(Tensor, word)))
+    Generator.raw = _raw_inside(Generator.raw)  # type: ignore[method-assign]
