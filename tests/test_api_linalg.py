@@ -45,6 +45,9 @@ OWN = {
     "far": _RNG.normal(size=(30, 3)),
     "six": _regular(6, 6).reshape(2, 3, 6),
     "ints": np.array([[2, 1], [1, 3]]),
+    "w5": np.array([0.5, 2.0, 1.0, 0.25, 3.0]),
+    "n5": np.array([1, 2, 0, 3, 1]),
+    "hollow": np.array([[0.0, 1, 2, -1], [1, 0, 3, 2], [2, 3, 0, 4], [-1, 2, 4, 0]]),
 }
 INPUTS.update(OWN)
 FLOATING.extend(name for name, a in OWN.items() if a.dtype in ("f8", "c16"))
@@ -157,6 +160,29 @@ T.einsum("ii", wide) | T.einsum("", z) | T.einsum(A, [0, 1], [1, 0]) | T.einsum(
 T.einsum(t234, [..., 1], v3[:, None], [..., 5], [..., 5]) | T.einsum(A, [0, 60]) | T.einsum("bA,bB", A, wide)
 T.einsum("ij,jk", i, i.t()) | T.einsum(" i j , j k -> i k ", A, A) | T.einsum("ij,jk", [A, A])
 T.einsum("i...,i...->...", t234, t234[:, :1]) | T.einsum("bij,bjk,bkl->bil", Ab, Gb, Ab)
+T.linalg.ldl_factor(A @ A.mT) | T.linalg.ldl_factor_ex(G + G.mT) | T.linalg.ldl_factor(Ac) | T.linalg.ldl_factor(hollow)
+T.linalg.ldl_factor(Ac + Ac.mH, hermitian=True) | T.linalg.ldl_factor(hollow * 1j, hermitian=False)
+T.linalg.ldl_solve(*T.linalg.ldl_factor(Gb + Gb.mT), wide)
+T.linalg.ldl_solve(*T.linalg.ldl_factor(hollow), hollow * 2)
+T.linalg.ldl_solve(*T.linalg.ldl_factor(Ac + Ac.mH, hermitian=True), Ac, hermitian=True)
+T.linalg.ldl_factor(wide) | T.linalg.ldl_factor(v3) | T.linalg.ldl_factor(ints)
+T.linalg.ldl_factor_ex(T.zeros(2, 3, 3))
+T.linalg.ldl_solve(A, n5[:3].int(), v3) | T.linalg.ldl_solve(A, n5[:2].int(), wide) | T.linalg.ldl_solve(A, v3, wide)
+T.linalg.ldl_factor(none) | T.cov(wide) | T.cov(wide, correction=0) | T.cov(wide, fweights=n5)
+T.cov(wide, aweights=w5) | T.cov(wide, fweights=n5, aweights=w5) | T.cov(wide, correction=2, fweights=n5, aweights=w5)
+T.cov(v3) | T.cov(ints)
+T.cov(zero[:, :1]) | T.cov(z) | T.cov(none3) | T.cov(tallc) | T.cov(Ab) | T.cov(wide > 0) | T.cov(wide, fweights=n5 * 0)
+T.cov(wide, fweights=w5) | T.cov(wide, aweights=n5) | T.cov(wide, fweights=-n5) | T.cov(wide, aweights=w5[:2])
+T.corrcoef(wide) | T.corrcoef(tallc) | T.corrcoef(v3) | T.corrcoef(Ab) | wide.corrcoef() | wide.cov(correction=0)
+T.addmm(ints, ints, ints, beta=1.5, alpha=2.7) | T.addmv(ints, ints, ints[0], alpha=0.5) | T.addmm(A, nonan, nonan)
+T.addmm(s2, nonan, nonan, alpha=0) | T.addmm(nonan, s2, s2, beta=0) | T.addr(ints, ints[0], v3)
+T.addr(ints > 1, ints[0] > 1, ints[1] > 1, beta=3, alpha=2) | T.addr(ints, ints[0], ints[1], beta=0.5)
+T.addmm(ints > 1, ints > 1, ints > 1) | T.baddbmm(Ab, Gb, Ab, beta=2, alpha=0.5)
+T.addbmm(A, Ab, Gb, beta=2, alpha=0.5) | T.zeros(1).addbmm_(T.ones(2, 2, 3), T.ones(2, 3, 4)) | T.linalg.norm(x=A)
+T.matmul(t234[..., :0], v3[:0]) | T.matmul(t234[..., :0], A[:0]) | T.inner(t234[..., :0], A[:, :0]) | T.mv(none3, v3)
+T.linalg.vander(v3[0], N=3) | T.linalg.diagonal(A, dim1=1, dim2=1) | T.linalg.norm(A, dtype=T.float32)
+T.ormqr(A, v3, wide[:2]) | T.ormqr(A, v3[:1], wide) | T.ormqr(v3, v3, wide)
+T.linalg.lstsq(input=tall, b=tall) | T.cholesky_solve(input=wide, input2=A) | T.linalg.tensorsolve(input=A, other=v3)
 """
 
 # PyTorch warns of these, once in a process
@@ -165,7 +191,7 @@ T.triangular_solve(wide, A) | T.triangular_solve(wide, A, upper=False)
 T.triangular_solve(wide, A, transpose=True, unitriangular=True) | T.cholesky(A @ A.mT, upper=True)
 T.qr(wide) | T.qr(tall, some=False) | T.lu_solve(wide, *T.linalg.lu_factor(G)) | T.lu(G)
 T.lu(G, get_infos=True) | G.lu() | T.nuclear_norm(A) | T.frobenius_norm(A, dim=(0, 1))
-T.cross(wide, wide.flip(1)) | T.cross(t234, t234 * 2 + 1)
+T.chain_matmul(A, G, wide) | T.cross(wide, wide.flip(1)) | T.cross(t234, t234 * 2 + 1)
 """
 
 # LinAlgError, which is another class in each library
@@ -213,6 +239,8 @@ T.cdist(far, A) | T.cdist(A, G, p=1) | T.cdist(A, G, p=3) | T.cdist(A, G, p=inf)
 T.tensordot(t234, t342, dims=([1, 2], [0, 1])) | T.kron(A, wide) | T.einsum("ij,jk->ik", A, wide)
 T.einsum("ii->i", A) | T.einsum("bij,bjk,bkl->bil", Ab, Gb, Ab) | T.einsum("ij,ij->", Ac, Ac)
 T.einsum("ij,kj->", A, G) | T.einsum("...i,...i->...", Ab, G) | T.einsum("i,j,k->ijk", v3, v3, v3)
+T.cov(wide) | T.cov(tallc) | T.cov(wide, correction=0, aweights=w5) | T.corrcoef(wide) | T.corrcoef(tallc)
+T.linalg.lu_factor(tallc)[0] | T.linalg.matrix_power(A, 0) | T.addbmm(A, Ab, Gb, beta=2, alpha=0.5)
 """
 
 
@@ -406,3 +434,23 @@ def test_einsum_takes_views_of_any_layout() -> None:
     np.testing.assert_allclose(mine.numpy(), np.einsum("bqhd,hbk->bhqkd", x, y))
     mine = tapegrad.einsum("bqhd,hbd->bhq", tapegrad.from_numpy(x), tapegrad.from_numpy(y))
     np.testing.assert_allclose(mine.numpy(), np.einsum("bqhd,hbd->bhq", x, y))
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (2, 6, 6)])
+def test_low_rank(shape: tuple[int, ...]) -> None:
+    """A matrix of rank 3 is what its decomposition of rank 3 gives back; M and the mean of the rows are taken off."""
+    rng = np.random.default_rng(2)
+    A = rng.normal(size=(*shape[:-1], 3)) @ rng.normal(size=(*shape[:-2], 3, shape[-1]))
+    U, S, V = tapegrad.svd_lowrank(tapegrad.tensor(A), q=3)
+    np.testing.assert_allclose(((U * S.unsqueeze(-2)) @ V.mT).numpy(), A, atol=1e-10)
+    M = np.ones(shape[-1])
+    again = tapegrad.svd_lowrank(tapegrad.tensor(A + M), q=3, M=tapegrad.tensor(M))
+    np.testing.assert_allclose(again[1].numpy(), S.numpy(), rtol=1e-9)
+    centred = A - A.mean(-2, keepdims=True)
+    principal = tapegrad.pca_lowrank(tapegrad.tensor(A + M), q=3)
+    np.testing.assert_allclose(principal[1].numpy(), np.linalg.svd(centred)[1][..., :3], rtol=1e-9, atol=1e-9)
+
+
+def test_low_rank_of_too_high_a_rank() -> None:
+    with pytest.raises(ValueError, match="q.=4. must be non-negative integer and not greater than"):
+        tapegrad.pca_lowrank(tapegrad.ones(3, 5), q=4)

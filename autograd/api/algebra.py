@@ -130,11 +130,9 @@ def _check_reflections(input: Tensor, tau: Tensor, other: Tensor, left: bool) ->
         if t.array.ndim < 2:
             raise RuntimeError(f"{name}: {word} must have at least 2 dimensions.")
     side = -2 if left else -1
-    if other.array.shape[side] < (least := tau.array.shape[-1]):
-        raise RuntimeError(f"{name}: other.shape[{side}] must be greater than or equal to tau.shape[-1]")
     if other.array.shape[side] != input.array.shape[-2]:
         raise RuntimeError(f"{name}: other.shape[{side}] must be equal to input.shape[-2]")
-    if least != min(other.array.shape[side], input.array.shape[-1]):
+    if tau.array.shape[-1] != min(other.array.shape[side], input.array.shape[-1]):
         raise RuntimeError(f"{name}: tau.shape[-1] must be equal to min(other.shape[{side}], input.shape[-1])")
     if tau.array.ndim != ndim - 1:
         raise RuntimeError(

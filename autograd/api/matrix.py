@@ -179,12 +179,24 @@ def _added(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
         product = product * alpha
     if beta == 0:
         return product
-    total = (input if beta == 1 else input * beta) + product
-    if total.array.shape != product.array.shape:
+    _check_expands(input.array.shape, product.array.shape)
+    return (input if beta == 1 else input * beta) + product
+
+
+def _check_expands(shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+    """RuntimeError where a tensor of that shape does not broadcast to the target."""
+    if len(shape) > len(target):
         raise RuntimeError(
-            f"The expanded size of the tensor {list(product.shape)} must match the existing size {list(input.shape)}"
+            f"expand({list(shape)}, size={list(target)}): the number of sizes provided ({len(target)}) must be greater "
+            f"or equal to the number of dimensions in the tensor ({len(shape)})"
         )
-    return total
+    for d in range(-1, -len(shape) - 1, -1):
+        if shape[d] != target[d] and shape[d] != 1:
+            raise RuntimeError(
+                f"The expanded size of the tensor ({target[d]}) must match the existing size ({shape[d]}) at "
+                f"non-singleton dimension {len(target) + d}.  Target sizes: {list(target)}.  Tensor sizes: "
+                f"{list(shape)}"
+            )
 
 
 @public(inplace=True)
@@ -199,6 +211,10 @@ def addmm(
 @public(inplace=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * mat @ vec. mat: (N, M), vec: (M,), input broadcasts -> (N,)."""
+    if input.array.ndim > 1 or mat.array.ndim != 2 or vec.array.ndim != 1:
+        raise RuntimeError(
+            f"vector + matrix @ vector expected, got {input.array.ndim}, {mat.array.ndim}, {vec.array.ndim}"
+        )
     return _combined("addmv_impl_cpu", input, mv(mat, vec), beta, alpha)
 
 
