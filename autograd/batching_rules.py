@@ -446,7 +446,7 @@ for _kind, _names in KINDS:
         RULES[_name] = _kind(_name)
 
 # Ops whose result is written into later (sums of gradients, in-place operations): every example has its own place.
-FULL = {"zeros_like", "ones_like", "clone", "zeros_of", "slice_backward", "diag_embed", "fold"}
+FULL = {"zeros_like", "ones_like", "clone", "clone_kept", "zeros_of", "slice_backward", "diag_embed", "fold"}
 
 
 def known(name: str) -> bool:

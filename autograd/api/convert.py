@@ -13,8 +13,10 @@ from ..device import device as Device
 from ..device import resolve
 from ..dtypes import as_dtype, dtype, result_dtype, scalar_dtype
 from ..inplace import assign, check_overlap, check_writable
+from ..layout import preserve_format
 from ..modes import mode
 from ..ops import core as op
+from ..ops import shape as shape_op
 from ..tensor import Tensor, wrap
 from ..versions import mark_written
 from .args import number_as, number_of
@@ -28,7 +30,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     Gives the tensor itself where nothing changes (unless copy=True). Recorded. (*S) -> (*S).
     """
     kwargs.pop("non_blocking", None)
-    kwargs.pop("memory_format", None)
+    layout = kwargs.pop("memory_format", None)
     copy = kwargs.pop("copy", False)
     place, kind = kwargs.pop("device", None), kwargs.pop("dtype", None)
     if "other" in kwargs:
@@ -53,7 +55,26 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         target = resolve(place)
         if not _same(target, t.device):
             t = op.transfer(t, device=target)
-    return op.clone(self) if t is self and copy else t
+    if t is self and copy:
+        return clone(self, memory_format=layout)
+    return t if layout is None else arranged(t, layout)
+
+
+def arranged(t: Tensor, memory_format: Any, copy: bool = False) -> Tensor:
+    """The tensor in that order of memory: itself where it lies so (unless `copy`), else a copy. (*S) -> (*S)."""
+    a = t.array
+    word = "preserve_format" if memory_format is None else memory_format.name
+    if word == "preserve_format":
+        return (op.clone if a.flags.c_contiguous else op.clone_kept)(t) if copy else t
+    if word == "contiguous_format":
+        return op.clone(t) if copy or not a.flags.c_contiguous else t
+    rank = 4 if word == "channels_last" else 5
+    if a.ndim != rank:
+        raise RuntimeError(f"required rank {rank} tensor to use {word} format")
+    last = (0, *range(2, rank), 1)
+    if not copy and a.transpose(last).flags.c_contiguous:
+        return t
+    return shape_op.permute(op.clone(shape_op.permute(t, axes=last)), axes=(0, rank - 1, *range(1, rank - 1)))
 
 
 def _same(target: Device, have: Device) -> bool:
@@ -228,14 +249,20 @@ def detach_(input: Tensor) -> Tensor:
 
 @public
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy in new memory, recorded. input: (*S) -> (*S)."""
-    return op.clone(input)
+    """A copy in new memory, recorded; its order of memory is input's or the one given. input: (*S) -> (*S)."""
+    if memory_format is None and input.array.flags.c_contiguous:
+        return op.clone(input)
+    return arranged(input, memory_format, copy=True)
 
 
 @public(is_function=False)
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
-    """This tensor where it lies in row-major order, else a copy that does. (*S) -> (*S)."""
-    return self if self.array.flags.c_contiguous else op.clone(self)
+    """This tensor where it lies in row-major order (or the one given), else a copy that does. (*S) -> (*S)."""
+    if memory_format is None or memory_format is preserve_format and self.array.flags.c_contiguous:
+        return self if self.array.flags.c_contiguous else op.clone(self)
+    if memory_format is preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+    return arranged(self, memory_format)
 
 
 @public(is_function=False)

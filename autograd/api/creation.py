@@ -164,18 +164,30 @@ def _filled(name: str, value: Any, doc: str) -> Any:
         *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
     ) -> Tensor:
         d = get_default_dtype() if dtype is None else as_dtype(dtype)
-        return _constant(size_of(size, kw, name), value, d.np, device, requires_grad)
+        layout = kw.get("memory_format")
+        return _constant(size_of(size, kw, name), value, d.np, device, requires_grad, layout)
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
     return creates(make)
 
 
-def _constant(shape: tuple[int, ...], value: Any, np_dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
+def _constant(
+    shape: tuple[int, ...], value: Any, np_dtype: Any, device: Any, requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:  # fmt: skip
     place = resolve(device)
     backend = place.backend()
+    last = memory_format is not None and "channels_last" in memory_format.name
+    if last:
+        rank = 4 if memory_format.name == "channels_last" else 5
+        if len(shape) != rank:
+            raise RuntimeError(f"required rank {rank} tensor to use {memory_format.name} format")
+        shape = (shape[0], *shape[2:], shape[1])
     with backend.guard(place.key):
         array = backend.xp.zeros(shape, np_dtype) if value == 0 else backend.xp.full(shape, value, np_dtype)
+    if last:
+        array = array.transpose(0, len(shape) - 1, *range(1, len(shape) - 1))
     t = wrap(backend.tidy(array))
     if requires_grad:
         t.requires_grad = True
@@ -207,19 +219,23 @@ def _like(name: str, value: Any, doc: str) -> Any:
         input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None,
         layout: Any = None, pin_memory: bool = False,
     ) -> Tensor:  # fmt: skip
-        return _constant_like(input, value, dtype, device, requires_grad)
+        return _constant_like(input, value, dtype, device, requires_grad, memory_format)
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
     return public(make, method=False)
 
 
-def _constant_like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    """A constant of input's shape and, on its device, its order of memory."""
+def _constant_like(
+    input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool, memory_format: Any = None
+) -> Tensor:
+    """A constant of input's shape and, on its device, its order of memory unless another one is given."""
     d = input.array.dtype if dtype is None else as_dtype(dtype).np
     backend = backend_of(input.array)
-    if device is not None or 0 in input.array.strides:
-        return _constant(input.array.shape, value, d, input.device if device is None else device, requires_grad)
+    given = memory_format is not None and memory_format.name != "preserve_format"
+    if given or device is not None or 0 in input.array.strides:
+        place = input.device if device is None else device
+        return _constant(input.array.shape, value, d, place, requires_grad, memory_format)
     xp = backend.xp
     t = wrap(backend.tidy(xp.zeros_like(input.array, d) if value == 0 else xp.full_like(input.array, value, d)))
     if requires_grad:

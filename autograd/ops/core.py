@@ -23,6 +23,15 @@ def clone(xp, x):
 clone.vjp(x=lambda F, g: g)
 
 
+@op(grad_name="Clone")
+def clone_kept(xp, x):
+    """A copy in new memory, its dimensions in x's order of memory. x: (*S) -> (*S)."""
+    return xp.array(x, copy=True, order="C" if 0 in x.strides else "K")
+
+
+clone_kept.vjp(x=lambda F, g: g)
+
+
 @op(grad_name="ToCopy")
 def cast(xp, x, *, dtype):
     """x in another NumPy dtype; complex to real drops the imaginary part. x: (*S) -> (*S) of dtype."""

@@ -30,6 +30,7 @@ def _cast(x: Any, dtype: Any) -> Any:
 
 RECORDS = [
     linear("alias", lambda rng: [S(_n(rng, 2, 3)), S(_n(rng))], lambda x: x),
+    linear("clone_kept", lambda rng: [S(_n(rng, 2, 3)), S(_n(rng, 4, 3).T), S(_n(rng, 0))], np.array),
     linear("clone", lambda rng: [S(_n(rng, 2, 3)), S(_n(rng, 0))], np.array),
     Record(
         "cast",
