@@ -1,4 +1,4 @@
-"""Sampling by grids, fractional pooling, bytes resized, grouped products, native functions, nn.grad: beside torch, by hand."""
+"""Sampling by grids, fractional pooling, bytes resized, grouped products, native functions, nn.grad."""
 
 from __future__ import annotations
 

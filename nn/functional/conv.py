@@ -174,10 +174,10 @@ def _check_geometry(weight: Tensor, stride: Any, padding: Any, dilation: Any, gr
         raise RuntimeError("non-positive dilation is not supported")
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
-    count, size = weight.array.shape[0], list(weight.shape)
+    count, size = weight.array.shape[0], str(list(weight.shape))
     if count % groups:
         wanted = f"be at least {groups}" if count < groups else f"be divisible by {groups}"
-        size = size if count < groups else [size]  # as PyTorch shows it
+        size = size if count < groups else f"[{size}]"  # as PyTorch shows it
         raise RuntimeError(
             f"Given groups={groups}, expected weight to {wanted} at dimension 0, but got weight of size {size} instead"
         )
