@@ -109,25 +109,9 @@ def same(mine: Any, theirs: Any, info: Any, dtype: torch.dtype | None, meta_only
     elif isinstance(mine, Exception):
         raise Failed(compare.error(mine))
     else:
-        loosen = max(LOOSE.get(info.name, 1.0), overridden(id(info), dtype))
+        loosen = LOOSE.get(info.name, 1.0)
         if text := compare.results(mine, theirs, loosen, meta_only or info.name in UNINITIALISED):
             raise Failed(text)
-
-
-@functools.cache
-def overridden(key: int, dtype: torch.dtype | None) -> float:
-    """The factor by which PyTorch's own tests of this operator on the CPU widen the tolerance of a dtype."""
-    from torch.testing._internal.common_device_type import toleranceOverride
-
-    factor = 1.0
-    rtol, atol = compare.TOLERANCE.get(str(dtype).removeprefix("torch."), (1.0, 1.0))
-    for decorator in by_id(key).decorators:
-        if getattr(decorator, "device_type", None) not in (None, "cpu"):
-            continue
-        for override in getattr(decorator, "decorators", [decorator]):
-            if isinstance(override, toleranceOverride) and dtype in override.d:
-                factor = max(factor, override.d[dtype].rtol / rtol, override.d[dtype].atol / atol)
-    return factor
 
 
 def as_exact(mine: Any, theirs: Any, exact: Any) -> bool:

@@ -75,8 +75,8 @@ what PyTorch gives for the same input: values, dtypes, shapes, strides of views,
 in-place forms, `out=`, exception types. An entry passes only when every sample of every check passes.
 
 Tolerances (relative, absolute) are those of `torch.testing.assert_close`: {tolerances}. Gradients: ten times these.
-Where PyTorch's own tests of an operator widen them on the CPU, so does the replay; a float32 result beyond them counts as
-equal where its largest error against PyTorch's float64 result is at most twice that of PyTorch's float32 result.
+A float32 result beyond them counts as equal where its largest error against PyTorch's float64 result is at most twice
+that of PyTorch's float32 result.
 All other dtypes are compared exactly.
 """
 
