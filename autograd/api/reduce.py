@@ -338,7 +338,7 @@ def _vector_norm(input: Tensor, p: Any, axis: tuple[int, ...], keepdim: bool) ->
     p = p.item() if isinstance(p, Tensor) else p
     if input.array.dtype.kind == "c":
         input = GRAPH.abs(input)
-    if p in (math.inf, -math.inf):
+    if p < 0 or p == math.inf:
         for i in axis:
             if input.array.shape[i] == 0:
                 where = "an empty tensor because" if len(axis) == input.array.ndim else (

@@ -29,7 +29,7 @@ def relu(xp, x):
         if x.dtype.kind == "b":
             raise RuntimeError("Boolean inputs not supported for relu")
         only("", "relu", x)
-    return xp.maximum(x, 0)
+    return xp.maximum(0, x)  # the second of equal zeros is taken: -0.0 stays
 
 
 @composite
@@ -101,7 +101,7 @@ def elu(xp, x, *, alpha=1.0, scale=1.0, input_scale=1.0):
     selu: alpha 1.6732632423543772, scale 1.0507009873554805; celu: input_scale 1 / alpha.
     """
     z = floating("elu", x)
-    low = xp.expm1(xp.minimum(z, 0) * input_scale)
+    low = xp.expm1(xp.minimum(0, z) * input_scale)
     low *= alpha * scale
     return narrow(xp.where(z > 0, z * scale, low), x)
 
@@ -262,7 +262,7 @@ tanhshrink.vjp(x=lambda F, g, *, x: F.tanhshrink_backward(g, x))
 def hardtanh(xp, x, *, min_val=-1.0, max_val=1.0):
     """x brought into [min_val, max_val]; relu6 is that of 0 and 6. x: (*S) -> (*S). The gradient at a bound is 0."""
     only("iufV", "hardtanh", x)
-    return narrow(xp.minimum(xp.maximum(x, min_val), max_val), x)
+    return narrow(xp.minimum(max_val, xp.maximum(min_val, x)), x)
 
 
 @composite

@@ -198,9 +198,11 @@ div_trunc.vjp(x=no_gradient, y=no_gradient)
 @op(broadcasts=True, promote="same", scalars=True, public="inplace")
 def remainder(xp, x, y):
     """x - y * floor(x / y), with the sign of y. x: (*S), y: (*T) -> (*broadcast(S, T))."""
-    if kind(x, y) != "f":
+    if kind(x, y) not in "fV":
         _check_integers("remainder", x, y)
-    return xp.remainder(x, y)
+        return xp.remainder(x, y)
+    rest = xp.fmod(x, y)  # with the sign of x also where it is 0, unlike NumPy's remainder
+    return xp.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
 
 
 remainder.vjp(x=lambda F, g: g, y=lambda F, g, *, x, y: -g * F.floor_divide(x, y))
@@ -384,8 +386,8 @@ fmin.vjp(
 def clamp(xp, x, *, min=None, max=None):
     """x, but at least min, then at most max (numbers or None). x: (*S) -> (*S). The gradient at a bound is 1."""
     only("biufV", "clamp", x)
-    out = x if min is None else xp.maximum(x, min)
-    return narrow(out if max is None else xp.minimum(out, max), x)
+    out = x if min is None else xp.maximum(min, x)  # the second of equal zeros is taken: x keeps its sign
+    return narrow(out if max is None else xp.minimum(max, out), x)
 
 
 clamp.vjp(x=lambda F, g, *, x, min, max: F.zero_where(g, F.outside(x, min=min, max=max)))
@@ -401,19 +403,19 @@ def outside(xp, x, *, min=None, max=None):
 @op(broadcasts=True, promote="same", grad_name="ClampBackward0")
 def clamp_tensor(xp, x, min, max):
     """clamp with bounds per element. x: (*S), min: (*T), max: (*U) -> (*broadcast(S, T, U))."""
-    return xp.minimum(xp.maximum(x, min), max)
+    return xp.minimum(max, xp.maximum(min, x))
 
 
 @op(broadcasts=True, promote="same", grad_name="ClampBackward0")
 def clamp_min_tensor(xp, x, min):
     """x, but at least min. x: (*S), min: (*T) -> (*broadcast(S, T))."""
-    return xp.maximum(x, min)
+    return xp.maximum(min, x)
 
 
 @op(broadcasts=True, promote="same", grad_name="ClampBackward0")
 def clamp_max_tensor(xp, x, max):
     """x, but at most max. x: (*S), max: (*T) -> (*broadcast(S, T))."""
-    return xp.minimum(x, max)
+    return xp.minimum(max, x)
 
 
 clamp_tensor.vjp(

@@ -116,10 +116,13 @@ def binary_cross_entropy(xp, x, target, weight=None, *, reduction):
     return reduced(xp, loss if weight is None else loss * wide(weight), reduction, x)
 
 
+_EPSILON = 9.999999960041972e-13  # the float32 next to 1e-12, which PyTorch takes for float64 too
+
+
 @composite
 def binary_cross_entropy_backward(F, g, x, target, weight, *, reduction):
-    """g weight (x - target) / max(x (1 - x), 1e-12). x, target, weight: (*S) -> (*S)."""
-    slope = (x - target) / F.clamp(x * (1 - x), min=1e-12) * share(g, x.shape, reduction)
+    """g weight (x - target) / max(x (1 - x), 1e-12 in float32). x, target, weight: (*S) -> (*S)."""
+    slope = (x - target) / F.clamp(x * (1 - x), min=_EPSILON) * share(g, x.shape, reduction)
     return slope if weight is None else slope * weight
 
 
@@ -251,7 +254,7 @@ def nll_loss(xp, x, target, weight=None, *, ignore_index, reduction):
     weights, classes = _class_weights(xp, target, weight, x.dtype, ignore_index, x.shape[axis])
     chosen = xp.take_along_axis(x, xp.expand_dims(classes, axis), axis=axis)
     loss = -(wide(xp.squeeze(chosen, axis)) * weights)
-    loss = xp.where(weights == 0, xp.zeros((), loss.dtype), loss)  # ignored, even where x is infinite
+    loss = xp.where(target == ignore_index, xp.zeros((), loss.dtype), loss)  # even where x is infinite
     if reduction == "mean":
         loss = divided(xp.add.reduce(loss, axis=None), float(xp.add.reduce(wide(weights), axis=None)))
     elif reduction == "sum":
@@ -265,7 +268,8 @@ def nll_loss_backward(xp, g, target, weight=None, *, shape, ignore_index, reduct
     axis = 1 if len(shape) > 1 else 0
     weights, classes = _class_weights(xp, target, weight, g.dtype, ignore_index, shape[axis])
     if reduction == "mean":
-        g = g / (float(xp.add.reduce(wide(weights), axis=None)) or 1.0)
+        total = float(xp.add.reduce(wide(weights), axis=None))
+        g = g / total if total else xp.where(target == ignore_index, 0, math.nan)  # weights of 0: a mean over nothing
     out = xp.zeros(shape, weights.dtype)
     values = xp.expand_dims((-g * weights).astype(out.dtype, copy=False), axis)
     xp.put_along_axis(out, xp.expand_dims(classes, axis), values, axis=axis)

@@ -451,9 +451,9 @@ def vector_norm_backward(F, g, x, out, *, p, axis, keepdims):
     if p == 2:
         return x * F.divide_or_zero(g, out)
     # |x / out|**(p-1) rather than a quotient of powers, which overflow
-    zero = F.logical_or(x == 0, out == 0)
-    ratio = F.abs(F.where(zero, F.ones_like(x), x)) / F.where(out == 0, F.ones_like(out), out)
-    return F.zero_where(g * F.sign(x) * ratio ** (p - 1), zero)
+    none = out == 0
+    ratio = F.abs(F.where(F.logical_or(x == 0, none), F.ones_like(x), x)) / F.where(none, F.ones_like(out), out)
+    return F.zero_where(g * F.sign(x) * ratio ** (p - 1), none)
 
 
 @op(holomorphic=True, row_major=True)

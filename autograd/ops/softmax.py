@@ -62,7 +62,7 @@ def softmax_cross_entropy(xp, logits, target, *, ignore_index=-100):
 
     Raises IndexError for a class outside 0..C-1. Auxiliaries: each row's maximum and sum of exp(logits - maximum).
     """
-    rows, classes = wide(logits).reshape(-1, logits.shape[-1]), target.reshape(-1)
+    rows, classes = wide(logits).reshape(target.size, logits.shape[-1]), target.reshape(-1)
     kept = checked_classes(xp, classes, rows.shape[1], ignore_index)
     if not rows.size:
         return xp.zeros(target.shape, logits.dtype), None, None

@@ -123,13 +123,16 @@ def log_softmax_backward(g: Any, out: Any, *, axis: int) -> Any:
     return _run(_log_softmax_backward, axis, g, out) if _served(g, out) else NotImplemented
 
 
-def _row_sums(rows: Any) -> tuple[Any, Any]:
-    """Each row's maximum (0 where that is infinite, as inf - inf is nan) and sum of exp(x - maximum). x: (R, N)."""
+def _row_sums(rows: Any, finite: bool) -> tuple[Any, Any]:
+    """Each row's maximum and sum of exp(x - maximum). x: (R, N).
+
+    finite: 0 is taken for an infinite maximum, as inf - inf is nan.
+    """
     top, total = np.empty(len(rows), rows.dtype), np.empty(len(rows), rows.dtype)
     for part in _parts(*rows.shape):
         x = rows[part]
         high = _top(x)
-        if not np.isfinite(np.add.reduce(high, axis=None)):
+        if finite and not np.isfinite(np.add.reduce(high, axis=None)):
             high[np.isinf(high)] = 0
         e = np.subtract(x, high)
         np.exp(e, out=e)
@@ -143,7 +146,7 @@ def logsumexp(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     k = x.ndim - 1
     if axis != (k,) or not _served(x):
         return NotImplemented
-    top, total = _row_sums(np.ascontiguousarray(x).reshape(-1, x.shape[k]))
+    top, total = _row_sums(np.ascontiguousarray(x).reshape(-1, x.shape[k]), True)
     return (np.log(total) + top).reshape((*x.shape[:k], 1) if keepdims else x.shape[:k])
 
 
@@ -171,7 +174,7 @@ def softmax_cross_entropy(logits: Any, target: Any, *, ignore_index: int = -100)
     count, classes = logits.shape[-1], target.reshape(-1)
     kept = _kept(classes, count, ignore_index)
     rows = np.ascontiguousarray(logits).reshape(-1, count)
-    top, total = _row_sums(rows)
+    top, total = _row_sums(rows, False)  # the loss of an infinite row is nan, and all of its gradient
     places = (classes if kept is None else np.where(kept, classes, 0)) + np.arange(0, rows.size, count)
     loss = np.log(total) - (rows.reshape(-1)[places] - top)
     if kept is not None:
