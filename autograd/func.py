@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
-from .batching import Level, active, joined
-from .batching_steps import entered_at, leave, lifted, scope_of
 from .engine import collect, edge_of
-from .functional import fresh, gradients
+from .functional import fresh, gradients, jacobian_rows
 from .modes import enable_grad, mode
 from .op import GRAPH
 from .tensor import Tensor
@@ -236,44 +233,12 @@ def jacrev(
             out, aux = _split_aux(func(*values, **kwargs), has_aux, "jacrev")
             outs, out_spec = _only_tensors(out, "jacrev(f)(*args)")
             keep = recording and _outer(args, outs, chosen)
-            rows = [_regrouped(_jacobian_of(o, chosen, keep, chunk_size), specs, argnums) for o in outs]
+            rows = [_regrouped(jacobian_rows(o, chosen, keep, chunk_size), specs, argnums) for o in outs]
         _finish(chosen)
         found = _settle(unflatten(rows, out_spec), keep)
         return (found, _settle(aux, keep)) if has_aux else found
 
     return wrapper
-
-
-def _jacobian_of(out: Tensor, chosen: list[Tensor], keep: bool, chunk_size: int | None) -> list[Tensor]:
-    """For each of the chosen, (*out shape, *its shape): the gradients of the rows of an identity matrix."""
-    shape = out.array.shape
-    n = math.prod(shape)
-    if not (n and out._rg):
-        return [_zeros_beside(t, (*shape, *t.array.shape)) for t in chosen]
-    eye = GRAPH.reshape(out.new_ones(n).diag(), shape=(n, *shape))
-    step = n if chunk_size is None else chunk_size
-    parts = [batched_gradients(out, chosen, eye.narrow(0, i, min(step, n - i)), keep) for i in range(0, n, step)]
-    return [
-        GRAPH.reshape(c[0] if len(c) == 1 else GRAPH.cat(*c, axis=0), shape=(*shape, *t.array.shape))
-        for c, t in zip(zip(*parts, strict=True), chosen, strict=True)
-    ]
-
-
-def _zeros_beside(t: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return GRAPH.zeros_of(t.detach(), shape=shape)
-
-
-def batched_gradients(out: Tensor, inputs: list[Tensor], seeds: Tensor, keep: bool) -> list[Tensor]:
-    """The gradients at the inputs for every entry of `seeds` (n, *out shape), by one backward: (n, *input shape)."""
-    level, outer = Level(seeds.array.shape[0], "same"), joined([active.scope, scope_of(out)])
-    found = gradients((out,), tuple(inputs), [entered_at(seeds, level, 0, outer)], keep)
-    rows = []
-    for g, t in zip(found, inputs, strict=True):
-        if g is None:
-            rows.append(_zeros_beside(t, (level.size, *t.array.shape)))
-        else:
-            rows.append(leave(lifted(g, joined([scope_of(g), (level,)])), level, 0))
-    return rows
 
 
 def jacfwd(

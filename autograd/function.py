@@ -187,8 +187,7 @@ class _FunctionOp:
                 "Expected isFloatingType(grad.scalar_type()) || (input_is_complex == grad_is_complex) to be true, but "
                 f"got false.  ({wrong}a complex gradient for a real input)"
             )
-        if type(r.array) is not meta.kind:
-            expected = _zeros(meta).device
+        if type(r.array) is not meta.kind and r.device != (expected := _zeros(meta).device):
             if r.array.ndim:
                 raise RuntimeError(f"{wrong}expected device {expected} but got {r.device}")
             r = GRAPH.transfer(r, device=expected)

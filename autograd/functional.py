@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from .batching_steps import inside
+from .batching import Level, active, joined
+from .batching_steps import entered_at, inside, leave, lifted, scope_of
 from .grads import grad
 from .modes import enable_grad
 from .op import GRAPH
@@ -61,6 +63,37 @@ def gradients(outputs: Any, inputs: Any, seeds: Any, create_graph: bool) -> tupl
         [o for o, _ in pairs], inputs, None if seeds is None else [s for _, s in pairs],
         retain_graph=True, create_graph=create_graph, allow_unused=True,
     )  # fmt: skip
+
+
+def jacobian_rows(out: Tensor, inputs: Any, keep: bool, chunk_size: int | None = None) -> list[Tensor]:
+    """For each input, (*out shape, *its shape): the gradients of the rows of an identity matrix, in batched passes."""
+    shape = out.array.shape
+    n = math.prod(shape)
+    if not (n and out._rg):
+        return [_zeros_beside(t, (*shape, *t.array.shape)) for t in inputs]
+    eye = GRAPH.reshape(out.detach().new_ones(n).diag(), shape=(n, *shape))
+    step = n if chunk_size is None else chunk_size
+    parts = [batched_gradients(out, inputs, eye.narrow(0, i, min(step, n - i)), keep) for i in range(0, n, step)]
+    return [
+        GRAPH.reshape(c[0] if len(c) == 1 else GRAPH.cat(*c, axis=0), shape=(*shape, *t.array.shape))
+        for c, t in zip(zip(*parts, strict=True), inputs, strict=True)
+    ]
+
+
+def _zeros_beside(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return GRAPH.zeros_of(t.detach(), shape=shape)
+
+
+def batched_gradients(out: Tensor, inputs: Any, seeds: Tensor, keep: bool) -> list[Tensor]:
+    """The gradients at the inputs for every entry of `seeds` (n, *out shape), by one backward: (n, *input shape)."""
+    level, outer = Level(seeds.array.shape[0], "same"), joined([active.scope, scope_of(out)])
+    found = gradients((out,), tuple(inputs), [entered_at(seeds, level, 0, outer)], keep)
+    return [
+        _zeros_beside(t, (level.size, *t.array.shape))
+        if g is None
+        else leave(lifted(g, joined([scope_of(g), (level,)])), level, 0)
+        for g, t in zip(found, inputs, strict=True)
+    ]
 
 
 # What strict mode says of a gradient that is missing, and of one that does not require grad under create_graph.
@@ -190,8 +223,25 @@ def jacobian(
 ) -> Any:
     """The Jacobian: for each output and input a tensor (*output shape, *input shape).
 
-    `vectorize` and `strategy` are accepted and change nothing: one backward pass per output element.
+    One backward pass per output element; with `vectorize` one for all of them at once. strategy="forward-mode", which
+    asks for `vectorize`, changes nothing else: there is no forward mode here, and the values are the same.
     """
+    if strategy not in ("forward-mode", "reverse-mode"):
+        raise AssertionError(
+            'Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has more outputs '
+            'than inputs, "forward-mode" tends to be more performant. Otherwise, prefer to use "reverse-mode".'
+        )
+    if strategy == "forward-mode":
+        if create_graph:
+            raise NotImplementedError(
+                "torch.autograd.functional.jacobian: `create_graph=True` and `strategy=\"forward-mode\"` are not "
+                "supported together (yet). Please either set `create_graph=False` or `strategy=\"reverse-mode\"`."
+            )
+        if not vectorize:
+            raise NotImplementedError(
+                "Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for "
+                "`vectorize=True`."
+            )
     if vectorize and strict:
         raise RuntimeError(
             "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. "
@@ -204,6 +254,9 @@ def jacobian(
         _strictly(outs, "outputs", strict)
         rows: list[Any] = []
         for i, out in enumerate(outs):
+            if vectorize:
+                rows.append(_shape_back(_done(jacobian_rows(out, ins, create_graph), create_graph), in_tuple))
+                continue
             columns: list[list[Tensor]] = [[] for _ in ins]
             for element in GRAPH.reshape(out, shape=(-1,)).unbind(0) if out.array.size else ():
                 found = gradients((element,), ins, None, create_graph)
@@ -243,7 +296,8 @@ def hessian(
         _strictly(found, "jacobian", strict)
         return _shape_back(_filled(found, values, "output", False, True), in_tuple)
 
-    return jacobian(slope, ins if in_tuple else ins[0], create_graph, strict, vectorize)
+    strategy = outer_jacobian_strategy
+    return jacobian(slope, ins if in_tuple else ins[0], create_graph, strict, vectorize, strategy)
 
 
 def _scalar(value: Any, name: str, strict: bool) -> Tensor:

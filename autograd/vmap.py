@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from .batching import Batched, Level, Scope, active, aligned, class_of_depth, ea
 from .batching_steps import entered_at, inside, leave, lifted, scope_of
 from .op import GRAPH
 from .random import Generator, get_rng_state, set_rng_state
-from .tensor import Tensor
+from .tensor import Tensor, wrap
 from .trees import flatten, spread_over, structure, unflatten
 
 
@@ -353,10 +354,25 @@ def _raw_inside(own: Any) -> Any:
     return property(raw, own.fset)
 
 
+def _show(own: Any) -> Any:
+    @functools.wraps(own)
+    def text(self: Tensor) -> str:
+        scope = scope_of(self)
+        if not scope:
+            return own(self)
+        shown = own(wrap(self.array.value))
+        for number in range(1, len(scope) + 1):
+            shown = f"BatchedTensor(lvl={number}, bdim=0, value=\n{textwrap.indent(shown, '    ')}\n)"
+        return shown
+
+    return text
+
+
 @functools.cache
 def _install() -> None:
     """At the first vmap: the few methods of Tensor and Generator that must know of batches besides the ops."""
     Tensor.__getitem__ = _index_lifts(Tensor.__getitem__)  # type: ignore[method-assign]
     for word in ("new_zeros", "new_ones", "new_empty", "new_full"):
         setattr(Tensor, word, _places_of_their_own(getattr(Tensor, word)))
+    Tensor.__repr__ = _show(Tensor.__repr__)  # type: ignore[method-assign]
     Generator.raw = _raw_inside(Generator.raw)  # type: ignore[method-assign]

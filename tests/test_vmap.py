@@ -13,7 +13,7 @@ from records import RECORDS
 from tapegrad.autograd.batching import Batched, Level, class_of_depth, each
 from tapegrad.autograd.batching_rules import known
 from tapegrad.autograd.op import OPS, raw_by_type
-from tapegrad.func import vmap
+from tapegrad.func import functional_call, grad, vmap
 
 # ---- every op beside the loop ----------------------------------------------------------------------------------------
 
@@ -339,3 +339,101 @@ def test_dropout_differs_between_examples() -> None:
     orders = vmap(lambda a: torch.randperm(9), randomness="different")(torch.zeros(20))
     assert (orders.sort(1)[0] == torch.arange(9)).all() and (orders != orders[0]).any()
     assert not isinstance(torch.rand(2).array, Batched)
+
+
+# ---- around it -------------------------------------------------------------------------------------------------------
+
+SHOWN = cells(
+    """
+    V(lambda a: (t.append(str(a)), a)[1])(x) | V(V(lambda a: (t.append(repr(a)), a)[1]))(m)
+    V(lambda a: (t.append(str(a.sum())), a)[1], 1)(x)
+    """
+)
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_prints_as_torch(text: str) -> None:
+    check(f"({text}, t)[1]", t=lambda T: [], **NAMES)
+
+
+def close(mine: Any, expected: Any) -> None:
+    arrays = [t.detach().cpu().numpy() for t in (mine, expected)]
+    np.testing.assert_allclose(*arrays, rtol=1e-9, atol=1e-11)
+
+
+LAYERS = {
+    "mlp": (lambda nn: nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 3)), (4,)),
+    "lstm": (lambda nn: nn.LSTM(4, 3, batch_first=True), (5, 4)),
+    "gru": (lambda nn: nn.GRU(4, 3, 2, bidirectional=True), (5, 4)),
+    "transformer": (lambda nn: nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True), (5, 4)),
+    "batch_norm": (lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval(), (1, 2, 6, 6)),
+    "group_norm": (lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.GroupNorm(2, 4)), (1, 2, 6, 6)),
+    "transposed": (lambda nn: nn.Sequential(nn.Conv1d(2, 4, 3, 2), nn.PReLU(), nn.ConvTranspose1d(4, 2, 3)), (1, 2, 9)),
+    "unbatched": (lambda nn: nn.Sequential(nn.Conv1d(2, 4, 3), nn.MaxPool1d(2)), (2, 9)),
+    "layer_norm": (lambda nn: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Softmax(-1)), (3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_layers(name: str) -> None:
+    """Per example, for an ensemble, and in sum from outside: all as from a loop over examples and models."""
+    make, shape = LAYERS[name]
+    model = make(torch.nn).double()
+    x = torch.tensor(np.random.default_rng(0).normal(size=(3, *shape)))
+    weights = {k: v.detach() for k, v in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(weights: Any, x: Any) -> Any:
+        out = functional_call(model, (weights, buffers), (x,))
+        return (out[0] if isinstance(out, tuple) else out).sin().sum()
+
+    each_one = [grad(loss)(weights, row) for row in x]
+    for key, batched in vmap(grad(loss), (None, 0))(weights, x).items():
+        for i in range(3):
+            close(batched[i], each_one[i][key])
+    models = {k: torch.stack([v, 1.1 * v, v - 0.1]) for k, v in weights.items()}
+    second = grad(loss)({k: v[1] for k, v in models.items()}, x[0])
+    for key, batched in vmap(grad(loss), (0, None))(models, x[0]).items():
+        close(batched[1], second[key])
+    leaves = {k: v.clone().requires_grad_() for k, v in weights.items()}
+    vmap(lambda row: loss(leaves, row))(x).sum().backward()
+    for key, leaf in leaves.items():
+        close(leaf.grad, sum(g[key] for g in each_one))
+
+
+def test_own_functions_in_a_batch() -> None:
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return 3 * x * x * g
+
+    x = torch.tensor(np.random.default_rng(1).normal(size=(3, 4)))
+    close(vmap(Cube.apply)(x), x**3)
+    close(vmap(grad(lambda a: Cube.apply(a).sum()))(x), 3 * x**2)
+    close(vmap(torch.func.hessian(lambda a: Cube.apply(a).sum()))(x), (6 * x).diag_embed())
+
+
+def test_a_failed_vmap_leaves_nothing_behind() -> None:
+    with pytest.raises(RuntimeError, match="item"):
+        vmap(lambda a: a.item())(torch.ones(2))
+    assert torch.rand(2).shape == (2,)
+    with pytest.raises(ValueError, match="no inputs"):
+        vmap(lambda: 1)()
+    assert vmap(torch.sin)(torch.ones(0, 3)).shape == (0, 3)
+    assert vmap(lambda a: a @ a)(torch.ones(0, 3, 3)).shape == (0, 3, 3)
+
+
+def test_writes_into_the_batch() -> None:
+    """A write into an example is one into the batch, and seen by versions and gradients."""
+    x = torch.zeros(3, 4)
+    vmap(lambda a: a[1:].add_(1))(x)
+    assert x.tolist() == [[0, 1, 1, 1]] * 3 and x._version == 1
+    w = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
+    (vmap(lambda a: a.clone()[0].mul_(3) + a[1].clone().mul_(a[1]))(w)).sum().backward()
+    assert w.grad.tolist() == [[3.0, 2.0]] * 3
