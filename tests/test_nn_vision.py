@@ -84,6 +84,10 @@ BYTES = [
     for c, size, mode, align, antialias in itertools.product(
         (3, 5), ("(4, 13)", "20"), ("bilinear", "bicubic"), (False, True), (False, True)
     )
+] + [
+    "F.interpolate(x(2, 3, 9, 7), (4, 13), mode='lanczos', antialias=True)",
+    "F.interpolate(x(2, 3, 9, 7), scale_factor=(0.3, 2.5), mode='lanczos', antialias=True, align_corners=False)",
+    "F.interpolate(ints(2, 3, 9, 7).abs().mul(28).to(T.uint8), (4, 13), mode='lanczos', antialias=True)",
 ]
 
 
@@ -136,6 +140,8 @@ ERRORS = {
     "nn.grad.conv2d_weight(x(2, 3, 7, 7), (4, 3, 2, 2), x(2, 4, 5, 6))": "tensor.size[2] == 6 but got",
     "F.interpolate(ints(1, 1, 4, 4), 2, mode='bilinear')": "not implemented for 'Long'",
     "F.adaptive_avg_pool2d(x(2, 2), (1, 1))": "Input dimension should be at least 3",
+    "F.interpolate(x(1, 1, 4, 4), 2, mode='lanczos')": "Lanczos mode requires antialias=True",
+    "F.interpolate(x(1, 1, 4, 4), 2, mode='lanczos', antialias=True, align_corners=True)": "Lanczos mode does not",
     "F.grouped_mm(x(8, 16).float(), x(3, 16, 8).float())": "Have to provide offsets if there is a 2d matrix",
     "F.grouped_mm(x(8, 16), x(3, 16, 8), offs=ints(3))": "Expected mat_a to be Float32, BFloat16 or Float16 matrix",
     "F.grouped_mm(x(8, 16).float(), x(3, 16, 8).float(), offs=ints(3))": "Offsets have to be int32",

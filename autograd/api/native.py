@@ -22,6 +22,7 @@ __all__ = [
     "_batch_norm_with_update", "_chunk_cat", "_log_softmax", "_log_softmax_backward_data", "_native_batch_norm_legit",
     "_native_batch_norm_legit_no_training", "_safe_softmax", "_softmax", "_softmax_backward_data",
     "_unsafe_masked_index", "_unsafe_masked_index_put_accumulate", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa",
+    "_upsample_lanczos2d_aa",
     "affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "max_pool2d_with_indices_backward",
     "native_batch_norm", "native_dropout", "native_dropout_backward", "native_group_norm", "native_layer_norm",
 ]  # fmt: skip
@@ -372,6 +373,22 @@ def _upsample_bicubic2d_aa(
     """interpolate(mode="bicubic", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
     scales = _scales(_scale, scales_w, scales_h, scale_factors)
     return _antialiased("cubic-antialias", input, output_size, align_corners, scales)
+
+
+@public(method=False)
+def _upsample_lanczos2d_aa(
+    input: Tensor,
+    output_size: Any,
+    align_corners: bool,
+    _scale: Any = None,
+    scales_w: float | None = None,
+    *,
+    scales_h: float | None = None,
+    scale_factors: Any = None,
+) -> Tensor:
+    """interpolate(mode="lanczos", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
+    scales = _scales(_scale, scales_w, scales_h, scale_factors)
+    return _antialiased("lanczos-antialias", input, output_size, align_corners, scales)
 
 
 def _inside(input: Tensor, indices: Any) -> tuple[Any, ...]:

@@ -104,6 +104,17 @@ def _cubic_antialias(real, n, size, align_corners, scale):
     return _antialias(real, n, size, align_corners, scale, 2, lambda x: _cubic_weight(x, -0.5))
 
 
+def _lanczos_weight(x):
+    """Duchon's window (1979, "Lanczos filtering in one and two dimensions"): sinc(x) sinc(x / 3) up to 3."""
+    if not abs(x) < 3:
+        return 0.0
+    return math.sin(math.pi * x) * math.sin(math.pi * x / 3) * 3 / (math.pi * x) ** 2 if x else 1.0
+
+
+def _lanczos_antialias(real, n, size, align_corners, scale):
+    return _antialias(real, n, size, align_corners, scale, 3, _lanczos_weight)
+
+
 _METHODS = {
     "nearest": _nearest,
     "nearest-exact": _nearest_exact,
@@ -111,6 +122,7 @@ _METHODS = {
     "cubic": _cubic,
     "linear-antialias": _linear_antialias,
     "cubic-antialias": _cubic_antialias,
+    "lanczos-antialias": _lanczos_antialias,
     "area": _area,
 }
 
@@ -242,6 +254,7 @@ OP_OF_METHOD = {
     "cubic": "upsample_cubic",
     "linear-antialias": "upsample_linear",
     "cubic-antialias": "upsample_cubic",
+    "lanczos-antialias": "upsample_lanczos",
     "area": "adaptive_avg_pool",
 }
 
@@ -249,16 +262,16 @@ OP_OF_METHOD = {
 def _resample(xp, x, *, size, method, align_corners, scales):
     """The last dimensions in a new size. x: (*B, *S) -> (*B, *size).
 
-    method: "nearest", "nearest-exact", "linear", "cubic", the latter two with "-antialias", or "area" (means of the
-    parts floor(i n / m) .. ceil((i + 1) n / m) - 1). scales: None or new by old size, to be used instead of the
-    sizes' own ratio.
+    method: "nearest", "nearest-exact", "linear", "cubic", the latter two with "-antialias", "lanczos-antialias", or
+    "area" (means of the parts floor(i n / m) .. ceil((i + 1) n / m) - 1). scales: None or new by old size, to be used
+    instead of the sizes' own ratio.
     """
     out = wide(x)
     for axis in range(-1, -len(size) - 1, -1):
         scale = scales and scales[axis]
         if _same(x.shape[axis], size[axis], method, scale):
             continue
-        if x.dtype.kind == "u" and method[:5] in ("linea", "cubic"):
+        if x.dtype.kind == "u" and method.startswith(("linear", "cubic", "lanczos")):
             out = _mapped_bytes(xp, out, axis, size[axis], method, align_corners, scale)
         else:
             out = _mapped(xp, out, axis, x.shape[axis], size[axis], method, align_corners, scale, False)
@@ -291,8 +304,11 @@ upsample_nearest = op(_resample, name="upsample_nearest", grad_name="UpsampleNea
 upsample_nearest_exact = op(_resample, name="upsample_nearest_exact", grad_name="UpsampleNearestExact2D")
 upsample_linear = op(_resample, name="upsample_linear", grad_name="UpsampleBilinear2D")
 upsample_cubic = op(_resample, name="upsample_cubic", grad_name="UpsampleBicubic2D")
+upsample_lanczos = op(_resample, name="upsample_lanczos", grad_name="UpsampleLanczos2DAa")
 adaptive_avg_pool = op(_resample, name="adaptive_avg_pool", grad_name="AdaptiveAvgPool2D")
-for _op in (upsample_nearest, upsample_nearest_exact, upsample_linear, upsample_cubic, adaptive_avg_pool):
+for _op in (
+    upsample_nearest, upsample_nearest_exact, upsample_linear, upsample_cubic, upsample_lanczos, adaptive_avg_pool
+):  # fmt: skip
     _op.vjp(
         x=lambda F, g, *, x_shape, size, method, align_corners, scales: F.resample_adjoint(
             g, shape=x_shape, rank=len(size), method=method, align_corners=align_corners, scales=scales

@@ -16,7 +16,7 @@ __all__ = [
     "upsample_bilinear", "upsample_nearest",
 ]  # fmt: skip
 
-_RANKS = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
+_RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3}
 _METHODS = {
     "nearest": "nearest",
     "nearest-exact": "nearest-exact",
@@ -24,6 +24,7 @@ _METHODS = {
     "bilinear": "linear",
     "trilinear": "linear",
     "bicubic": "cubic",
+    "lanczos": "lanczos",
 }
 _AREA = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
 
@@ -40,9 +41,10 @@ def interpolate(
     """The input's spatial dimensions in a new size. input: (N, C, *S), one to three spatial dimensions.
 
     Either `size` or `scale_factor`, a number or one per dimension. mode: "nearest", "nearest-exact", "area" (adaptive
-    average pooling), "linear" (one spatial dimension), "bilinear", "bicubic" (two), "trilinear" (three).
-    align_corners: the corner pixels' centres keep their place. recompute_scale_factor: the scale is taken from the new
-    size in whole pixels. antialias: "bilinear" and "bicubic" average over all pixels that become one.
+    average pooling), "linear" (one spatial dimension), "bilinear", "bicubic" (two), "trilinear" (three),
+    "lanczos" (two, with antialias). align_corners: the corner pixels' centres keep their place. recompute_scale_factor:
+    the scale is taken from the new size in whole pixels. antialias: "bilinear", "bicubic" and "lanczos" average over
+    all pixels that become one. uint8 is taken where pixels are chosen, and in these three.
     """
     check_tensor(input, "interpolate")
     if mode in ("nearest", "area", "nearest-exact") and align_corners is not None:
@@ -53,11 +55,14 @@ def interpolate(
     sizes, scales = _target(shape, size, scale_factor)
     if recompute_scale_factor and size is not None:
         raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
-    if antialias and not (mode in ("bilinear", "bicubic") and len(shape) == 4):
+    if antialias and not (mode in ("bilinear", "bicubic", "lanczos") and len(shape) == 4):
         raise ValueError(
             "Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input"
         )
     _check_mode(len(shape), mode)
+    if mode == "lanczos" and (align_corners or not antialias):
+        wrong = "does not support align_corners=True" if align_corners else "requires antialias=True"
+        raise ValueError(f"Lanczos mode {wrong}")
     if mode == "area":
         return _AREA[len(shape) - 2](input, sizes)
     _check_sizes(shape, sizes)
@@ -108,7 +113,7 @@ def _check_mode(ndim: int, mode: str) -> None:
     """NotImplementedError where there is no such mode for inputs of so many dimensions."""
     if mode in ("linear", "bilinear", "trilinear") and ndim in (3, 4, 5) and ndim != _RANKS[mode] + 2:
         raise NotImplementedError(f"Got {ndim}D input, but {mode} mode needs {_RANKS[mode] + 2}D input")
-    if mode not in (*_METHODS, "area") or ndim not in (3, 4, 5) or (mode == "bicubic" and ndim != 4):
+    if mode not in (*_METHODS, "area") or ndim not in (3, 4, 5) or (mode in ("bicubic", "lanczos") and ndim != 4):
         raise NotImplementedError(
             f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {ndim}D) for the modes: nearest | linear | "
             f"bilinear | bicubic | trilinear | lanczos | area | nearest-exact (got {mode})"
@@ -130,7 +135,7 @@ def _check_sizes(shape: Any, sizes: tuple[int, ...]) -> None:
 def _check_kind(input: Tensor, mode: str) -> None:
     """Floats; bytes too, but for "linear" and "trilinear"."""
     dtype = input.array.dtype
-    image = mode in ("nearest", "nearest-exact", "bilinear", "bicubic") and dtype.kind == "u" and dtype.itemsize == 1
+    image = mode not in ("linear", "trilinear") and dtype.kind == "u" and dtype.itemsize == 1
     if dtype.kind in "biuc" and not image:
         word = f"upsample_{mode.replace('-', '_')}{input.array.ndim - 2}d"
         raise NotImplementedError(

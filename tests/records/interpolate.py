@@ -45,7 +45,10 @@ def _row(i: int, n: int, size: int, method: str, align: bool, scale: Any) -> Any
         return np.concatenate([[wide[:5].sum()], wide[5 : n + 3], [wide[n + 3 :].sum()]])
     width = max(step, 1.0)
     distance = (old + 0.5 - (i + 0.5) * step) / width
-    weights = np.maximum(1 - np.abs(distance), 0) if method.startswith("linear") else keys(distance, -0.5)
+    if method.startswith("lanczos"):
+        weights = np.where(np.abs(distance) < 3, np.sinc(distance) * np.sinc(distance / 3), 0)
+    else:
+        weights = np.maximum(1 - np.abs(distance), 0) if method.startswith("linear") else keys(distance, -0.5)
     return weights / weights.sum()
 
 
@@ -136,6 +139,7 @@ RECORDS = [
     record("upsample_nearest_exact", "nearest-exact", CASES, more=("uint8",)),
     record("upsample_linear", "linear", CASES + ALIGNED),
     record("upsample_cubic", "cubic", CASES + ALIGNED),
+    record("upsample_lanczos", "lanczos-antialias", [((2, 2, 9, 7), (4, 11), False, None)]),
     record("adaptive_avg_pool", "area", [c for c in CASES if c[3] is None]),
     Record("resample_adjoint", adjoint_samples, resample_adjoint, linear=True, dtypes=FLOATS),
     Record("pixel_shuffle", lambda rng: [S(_n(rng, 2, 8, 3, 2), factor=2)], pixel_shuffle, linear=True, complex=True),
