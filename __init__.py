@@ -100,13 +100,14 @@ _OUT_OF = {
         "are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
         "set_deterministic_debug_mode get_deterministic_debug_mode set_warn_always is_warn_always_enabled "
         "set_flush_denormal compiled_with_cxx11_abi is_vulkan_available is_distributed sym_int sym_float sym_max "
-        "sym_min sym_not sym_sqrt sym_sum sym_ite cond while_loop",
+        "sym_min sym_not sym_sqrt sym_sum sym_ite cond while_loop set_anomaly_enabled",
+        "utils.dlpack": "to_dlpack",
         # also in nn.functional, with other arguments there
         "nn.functional.toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm "
         "binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss dropout dropout_ "
         "embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ "
         "feature_dropout feature_dropout_ group_norm gru gru_cell hinge_embedding_loss "
-        "instance_norm kl_div layer_norm lstm lstm_cell margin_ranking_loss "
+        "convolution instance_norm kl_div layer_norm lstm lstm_cell margin_ranking_loss "
         "max_pool1d_with_indices native_channel_shuffle norm_except_dim poisson_nll_loss "
         "rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell rrelu_ threshold_ triplet_margin_loss",
     }.items()

@@ -127,6 +127,13 @@ def set_flush_denormal(mode: bool) -> bool:
     return not mode
 
 
+def set_anomaly_enabled(enabled: bool, check_nan: bool = True) -> None:
+    """Turns anomaly mode on or off, as torch.autograd.set_detect_anomaly does."""
+    from .anomaly import set_detect_anomaly
+
+    set_detect_anomaly(enabled, check_nan)
+
+
 def compiled_with_cxx11_abi() -> bool:
     """True, as of every present build of PyTorch."""
     return True

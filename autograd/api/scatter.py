@@ -38,7 +38,7 @@ def writer(function: Callable[..., Any]) -> Callable[..., Any]:
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place version of `{name[:-1]}`: the result is written into this tensor."
-    public(method, name=name, is_function=False)
+    public(method, name=name, is_function=name == "index_put_")
     return call
 
 
@@ -265,10 +265,10 @@ def index_add(
             f"index_add_(): Number of indices ({len(index.array)}) should be equal to source.size(dim): "
             f"({have[axis] if axis < len(have) else 0}), for dim: {axis}"
         )
-    if have[:axis] + have[axis + 1 :] != want[:axis] + want[axis + 1 :]:
+    if have[:axis] + have[axis + 1 :] != want[:axis] + want[axis + 1 :] or source.array.ndim > input.array.ndim:
         raise RuntimeError(
             "source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = "
-            f"{want} source.shape = {have}"
+            f"{list(input.array.shape)} source.shape = {have}"
         )
     out = op.index_add(x, index, src if alpha == 1 else src * alpha, axis=axis, inplace=_inplace)
     return out if input.array.ndim else shape_op.view(out, shape=())

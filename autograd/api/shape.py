@@ -440,6 +440,9 @@ def data_ptr(self: Tensor) -> int:
     return address(self.array) if self.array.size else 0
 
 
+public(data_ptr, name="const_data_ptr", is_function=False)
+
+
 @public(is_function=False)
 def storage_offset(self: Tensor) -> int:
     """The place of the first element in its storage, in elements."""
@@ -513,7 +516,7 @@ def _in_place(name: str, function: Callable[..., Any]) -> None:
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`{name[:-1]}` of the tensor itself: its memory stays, its shape changes."
-    public(method, name=name, is_function=False)
+    public(method, name=name, is_function=name == "as_strided_")
 
 
 for _name, _function in {

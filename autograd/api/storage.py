@@ -433,5 +433,11 @@ def chalf(self: Tensor, memory_format: Any = None) -> Tensor:
     raise RuntimeError("chalf(): complex32 is not available (NumPy has no such dtype); use cfloat() for complex64")
 
 
+@public(is_function=False)
+def is_distributed(self: Tensor) -> bool:
+    """Whether the tensor is spread over processes: never."""
+    return False
+
+
 for _name in ("is_sparse_csr", "is_xla", "is_ipu", "is_vulkan", "is_mtia", "is_maia"):
     setattr(Tensor, _name, False)

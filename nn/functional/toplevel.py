@@ -10,7 +10,7 @@ from typing import Any
 
 from ...autograd.inplace import assign, check_writable
 from ...autograd.tensor import Tensor
-from . import activation, loss, margin_loss, normalization, pooling, sparse, vision
+from . import activation, conv, loss, margin_loss, normalization, pooling, sparse, vision
 from .dropout import _alpha_dropout, _dropout
 from .recurrent import *  # noqa: F403
 
@@ -139,6 +139,19 @@ feature_alpha_dropout_ = _written("feature_alpha_dropout_", feature_alpha_dropou
 threshold_, rrelu_ = activation.threshold_, activation.rrelu_
 
 # ---- layers
+
+
+def convolution(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int,
+) -> Tensor:  # fmt: skip
+    """nn.functional.conv1d to 3d, or conv_transpose1d to 3d where `transposed`. input: (N, C, *S) -> (N, D, *T)."""
+    rank = weight.array.ndim - 2
+    if transposed:
+        return getattr(conv, f"conv_transpose{rank}d")(
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return getattr(conv, f"conv{rank}d")(input, weight, bias, stride, padding, dilation, groups)
 
 
 def embedding(
