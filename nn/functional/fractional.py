@@ -42,6 +42,22 @@ def _sizes(name: str, rank: int, input: Tensor, kernel: Any, size: Any, ratio: A
     return kernel, size
 
 
+def _checked_samples(samples: Tensor, batch: int, channels: int, rank: int) -> Tensor:
+    """The samples of the batch, (batch, channels, rank): there may be more than it needs."""
+    given = samples.array.shape
+    if len(given) != 3:
+        raise RuntimeError(f"Expect _random_samples to have 3 dimensions, got {len(given)}")
+    if given[0] < batch:
+        raise RuntimeError(f"Expect _random_samples.size(0) no less then input batch size. (got {given[0]} and {batch})")
+    if given[1] != channels:
+        raise RuntimeError(
+            f"Expect _random_samples.size(1) equals to input channel size. (got {given[1]} and {channels})"
+        )
+    if given[2] != rank:
+        raise RuntimeError(f"Expect _random_samples.size(2) equals to {rank}; got {given[2]}.")
+    return samples if given[0] == batch else samples[:batch]
+
+
 def _pooled(
     rank: int, input: Tensor, kernel_size: Any, output_size: Any, output_ratio: Any, samples: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -51,10 +67,8 @@ def _pooled(
     x = input.unsqueeze(0) if input.array.ndim == rank + 1 else input
     if samples is None:
         samples = rand(*x.array.shape[:2], rank, dtype=x.dtype, device=x.device)
-    elif samples.array.shape != (*x.array.shape[:2], rank):
-        raise RuntimeError(
-            f"{name}: Expect _random_samples to have shape {[*x.array.shape[:2], rank]}, but got {list(samples.shape)}"
-        )
+    else:
+        samples = _checked_samples(samples, *x.array.shape[:2], rank)
     out, indices = op.fractional_max_pool(x, samples, kernel=kernel, size=size)
     return (out, indices) if x is input else (out.squeeze(0), indices.squeeze(0))
 
