@@ -60,9 +60,10 @@ class Storage:
                 f"requiring a storage size of {end * item} are out of bounds for storage of size {self.memory.nbytes}"
             )
         strides = tuple(s * item for s in stride)
-        if not isinstance(self.memory, np.ndarray):
+        if self.device.type != "cpu":
+            backend = self.device.backend()
             whole = self.memory[: self.memory.nbytes // item * item].view(d.np)[offset:]
-            return self.device.backend().xp.lib.stride_tricks.as_strided(whole, size, strides)
+            return backend.tidy(backend.xp.lib.stride_tricks.as_strided(whole, size, strides))
         if not end:
             return np.empty(size, d.np)
         return np.ndarray(size, d.np, self.memory, offset * item, strides)

@@ -30,13 +30,14 @@ def module_for(name: str) -> ModuleType:
     package, _, last = inner.rpartition(".")
     path = ELSEWHERE.get(inner, package if last in WITHIN.get(package, ()) else inner)
     full = f"{_ROOT}.{path}" if path else _ROOT
-    if full in sys.modules:
-        return sys.modules[full]
     try:
-        return importlib.import_module(full)
+        found = importlib.import_module(full)
     except ModuleNotFoundError as error:
         if error.name is None or not full.startswith(error.name):
             raise  # the module is there; what it needs is not
+    else:
+        if found.__file__ is not None:  # else a folder of the checkout: tests, docs
+            return found
     raise ModuleNotFoundError(f"No module named '{name}': tapegrad has no {inner}", name=name)
 
 

@@ -15,7 +15,6 @@ ELSEWHERE = {
     "utils.data._utils.fetch": "utils.data.fetch",
     "utils.data._utils.worker": "utils.data.workers",
     "nn.parallel.data_parallel": "nn.parallel",
-    "nn.parallel.distributed": "nn.parallel",
     "distributed.distributed_c10d": "distributed",
 }
 
