@@ -48,7 +48,9 @@ def _checked_samples(samples: Tensor, batch: int, channels: int, rank: int) -> T
     if len(given) != 3:
         raise RuntimeError(f"Expect _random_samples to have 3 dimensions, got {len(given)}")
     if given[0] < batch:
-        raise RuntimeError(f"Expect _random_samples.size(0) no less then input batch size. (got {given[0]} and {batch})")
+        raise RuntimeError(
+            f"Expect _random_samples.size(0) no less then input batch size. (got {given[0]} and {batch})"
+        )
     if given[1] != channels:
         raise RuntimeError(
             f"Expect _random_samples.size(1) equals to input channel size. (got {given[1]} and {channels})"
