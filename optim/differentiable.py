@@ -93,11 +93,6 @@ class _CellModule:
 CELLS = _CellModule()
 
 
-def constant(x: Any) -> Any:
-    """What a formula is given, without its history where it has one."""
-    return Cell(x.tensor.detach()) if isinstance(x, Cell) else x
-
-
 def check(p: Tensor) -> None:
     """RuntimeError for a parameter that a recorded step cannot write, before anything is changed."""
     if p.is_leaf and p.requires_grad:

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..autograd.tensor import Tensor
 from .arithmetic import added
-from .differentiable import constant
 from .elementwise import FormulaOptimizer, check_options, full_like
 from .optimizer import Group, State
 
@@ -30,7 +29,7 @@ def sgd_step(
     if momentum != 0:
         b = momentum_buffer
         if first:
-            b[...] = constant(g)  # with differentiable, PyTorch too lets no gradient through the first buffer
+            b[...] = g
         else:
             b *= momentum
             b += g * (1 - dampening) if dampening != 0 else g
