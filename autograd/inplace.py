@@ -100,6 +100,8 @@ def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
             raise RuntimeError(
                 f"result type {have.legacy} can't be cast to the desired output type {want.legacy} (op {name})"
             )
+        if name in ("abs_", "absolute_"):
+            raise RuntimeError("In-place abs is not supported for complex tensors.")
         value = OPS["cast"].fn(value, dtype=target.dtype)
         new = value.array
     check_overlap(target, name)

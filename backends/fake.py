@@ -27,6 +27,8 @@ class FakeBackend(Backend):
     loses_type = True  # NumPy's functions drop the subclass here and there
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
+        if device is not None and device.index:
+            raise RuntimeError(f"fake: invalid device ordinal {device.index}; there is one device, fake:0")
         if not isinstance(obj, FakeArray):
             copy = True  # a transfer never shares memory
         return np.array(obj, dtype=dtype, copy=copy, subok=True).view(FakeArray)

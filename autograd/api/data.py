@@ -52,7 +52,7 @@ def host_of(data: Any, target: dtype | None = None) -> Any:
     if host.dtype == object or (host.dtype.kind == "u" and types <= {int, bool}):
         if host.dtype == object and host.size and isinstance(host.reshape(-1)[0], (list, tuple)):
             raise _ragged(data)
-        if target is None or (target.np.kind in "iu" and host.dtype == object):
+        if target is None or (target.np.kind in "iu" and (host.dtype == object or target.np != np.uint64)):
             raise ValueError(f"Overflow when unpacking long long: {data!r:.50}")
     if target is None:
         target = functools.reduce(promote_types, dtypes) if dtypes and host.size else get_default_dtype()

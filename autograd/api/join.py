@@ -6,13 +6,11 @@ one node, whose gradient is one `cat` or `stack` of theirs.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from ..codegen import ENVIRONMENT, prepare
-from ..dtypes import promote_types
 from ..graph import Node, counter
 from ..modes import mode
 from ..op import OPS
@@ -20,7 +18,7 @@ from ..ops import shape as op
 from ..tensor import Tensor, wrap
 from ..versions import UNTRACKED
 from ..views import link_view
-from .args import dim_of, int_of, sizes_of, tensors_of, to_dtype
+from .args import dim_of, int_of, sizes_of, tensors_of
 from .shape import unsqueeze
 from .table import public
 
@@ -40,7 +38,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     if () in shapes:
         raise RuntimeError(f"zero-dimensional tensor (at position {shapes.index(())}) cannot be concatenated")
     if (0,) in shapes and any(s != (0,) for s in shapes):
-        tensors = _without_empty(tensors)
+        tensors = _shaped_empty(tensors, dim)
         shapes = [t.array.shape for t in tensors]
     axis = dim_of(int_of(dim, "cat", "dim"), len(shapes[0]))
     starts = None
@@ -49,10 +47,12 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     return op.cat(*tensors, axis=axis, starts=starts)
 
 
-def _without_empty(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The tensors that have elements or dimensions, in the dtype that all of them together have."""
-    kind = functools.reduce(promote_types, [t.dtype for t in tensors])
-    return tuple(to_dtype(t, kind) for t in tensors if t.array.shape != (0,))
+def _shaped_empty(tensors: tuple[Tensor, ...], dim: int) -> tuple[Tensor, ...]:
+    """The tensors, those of shape (0,) with the dimensions of the others and no extent along dim."""
+    shape = next(t.array.shape for t in tensors if t.array.shape != (0,))
+    axis = dim_of(int_of(dim, "cat", "dim"), len(shape))
+    none = (*shape[:axis], 0, *shape[axis + 1 :])
+    return tuple(op.reshape(t, shape=none) if t.array.shape == (0,) else t for t in tensors)
 
 
 public(cat, name="concat", method=False)

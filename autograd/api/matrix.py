@@ -169,16 +169,20 @@ def _combined(kernel: str, input: Tensor, product: Tensor, beta: Any, alpha: Any
             f"self and mat2 must have the same dtype, but got {input.dtype.legacy} and {product.dtype.legacy}"
         )
     if alpha == 0:  # leaves the product out, NaN and all
-        everywhere = tensor_beside(product, backend_of(product.array).xp.ones((), "?"))
-        product, alpha = GRAPH.masked_fill(product, everywhere, value=0), 1
+        product, alpha = _nothing(product), 1
     return _added(input, product, _factor(beta, input), _factor(alpha, input))
+
+
+def _nothing(t: Tensor) -> Tensor:
+    """Zeros for every element of t, which give it a gradient of zeros."""
+    return GRAPH.masked_fill(t, tensor_beside(t, backend_of(t.array).xp.ones((), "?")), value=0)
 
 
 def _added(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     if alpha != 1:
         product = product * alpha
     if beta == 0:
-        return product
+        return product + _nothing(input) if input.requires_grad else product
     _check_expands(input.array.shape, product.array.shape)
     return (input if beta == 1 else input * beta) + product
 

@@ -196,8 +196,11 @@ def _arranged(result: Tensor, q: Any, axis: int, ndim: int, dim: int | None, kee
 # ---- unique values
 
 
-def _results(input: Tensor, values: Any, inverse: Any, counts: Any) -> Any:
+def _results(what: str, input: Tensor, values: Any, inverse: Any, counts: Any) -> Any:
+    """The tensors that were asked for; the values require a gradient where input does, which only raises."""
     found = [made(input, a) for a in (values, inverse, counts) if a is not None]
+    if input.requires_grad:
+        found[0] = op.unique_values(input, found[0], what=what)
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -230,7 +233,8 @@ def unique(
         placed = xp.empty_like(inverse)
         placed[order] = inverse
         inverse = placed if axis is not None else placed.reshape(array.shape)
-    return _results(input, _unsliced(xp, ranked[first], shape, axis), inverse, counts)
+    what = "_unique2" if axis is None else "unique_dim"
+    return _results(what, input, _unsliced(xp, ranked[first], shape, axis), inverse, counts)
 
 
 @public
@@ -248,7 +252,7 @@ def unique_consecutive(
     first, inverse, counts = _runs(xp, rows, return_inverse, return_counts)
     if inverse is not None and axis is None:
         inverse = inverse.reshape(array.shape)
-    return _results(input, _unsliced(xp, rows[first], shape, axis), inverse, counts)
+    return _results("unique_consecutive", input, _unsliced(xp, rows[first], shape, axis), inverse, counts)
 
 
 def _slices(xp: Any, array: Any, axis: int) -> tuple[Any, Any]:

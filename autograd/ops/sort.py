@@ -27,6 +27,19 @@ def at(xp, x, index, axis, keepdims=True):
     return (values, index) if keepdims else (xp.squeeze(values, axis), xp.squeeze(index, axis))
 
 
+@op(grad_name="Unique2Backward0")
+def unique_values(xp, x, values, *, what):
+    """`values`, the distinct ones of x as PyTorch's function `what` finds them. x: (*S), values: (*T) -> (*T)."""
+    return xp.array(values, copy=True)
+
+
+def _no_derivative(F, g, *, what):
+    raise NotImplementedError(f"the derivative for '{what}' is not implemented.")
+
+
+unique_values.vjp(x=_no_derivative)
+
+
 def _moved(F, g, *, x_shape, out, axis):
     return F.unpick(g[0], out[1], shape=x_shape, axis=axis, keepdims=True)
 

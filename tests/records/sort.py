@@ -80,6 +80,14 @@ RECORDS = [
     Record("median_all", whole, middle, dtypes=HALF),
     Record("nanmedian_all", whole, middle, dtypes=HALF),
     Record(
+        "unique_values",
+        lambda rng: [S(rng.standard_normal((2, 3)), rng.standard_normal(4), what="_unique2")],
+        lambda x, values, *, what: values,
+        dtypes=HALF,
+        grad=False,
+        reference_note="its rule only raises, as PyTorch's does: see test_edge_values",
+    ),
+    Record(
         "mode",
         lambda rng: [S(repeated(rng), axis=1, **kw) for kw in KEPT],
         mode,
