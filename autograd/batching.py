@@ -83,6 +83,8 @@ class Batched:
 
     depth = 0
     base = None
+    deferred: Any = None
+    total: Any = None
 
     def __init__(self, value: Any, scope: Scope):
         self.value = value
@@ -402,6 +404,37 @@ def _stacked(results: list[Any], sizes: tuple[int, ...], scope: Scope, like: Any
     return _of(scope)(stacked.reshape(*sizes, *first.shape), scope)
 
 
+class Deferred:
+    """A gradient of each example that is only made if somebody asks for it: mixed into a subclass of Batched.
+
+    A weight that all examples share wants the sum of its gradients alone, and one product over the whole batch gives
+    that without the many products before it. `total` computes it; `make` computes what each example has.
+    """
+
+    def __init__(self, scope: Scope, shape: tuple[int, ...], dtype: Any, make: Any, total: Any):
+        self.scope, self.own_shape, self.own_dtype = scope, shape, dtype
+        self.make, self.total, self.made = make, total, None
+
+    @property
+    def value(self) -> Any:
+        if self.made is None:
+            self.made, self.make, self.total = self.make(), None, None
+        return self.made
+
+    shape = property(lambda self: self.own_shape)
+    ndim = property(lambda self: len(self.own_shape))
+    dtype = property(lambda self: self.own_dtype)
+
+    def like(self, value: Any) -> Any:
+        return class_of_depth(self.depth)(value, self.scope)  # type: ignore[attr-defined]
+
+
+def deferred(scope: Scope, shape: tuple[int, ...], dtype: Any, make: Any, total: Any) -> Any:
+    """An array of that scope which `make` computes, unless only the sum over all levels is asked for (`total`)."""
+    kind = class_of_depth(len(scope))
+    return kind.deferred(scope, shape, dtype, make, total)
+
+
 # ---- the backend -----------------------------------------------------------------------------------------------------
 
 
@@ -489,7 +522,8 @@ _classes: list[Any] = [Batched]
 def class_of_depth(depth: int) -> Any:
     """The subclass of Batched for vmaps nested `depth` times."""
     while len(_classes) <= depth:
-        made = type(f"Batched{len(_classes)}", (Batched,), {"depth": len(_classes), "__slots__": ()})
+        made: Any = type(f"Batched{len(_classes)}", (Batched,), {"depth": len(_classes), "__slots__": ()})
+        made.deferred = type(f"Deferred{len(_classes)}", (Deferred, made), {})
         backend = register(BatchingBackend(made))
         _raw[backend] = RawBatched(backend)
         _classes.append(made)

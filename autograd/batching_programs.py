@@ -9,20 +9,21 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .batching import Batched, aligned, joined, whole
+from .batching import Batched, aligned, deferred, joined, whole
 from .batching_rules import (
     RULES,
     Decline,
     Rule,
     as_batched,
     fold,
-    lead_of,
     moved,
     reduce_examples,
+    scope_sizes,
     spread,
     unfolded,
     widened,
 )
+from .modes import mode
 from .op import raw_by_type
 
 PROGRAMS: dict[str, Callable[..., Any]] = {}
@@ -67,11 +68,38 @@ def _product(raw: Any, x: Any, y: Any) -> Any:
     return raw.bmm(x, y)
 
 
-@rule
-def mm(raw: Any, k: int, arrays: Any) -> Any:
-    x, y = arrays
-    if x.shape[-1] != y.shape[-2]:
-        raise Decline  # and its error
+def _in_backward(*arrays: Any) -> bool:
+    """Whether a gradient is being computed on arrays that all have examples of their own: then it may be deferred."""
+    return mode.walk is not None and mode.grad is False and not any(
+        isinstance(a, Batched) and a.value.shape[: len(a.scope)] != scope_sizes(a.scope) or not isinstance(a, Batched)
+        for a in arrays
+    )
+
+
+@program("mm")
+def _mm(loop: Any, x: Any, y: Any) -> Any:
+    """Matrix product; where it is the gradient of a matrix that the examples share, one product for their sum."""
+    scope = joined([a.scope for a in (x, y) if isinstance(a, Batched)])
+    raw = raw_by_type[(x if isinstance(x, Batched) else y).value.__class__]
+    k, values = len(scope), [aligned(a, scope, 2) for a in (x, y)]
+    if x.shape[1] != y.shape[0]:
+        return loop(x, y)  # and its error
+
+    def each_one() -> Any:
+        return _mm_of(raw, k, *values)
+
+    if not _in_backward(x, y) or x.scope != y.scope:
+        return as_batched(raw, each_one(), scope)
+
+    def total() -> Any:
+        a, b = values
+        a = a.transpose(k, *range(k), k + 1).reshape(a.shape[k], -1)
+        return raw.mm(a, b.reshape(-1, b.shape[-1]))
+
+    return deferred(scope, (x.shape[0], y.shape[1]), x.dtype, each_one, total)
+
+
+def _mm_of(raw: Any, k: int, x: Any, y: Any) -> Any:
     if shared(y, k) and not shared(x, k):
         return raw.mm(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), bare(y, k)).reshape(*x.shape[:-1], y.shape[-1])
     return _product(raw, x, y)
@@ -136,6 +164,16 @@ def _trace(loop: Any, x: Any) -> Any:
     return F.sum(F.diagonal(x, offset=0, axis1=0, axis2=1), axis=(0,), keepdims=False)
 
 
+@program("mT", "t")
+def _transposed(loop: Any, name: str, x: Any) -> Any:
+    if x.ndim < 2:
+        return x
+    total = x.total
+    if total is None:
+        return x.swapaxes(-1, -2)
+    return deferred(x.scope, x.shape[::-1], x.dtype, lambda: x.value.swapaxes(-1, -2), lambda: total().T)
+
+
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
 
@@ -180,8 +218,22 @@ def _convolution(name: str) -> Rule:
 RULES["conv"], RULES["conv_input"] = _convolution("conv"), _convolution("conv_input")
 
 
-@rule
-def conv_weight(raw: Any, k: int, arrays: Any, /, *, shape: Any, groups: int, **kw: Any) -> Any:
+@program("conv_weight")
+def _conv_weight(loop: Any, x: Any, g: Any, **kw: Any) -> Any:
+    """The gradient of weights; where the examples share them, one for their sum."""
+    scope = joined([a.scope for a in (x, g) if isinstance(a, Batched)])
+    raw = raw_by_type[(x if isinstance(x, Batched) else g).value.__class__]
+    k, values = len(scope), [aligned(a, scope, a.ndim) for a in (x, g)]
+
+    def each_one() -> Any:
+        return _conv_weight_of(raw, k, values, **kw)
+
+    if not _in_backward(x, g) or x.scope != g.scope:
+        return as_batched(raw, each_one(), scope)
+    return deferred(scope, kw["shape"], x.dtype, each_one, lambda: raw.conv_weight(*[fold(a, k) for a in values], **kw))
+
+
+def _conv_weight_of(raw: Any, k: int, arrays: Any, *, shape: Any, groups: int, **kw: Any) -> Any:
     x, g = widened(k, arrays)
     lead = x.shape[:k]
     n = math.prod(lead)
@@ -490,6 +542,3 @@ def _zero_region(loop: Any, x: Any, *, chain: Any) -> Any:
 @program("transfer")
 def _transfer(loop: Any, x: Any, *, device: Any) -> Any:
     return x.like(raw_by_type[x.value.__class__].transfer(x.value, device=device))
-
-
-__all__ = ["PROGRAMS", "lead_of"]

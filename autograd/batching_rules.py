@@ -301,14 +301,6 @@ def _permute(name: str) -> Rule:
     return rule
 
 
-def _t(name: str) -> Rule:
-    def rule(raw: Any, k: int, arrays: Any) -> Any:
-        (x,) = arrays
-        return x if x.ndim < k + 2 else raw.transpose(x, axis0=k, axis1=k + 1)
-
-    return rule
-
-
 def _indexed(name: str) -> Rule:
     """Basic indexing, and slice_backward into zeros of every example's own."""
 
@@ -402,7 +394,7 @@ def _zeros_of(name: str) -> Rule:
 KINDS: list[tuple[Any, str]] = [
     (pointwise, "alias clone cast zeros_like ones_like cut not_nan is_zero"),
     (native, """
-        mT view_as_real view_as_complex tril triu svd svdvals eigh eigvalsh eig eigvals qr lu cholesky inv det cofactor
+        view_as_real view_as_complex tril triu svd svdvals eigh eigvalsh eig eigvals qr lu cholesky inv det cofactor
         nudged slogdet matrix_exp pixel_shuffle pixel_unshuffle safe_softmax one_hot view_dtype
         """),
     (reduction, """
@@ -436,7 +428,7 @@ KINDS: list[tuple[Any, str]] = [
         mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits
         """),
     (_reshape, "view reshape"), (_expand, "expand"), (_sum_to, "sum_to"), (_permute, "permute"),
-    (_t, "t"), (_indexed, "slice_view select_view unsqueeze_view alias_view slice_backward"),
+    (_indexed, "slice_view select_view unsqueeze_view alias_view slice_backward"),
     (_shaped_along("axis1", "axis2"), "diag_embed"), (_shaped_along("axis"), "fold"), (_joining, "cat stack"),
     (_repeat, "repeat"), (_widths, "pad_constant pad_edge pad_edge_backward"), (_as_strided, "as_strided"),
     (_roll, "roll"), (_masked, "masked_fill masked_fill_tensor"), (_zeros_of, "zeros_of"),

@@ -55,6 +55,8 @@ def lift_array(array: Any, over: Scope) -> Any:
 
 
 def unlift_array(array: Any, over: Scope) -> Any:
+    if isinstance(array, Batched) and array.total is not None and set(array.scope) == set(over):
+        return array.total()
     value, scope = _parts(array)
     axes, times = [], 1
     for level in over:

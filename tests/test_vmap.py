@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -437,3 +438,29 @@ def test_writes_into_the_batch() -> None:
     w = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
     (vmap(lambda a: a.clone()[0].mul_(3) + a[1].clone().mul_(a[1]))(w)).sum().backward()
     assert w.grad.tolist() == [[3.0, 2.0]] * 3
+
+
+@pytest.mark.parametrize("form", ["linear", "matmul", "conv"])
+def test_shared_weights_cost_no_gradient_per_example(form: str) -> None:
+    """The gradient of what the examples share is one product: 64 MB of single gradients are never made."""
+    F = torch.nn.functional
+    functions = {
+        "linear": (lambda w, x: F.linear(x, w), (256, 256), (256, 256)),
+        "matmul": (lambda w, x: x @ w.t(), (256, 256), (256, 1, 256)),
+        "conv": (lambda w, x: F.conv2d(x, w), (128, 64, 3, 3), (220, 1, 64, 3, 3)),
+    }
+    function, weight_shape, shape = functions[form]
+    rng = np.random.default_rng(0)
+    w = torch.tensor(rng.normal(size=weight_shape).astype("f4"), requires_grad=True)
+    x = torch.tensor(rng.normal(size=shape).astype("f4"))
+    loss = vmap(lambda row: function(w, row).sin().sum())(x).sum()
+    tracemalloc.start()
+    try:
+        loss.backward()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    rows = x.reshape(shape[0] if form == "conv" else -1, *shape[1 if form == "linear" else 2 :])
+    (expected,) = torch.autograd.grad(function(w, rows).sin().sum(), w)
+    np.testing.assert_allclose(w.grad.cpu().numpy(), expected.cpu().numpy(), rtol=1e-3, atol=1e-3)
+    assert peak < 30e6
