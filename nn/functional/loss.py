@@ -291,7 +291,13 @@ def cross_entropy(
         )  # fmt: skip
         return loss.to(input.dtype)
     axis = 1 if input.array.ndim > 1 else 0
-    if target.array.shape == input.array.shape and target.array.dtype.kind in "fV":
+    if target.array.shape == input.array.shape:
+        if target.array.dtype.kind not in "fV":
+            kind = WORDS.get(target.array.dtype.name)
+            raise RuntimeError(
+                f"Expected floating point type for target with class probabilities, got {kind}. (cross_entropy: the "
+                f"target has the input's shape {list(input.shape)}; classes have it without the dimension of classes)"
+            )
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         return _of_probabilities(input, target, weight, reduction, label_smoothing, axis)

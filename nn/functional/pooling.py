@@ -88,12 +88,12 @@ def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
     if fits and all(shape[-rank - 1 :]):
         return
     expected = f"{rank + 1}D or {rank + 2}D (batch mode) tensor"
+    if not fits and (rank == 3 or name == "max_pool2d"):
+        raise RuntimeError(f"non-empty {expected} expected for input ({name}: got {list(shape)})")
     if rank < 3:
         raise RuntimeError(
             f"{name}: Expected {expected} with optional 0 dim batch size for input, but got:{list(shape)}"
         )
-    if not fits:
-        raise RuntimeError(f"non-empty {expected} expected for input ({name}: got {list(shape)})")
     where = shape[-rank - 1 :].index(0)
     raise RuntimeError(
         f"{name}: Expected input's non-batch dimensions to have positive length, but input has a shape of "
