@@ -14,6 +14,7 @@ from .distance import *
 from .dropout import *
 from .flatten import *
 from .fold import *
+from .instancenorm import *
 from .lazy import *
 from .linear import *
 from .linear_cross_entropy_options import *
