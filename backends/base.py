@@ -66,14 +66,7 @@ class Backend:
 
     def storage_of(self, array: Any) -> Any:
         """The object that owns the array's memory; views of one memory give the same object."""
-        kind = self.array_type
-        while True:
-            base = array.base
-            if not isinstance(base, kind):  # NumPy's as_strided puts an object of its own between view and base
-                base = getattr(base, "base", None)
-                if not isinstance(base, kind):
-                    return array
-            array = base
+        return owner_of(array, self.array_type)
 
     def may_keep(self, array: Any) -> bool:
         """Whether an array that nobody else refers to may become a `.grad` without a copy: no view, own memory."""
@@ -85,6 +78,17 @@ class Backend:
     def guard(self, device: DeviceKey) -> AbstractContextManager[Any]:
         """Makes `device` the current one inside; nothing to do where there is only one."""
         return nullcontext()
+
+
+def owner_of(array: Any, kind: type) -> Any:
+    """The array at the end of the chain of bases of that type."""
+    while True:
+        base = array.base
+        if not isinstance(base, kind):  # NumPy's as_strided puts an object of its own between view and base
+            base = getattr(base, "base", None)
+            if not isinstance(base, kind):
+                return array
+        array = base
 
 
 def may_decline(kernel: Callable[..., Any]) -> Callable[..., Any]:

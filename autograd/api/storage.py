@@ -35,7 +35,8 @@ class UntypedStorage:
     @classmethod
     def _of(cls, array: Any) -> UntypedStorage:
         self = object.__new__(cls)
-        self._array = backend_of(array).storage_of(array)
+        backend = backend_of(array)
+        self._array = backend.tidy(backend.storage_of(array))
         return self
 
     @property
@@ -59,7 +60,7 @@ class UntypedStorage:
 
     @property
     def _cdata(self) -> int:
-        return id(self._array)
+        return shape.address(self._array)
 
     def data_ptr(self) -> int:
         """The address of the first byte; 0 where there is none."""
@@ -120,10 +121,10 @@ class UntypedStorage:
         return self if self.device.type == "cpu" else UntypedStorage._of(wrap(self._bytes).cpu().array)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UntypedStorage) and other._array is self._array
+        return isinstance(other, UntypedStorage) and other._cdata == self._cdata
 
     def __hash__(self) -> int:
-        return id(self._array)
+        return self._cdata
 
     def __repr__(self) -> str:
         shown = "\n".join(f" {b}" for b in self.tolist())
