@@ -226,13 +226,13 @@ class Tensor:
                 )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
-            if value.array.shape != self.array.shape:
+            if value.shape != self.shape:
                 raise RuntimeError(
                     f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
                     f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size "
                     "(assigned grad has data of a different size)"
                 )
-            if value.array.dtype != self.array.dtype:
+            if value.dtype != self.dtype:
                 raise RuntimeError(
                     f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
                     f"'{self.dtype}'. The gradient must match the tensor's dtype "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..coerce import into
 from ..op import GRAPH
 from ..tensor import Tensor
 from .elementwise import only_tensors
@@ -77,11 +80,18 @@ def _real_pair(name: str, second: str, x: Tensor, y: Tensor) -> None:
 
 
 @public(method=False, name="complex")
-def complex_(real: Tensor, imag: Tensor) -> Tensor:
+def complex_(real: Tensor, imag: Tensor, *, out: Any = None) -> Tensor:
     """real + i imag. real, imag: float32 or float64, (*S), (*T) -> (*broadcast(S, T)) complex."""
     only_tensors("complex", real=real)
     _real_pair("complex", "imag", real, imag)
-    return GRAPH.complex(real, imag)
+    if out is None:
+        return GRAPH.complex(real, imag)
+    want = real.dtype.to_complex()
+    if out.dtype != want:
+        raise RuntimeError(
+            f"Expected object of scalar type {want.legacy} but got scalar type {out.dtype.legacy} for argument 'out'"
+        )
+    return into(out, "complex", GRAPH.complex(real, imag))
 
 
 @public(method=False)
