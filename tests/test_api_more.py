@@ -79,7 +79,8 @@ T.empty_permuted((2, 3), (0, 0)) | T.zeros(5).new_empty_strided((2, 2, 2), (20, 
 x.untyped_storage().nbytes() | x[1].untyped_storage().data_ptr() == x.data_ptr() | x[1].storage().size()
 x.storage().tolist() | x.untyped_storage().tolist() | x.untyped_storage()[4] | len(x.untyped_storage()) | x.storage()[2]
 x.untyped_storage() == x[0].untyped_storage() | T.is_storage(x) | T.is_storage(x.storage()) | len(T.UntypedStorage(3))
-repr(x[:1, :1].clone().storage()).partition("device")[0] | x.clone().resize_(3, 2) | x.clone().resize_(2, 2) | x.clone()[1].resize_(2)
+repr(x[:1, :1].clone().storage()).partition("device")[0] | x.clone().resize_(3, 2) | x.clone().resize_(2, 2)
+x.clone()[1].resize_(2)
 x.clone().resize_(8).shape | v.resize_(3) | x.clone().resize_as_(T.zeros(3, 2)) | x.clone().resize_as_(T.zeros(2))
 T.zeros(2, 3, 4, 5).resize_(2, 3, 4, 5, memory_format=T.channels_last).stride() | x.dim_order() | x.t().dim_order()
 T.zeros(2, 3).expand(4, 2, 3).dim_order() | T.zeros(1, 1).dim_order(ambiguity_check=True) | T.zeros(0).set_(x)
