@@ -88,29 +88,35 @@ def empty_cache() -> None:
 
 def memory_allocated(device: Any = None, /) -> int:
     """Bytes that living tensors take."""
+    _need()
     return cuda.memory_allocated(device)
 
 
 def memory_reserved(device: Any = None, /) -> int:
     """Bytes that the allocator holds."""
+    _need()
     return cuda.memory_reserved(device)
 
 
 def max_memory_allocated(device: Any = None, /) -> int:
     """The largest value seen of `memory_allocated`."""
+    _need()
     return cuda.max_memory_allocated(device)
 
 
 def max_memory_reserved(device: Any = None, /) -> int:
     """The largest value seen of `memory_reserved`."""
+    _need()
     return cuda.max_memory_reserved(device)
 
 
 def memory_stats(device: Any = None, /) -> dict[str, int]:
     """The figures above under PyTorch's keys."""
+    _need()
     return cuda.memory_stats(device)
 
 
 def reset_peak_memory_stats(device: Any = None, /) -> None:
     """Starts the peaks again."""
+    _need()
     cuda.reset_peak_memory_stats(device)

@@ -171,8 +171,9 @@ def init_process_group(
 
 
 def destroy_process_group(group: Any = None) -> None:
-    """Ends the group."""
-    _group()
+    """Ends the group. AssertionError where there is none."""
+    if not is_initialized():
+        raise AssertionError("Process group cannot be None")
     globals()["group"].WORLD = None
 
 
@@ -310,8 +311,9 @@ def gather(
 
 
 def scatter(
-    tensor: Tensor, scatter_list: Any = None, src: int | None = None, group: Any = None, async_op: bool = False, **_: Any
-) -> Work | None:
+    tensor: Tensor, scatter_list: Any = None, src: int | None = None, group: Any = None, async_op: bool = False,
+    **_: Any,
+) -> Work | None:  # fmt: skip
     """Gives each process one tensor of a list of one process."""
     _group(group)
     _check_rank(src)
@@ -369,7 +371,9 @@ def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> No
     object_list[0] = pickle.loads(pickle.dumps(obj))
 
 
-def gather_object(obj: Any, object_gather_list: Any = None, dst: int | None = None, group: Any = None, **_: Any) -> None:
+def gather_object(
+    obj: Any, object_gather_list: Any = None, dst: int | None = None, group: Any = None, **_: Any
+) -> None:
     """Fills a list of one process with the objects of all."""
     _check_rank(dst)
     all_gather_object(object_gather_list, obj, group)

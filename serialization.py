@@ -80,10 +80,13 @@ class _StorageOf:
         self.key, self.memory, self.dtype, self.location = key, memory, d, location
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[name-defined]
+_PythonPickler: Any = vars(pickle)["_Pickler"]  # the C one writes no name that it cannot import
+
+
+class _Pickler(_PythonPickler):
     """Pickles with torch's names for tensors, dtypes, devices and sizes, and collects the storages."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch = dict(_PythonPickler.dispatch)
 
     def __init__(self, file: Any, protocol: int):
         super().__init__(file, protocol)
@@ -125,7 +128,7 @@ class _Pickler(pickle._Pickler):  # type: ignore[name-defined]
             parts = (t._indices(), t._values(), t.shape, t.is_coalesced())
             return _NAMES["_rebuild_sparse_tensor"], (t.layout, parts)
         if type(t) is Parameter:
-            tail = (t.requires_grad, collections.OrderedDict())
+            tail: tuple[Any, ...] = (t.requires_grad, collections.OrderedDict())
             if state:
                 return _NAMES["_rebuild_parameter_with_state"], (t.detach(), *tail, state)
             return _NAMES["_rebuild_parameter"], (t.detach(), *tail)
@@ -149,7 +152,8 @@ class _Pickler(pickle._Pickler):  # type: ignore[name-defined]
         base = backend_of(array).storage_of(array)
         place = _place(array, base)
         if place is None:  # on a device, or over memory with holes: the tensor's own values
-            base, key = array, (id(base), *_where(array))
+            key: Any = (id(base), *_where(array))
+            base = array
             memory = np.ascontiguousarray(backend_of(array).to_numpy(array))
             place = 0, tuple(s // size for s in memory.strides)
         else:

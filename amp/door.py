@@ -121,7 +121,7 @@ def _cast(value: Any, target: dtype, device_type: str) -> Any:
 
 
 def _autocast_code(*args: Any, op_name: str = "", **kwargs: Any) -> Any:
-    return autocast_call(op_name, AUTOCAST_ORIGINALS[op_name], args, kwargs)  # noqa: F821  (in ENVIRONMENT)
+    return autocast_call(op_name, AUTOCAST_ORIGINALS[op_name], args, kwargs)  # type: ignore[name-defined]  # noqa: F821
 
 
 ENVIRONMENT.update(autocast_call=autocast_call, AUTOCAST_ORIGINALS=_originals)

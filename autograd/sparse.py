@@ -64,7 +64,7 @@ class SparseTensor(Tensor):
     # ---- what it is
 
     @property
-    def array(self) -> Any:  # type: ignore[override]
+    def array(self) -> Any:
         raise NotDense(self)
 
     @property
@@ -84,7 +84,7 @@ class SparseTensor(Tensor):
         return len(self._size)
 
     @property
-    def requires_grad(self) -> bool:  # type: ignore[override]
+    def requires_grad(self) -> bool:
         return self._val.requires_grad
 
     @requires_grad.setter
@@ -100,7 +100,7 @@ class SparseTensor(Tensor):
         return self._val.grad_fn
 
     @property
-    def grad(self) -> Any:  # type: ignore[override]
+    def grad(self) -> Any:
         g = self._val.grad
         return None if g is None else self._with(g)
 
@@ -245,7 +245,7 @@ class SparseTensor(Tensor):
         """The transpose of a matrix."""
         return self.transpose(0, 1) if self.dim() > 1 else self
 
-    T = mT = property(t)  # type: ignore[assignment]
+    T = mT = property(t)
 
     def __len__(self) -> int:
         return self._size[0]
@@ -276,7 +276,7 @@ class SparseTensor(Tensor):
 
     # ---- arithmetic
 
-    def _number(self, name: str, other: Any) -> SparseTensor:
+    def _times(self, name: str, other: Any) -> SparseTensor:
         if not isinstance(other, _NUMBERS) and not (isinstance(other, Tensor) and other.dim() == 0):
             raise NotDense(self)
         return self._with(getattr(self._val, name)(other))
@@ -313,7 +313,7 @@ class SparseTensor(Tensor):
 
     def __mul__(self, other: Any) -> Any:
         if not isinstance(other, Tensor) or other.dim() == 0:
-            return self._number("mul", other)
+            return self._times("mul", other)
         self._same_shape(other, "mul")
         mine = self.coalesce()
         if not isinstance(other, SparseTensor):
@@ -333,10 +333,10 @@ class SparseTensor(Tensor):
         return rows.index_select(0, self._flat())
 
     def __truediv__(self, other: Any) -> Any:
-        return self._number("div", other)
+        return self._times("div", other)
 
     def __pow__(self, exponent: Any) -> Any:
-        return self.coalesce()._number("pow", exponent)
+        return self.coalesce()._times("pow", exponent)
 
     def __neg__(self) -> SparseTensor:
         return self._with(-self._val)

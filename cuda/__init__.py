@@ -174,7 +174,7 @@ class device_of(device):
     """Inside, the device of a tensor is the current one; a tensor in host memory changes nothing."""
 
     def __init__(self, obj: Tensor):
-        self.idx = obj.device.index if obj.is_cuda else None  # type: ignore[assignment]
+        self.idx = obj.device.index if obj.is_cuda else None
 
     def __enter__(self) -> None:
         if self.idx is not None:

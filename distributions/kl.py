@@ -251,7 +251,8 @@ def _laplace_normal(p: Laplace, q: Normal) -> Tensor:
 def _uniform_normal(p: Uniform, q: Normal) -> Tensor:
     width, variance = p.high - p.low, q.scale.pow(2)
     middle = (p.high + p.low - 2 * q.loc) / 2
-    return 0.5 * (math.log(2 * math.pi) + variance.log()) - width.log() + (width.pow(2) / 12 + middle**2) / (2 * variance)
+    moments = (width.pow(2) / 12 + middle**2) / (2 * variance)
+    return 0.5 * (math.log(2 * math.pi) + variance.log()) - width.log() + moments
 
 
 @register_kl(Bernoulli, Poisson)

@@ -14,9 +14,9 @@ from .utils import lazy_property, standard_normal
 
 
 class MultivariateNormal(Distribution):
-    """The normal distribution of vectors. loc: (*B, K); one of covariance_matrix, precision_matrix, scale_tril: (*B, K, K).
+    """The normal distribution of vectors. loc: (*B, K); one of covariance_matrix, precision_matrix, scale_tril.
 
-    Sampling and densities use the Cholesky factor `scale_tril`; giving it saves a decomposition.
+    The matrices are (*B, K, K). Sampling and densities use the Cholesky factor `scale_tril`; to give it saves work.
     """
 
     arg_constraints = {
@@ -36,10 +36,9 @@ class MultivariateNormal(Distribution):
     ):
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
-        given = {
-            "covariance_matrix": covariance_matrix, "scale_tril": scale_tril, "precision_matrix": precision_matrix
-        }  # fmt: skip
-        given = {name: matrix for name, matrix in given.items() if matrix is not None}
+        names = ("covariance_matrix", "scale_tril", "precision_matrix")
+        matrices = (covariance_matrix, scale_tril, precision_matrix)
+        given = {name: matrix for name, matrix in zip(names, matrices, strict=True) if matrix is not None}
         if len(given) != 1:
             raise ValueError("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
         ((name, matrix),) = given.items()
@@ -53,7 +52,7 @@ class MultivariateNormal(Distribution):
         setattr(self, name, matrix.expand((*batch, -1, -1)))
         super().__init__(batch, self.loc.shape[-1:], validate_args)
         if name == "scale_tril":
-            self._unbroadcasted_scale_tril = matrix
+            self._unbroadcasted_scale_tril: Any = matrix
         elif name == "covariance_matrix":
             self._unbroadcasted_scale_tril = linalg.cholesky(matrix)
         else:

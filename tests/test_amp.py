@@ -16,16 +16,18 @@ pytest.importorskip("ml_dtypes")
 # What a call gives inside a region of the CPU: x (4, 8) and w (6, 8) are float32, h (4, 8) is bfloat16.
 CALLS = """
 x @ w.t() | F.linear(x, w, b) | T.addmm(b, x, w.t()) | x[0] @ w.t() | T.dot(x[0], x[1]) | T.mv(x, x[0]) | x.mm(w.t())
-T.outer(x[0], x[1]) | T.einsum("ij,kj->ik", x, w) | F.conv1d(x[None], k) | F.conv_transpose1d(x[None], k.transpose(0, 1))
-F.softmax(h, -1) | F.cross_entropy(h, target) | F.mse_loss(h, h) | F.nll_loss(h, target) | F.layer_norm(h, (8,))
-F.gelu(h) | h.exp() | h.sum() | F.binary_cross_entropy(h.sigmoid(), h.sigmoid()) | F.l1_loss(h, h) | F.kl_div(h, h, reduction="batchmean")
+T.outer(x[0], x[1]) | T.einsum("ij,kj->ik", x, w) | F.conv1d(x[None], k)
+F.conv_transpose1d(x[None], k.transpose(0, 1)) | F.softmax(h, -1) | F.cross_entropy(h, target) | F.mse_loss(h, h)
+F.nll_loss(h, target) | F.layer_norm(h, (8,)) | F.gelu(h) | h.exp() | h.sum()
+F.binary_cross_entropy(h.sigmoid(), h.sigmoid()) | F.l1_loss(h, h) | F.kl_div(h, h, reduction="batchmean")
 F.binary_cross_entropy_with_logits(h, h.sigmoid()) | F.smooth_l1_loss(h, h) | T.cat([h, x]) | T.stack([h, x]) | h + x
-F.scaled_dot_product_attention(x[None], x[None], x[None]) | h.prod() | h[:, :4].trace() | h.quantile(0.5) | T.cdist(h, h)
-F.prelu(x, T.ones(1)) | T.bmm(x[None], w.t()[None]) | T.baddbmm(x[None], x[None], T.eye(8)[None]) | x.double() @ w.t().double()
-T.inverse(T.eye(3).bfloat16()) | F.bilinear(x, x, T.ones(2, 8, 8)) | F.huber_loss(h, h) | F.cosine_similarity(h, h)
-F.avg_pool2d(h[None], 2) | T.linalg.vecdot(x, x) | T.linalg.multi_dot([x, w.t()]) | F.triplet_margin_loss(h, h, h)
-T.addmv(x[:, 0], x, x[0]) | T.tensordot(x, w, dims=([1], [1])) | h.norm() | T.index_copy(x, 0, target[:1], h[:1])
-T.nn.GRU(8, 3)(x)[0] | T.nn.LSTMCell(8, 3)(x)[0] | T.nn.BatchNorm1d(8)(x) | T.nn.MultiheadAttention(8, 2)(x, x, x)[0]
+F.scaled_dot_product_attention(x[None], x[None], x[None]) | h.prod() | h[:, :4].trace() | h.quantile(0.5)
+T.cdist(h, h) | F.prelu(x, T.ones(1)) | T.bmm(x[None], w.t()[None]) | T.baddbmm(x[None], x[None], T.eye(8)[None])
+x.double() @ w.t().double() | T.inverse(T.eye(3).bfloat16()) | F.bilinear(x, x, T.ones(2, 8, 8)) | F.huber_loss(h, h)
+F.cosine_similarity(h, h) | F.avg_pool2d(h[None], 2) | T.linalg.vecdot(x, x) | T.linalg.multi_dot([x, w.t()])
+F.triplet_margin_loss(h, h, h) | T.addmv(x[:, 0], x, x[0]) | T.tensordot(x, w, dims=([1], [1])) | h.norm()
+T.index_copy(x, 0, target[:1], h[:1]) | T.nn.GRU(8, 3)(x)[0] | T.nn.LSTMCell(8, 3)(x)[0] | T.nn.BatchNorm1d(8)(x)
+T.nn.MultiheadAttention(8, 2)(x, x, x)[0]
 """
 NAMES = {
     "x": lambda T: T.linspace(-1, 1, 32).reshape(4, 8),
@@ -107,7 +109,7 @@ def function_inside(T):
 
     x = T.ones(2, 2, requires_grad=True)
     with T.autocast("cpu"):
-        y = F.apply((x @ x))
+        y = F.apply(x @ x)
     y.sum().backward()
     return y.dtype, x.grad.dtype
 

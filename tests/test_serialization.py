@@ -181,7 +181,8 @@ def test_storages_begin_at_multiples_of_64():
     tapegrad.save({"a": tapegrad.ones(3), "b": tapegrad.ones(5)}, file)
     data, archive = file.getvalue(), zipfile.ZipFile(file)
     for info in archive.infolist():
-        name, extra = (int.from_bytes(data[info.header_offset + i : info.header_offset + i + 2], "little") for i in (26, 28))
+        begin = info.header_offset
+        name, extra = (int.from_bytes(data[begin + i : begin + i + 2], "little") for i in (26, 28))
         assert (info.header_offset + 30 + name + extra) % 64 == 0
 
 

@@ -35,11 +35,12 @@ def dense(x):
 RESULTS = """
 s.to_dense() | T.sparse.mm(s, d) | T.spmm(s, d) | s @ d | T.mm(s, d) | s.mm(d) | T.matmul(s, d) | s @ d[:, 0]
 T.mv(s, d[:, 0]) | d.t() @ s.t() | s * 2 | s + s | s * s | s - s | s / 2 | -s | s.sum() | T.sparse.sum(s) | 2 * s
-T.sparse.sum(s, dim=1) | T.sparse.sum(s, 0) | s.t() | s.transpose(0, 1) | s.T | s.coalesce() | s.coalesce().values() | s + k
-s * k | k * s | s - k | s * e | e + s | e - s | s.relu() | s.abs() | s.pow(2) | s**2 | T.sparse.softmax(s, dim=1)
-T.sparse.log_softmax(s, dim=1) | T.sparse.addmm(T.ones(2, 2).double(), s, d) | T.addmm(T.ones(2, 2).double(), s, d)
-T.addmm(T.ones(2, 2).double(), s, d, beta=2, alpha=3) | s @ s.t() | T.sparse.mm(s, s.t()) | s.float() | s.to(T.float32)
-s.clone() | e.to_sparse() | e.sparse_mask(k.coalesce()) | e.to_sparse(1) | s.to_dense().to_sparse()
+T.sparse.sum(s, dim=1) | T.sparse.sum(s, 0) | s.t() | s.transpose(0, 1) | s.T | s.coalesce() | s.coalesce().values()
+s + k | s * k | k * s | s - k | s * e | e + s | e - s | s.relu() | s.abs() | s.pow(2) | s**2
+T.sparse.softmax(s, dim=1) | T.sparse.log_softmax(s, dim=1) | T.sparse.addmm(T.ones(2, 2).double(), s, d)
+T.addmm(T.ones(2, 2).double(), s, d) | T.addmm(T.ones(2, 2).double(), s, d, beta=2, alpha=3) | s @ s.t()
+T.sparse.mm(s, s.t()) | s.float() | s.to(T.float32) | s.clone() | e.to_sparse() | e.sparse_mask(k.coalesce())
+e.to_sparse(1) | s.to_dense().to_sparse()
 """
 
 

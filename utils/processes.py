@@ -100,7 +100,7 @@ class ProcessContext:
             return True
         failed = None
         for sentinel in multiprocessing.connection.wait(list(self._waiting), timeout):
-            index = self._waiting.pop(sentinel)  # type: ignore[call-overload]
+            index = self._waiting.pop(sentinel)
             self.processes[index].join()
             if self.processes[index].exitcode:
                 failed = index
