@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tapegrad
@@ -454,3 +456,61 @@ def test_low_rank(shape: tuple[int, ...]) -> None:
 def test_low_rank_of_too_high_a_rank() -> None:
     with pytest.raises(ValueError, match="q.=4. must be non-negative integer and not greater than"):
         tapegrad.pca_lowrank(tapegrad.ones(3, 5), q=4)
+
+
+def _generalised(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    Q, M = rng.normal(size=(n, n)), rng.normal(size=(n, n))
+    return Q @ Q.T + np.diag(np.arange(n)), M @ M.T / n + np.eye(n)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("with_B", [True, False])
+def test_lobpcg(largest: bool, with_B: bool) -> None:
+    """The eigenpairs that a dense solver finds, B-orthonormal, with or without a preconditioner, in few steps."""
+    A, B = map(tapegrad.tensor, _generalised(30))
+    L = np.linalg.cholesky(B.numpy() if with_B else np.eye(30))
+    values = np.linalg.eigvalsh(np.linalg.solve(L, np.linalg.solve(L, A.numpy()).T))
+    expected = values[::-1][:3] if largest else values[:3]
+    for iK in [None] if largest else [None, tapegrad.linalg.inv(A)]:
+        steps: list[int] = []
+
+        def seen(state: Any, steps: list[int] = steps) -> None:
+            steps.append(state.ivars["istep"])
+
+        tapegrad.manual_seed(0)
+        E, X = tapegrad.lobpcg(A, k=3, B=B if with_B else None, largest=largest, iK=iK, tracker=seen)
+        np.testing.assert_allclose(E.numpy(), expected, rtol=1e-6)
+        BX = B @ X if with_B else X
+        np.testing.assert_allclose((X.mT @ BX).numpy(), np.eye(3), atol=1e-10)
+        np.testing.assert_allclose((A @ X).numpy(), (BX * E).numpy(), atol=1e-4)
+        assert steps == list(range(len(steps))) and len(steps) < (100 if iK is None else 40)
+
+
+def test_lobpcg_of_a_batch_and_its_gradient() -> None:
+    A, B = (tapegrad.tensor(a) for a in _generalised(12))
+    both = tapegrad.stack([A, B])
+    E, X = tapegrad.lobpcg(both, k=2, X=tapegrad.ones(2, 12, 3, dtype=tapegrad.float64).tril())
+    assert (E.shape, X.shape) == ((2, 2), (2, 12, 2))
+    np.testing.assert_allclose(E.numpy(), np.linalg.eigvalsh(both.numpy())[:, :-3:-1], rtol=1e-7)
+
+    def pairs(A: tapegrad.Tensor, B: tapegrad.Tensor) -> tuple[tapegrad.Tensor, ...]:
+        E, X = tapegrad.lobpcg(A, k=2, B=B, largest=False)
+        return E, X.abs()
+
+    small = [_leaf(a) for a in _generalised(6)]
+    assert tapegrad.autograd.gradcheck(pairs, small)
+
+
+WRONG_LOBPCG = [
+    (ValueError, "smaller than 3 x the number", {"k": 14}),
+    (AssertionError, "A and B must have same shape", {"B": tapegrad.eye(2)}),
+    (AssertionError, "X shape mismatch", {"X": tapegrad.ones(29, 2)}),
+    (ValueError, "method must be", {"method": "power"}),
+]
+
+
+@pytest.mark.parametrize(("error", "text", "kw"), WRONG_LOBPCG)
+def test_lobpcg_refuses(error: type[Exception], text: str, kw: dict[str, object]) -> None:
+    with pytest.raises(error, match=text):
+        tapegrad.lobpcg(tapegrad.eye(30), **kw)
