@@ -25,8 +25,6 @@ from . import (  # noqa: F401  (fill the table of public functions)
     join,
     layouts,
     linalg,
-    lobpcg,
-    lowrank,
     masked,
     matrix,
     operators,

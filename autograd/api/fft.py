@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOAT, INT, as_dtype, from_numpy_dtype, get_default_dtype
+from ..dtypes import FLOAT, as_dtype, from_numpy_dtype, get_default_dtype
 from ..op import GRAPH
 from ..ops import fft as op
 from ..tensor import Tensor
 from .args import dim_of, int_of, to_dtype
 from .creation import finish
+from .spectral import floating
 from .table import PUBLIC, public
 
 
@@ -36,16 +37,6 @@ def _norm_of(norm: str | None) -> str:
     if norm not in op.ADJOINT:
         raise RuntimeError(f'Invalid normalization mode: "{norm}"')
     return norm
-
-
-def floating(input: Tensor) -> Tensor:
-    """`input` in a dtype that is transformed: integers in the default one. RuntimeError for half precision."""
-    d = from_numpy_dtype(input.array.dtype)
-    if d.category <= INT:
-        return to_dtype(input, get_default_dtype())
-    if d.itemsize == 2:
-        raise RuntimeError(f"Unsupported dtype {d.legacy}")
-    return input
 
 
 def _real(input: Tensor, text: str) -> Tensor:

@@ -7,13 +7,22 @@ import warnings
 from typing import Any
 
 from ...backends.registry import backend_of
-from ..dtypes import FLOAT, from_numpy_dtype
+from ..dtypes import FLOAT, INT, from_numpy_dtype, get_default_dtype
 from ..op import GRAPH
 from ..ops import fft as op
 from ..tensor import Tensor
-from .args import int_of, tensor_beside
-from .fft import floating
+from .args import int_of, tensor_beside, to_dtype
 from .table import public
+
+
+def floating(input: Tensor) -> Tensor:
+    """`input` in a dtype that is transformed: integers in the default one. RuntimeError for half precision."""
+    d = from_numpy_dtype(input.array.dtype)
+    if d.category <= INT:
+        return to_dtype(input, get_default_dtype())
+    if d.itemsize == 2:
+        raise RuntimeError(f"Unsupported dtype {d.legacy}")
+    return input
 
 
 class Frames:
