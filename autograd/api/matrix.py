@@ -75,6 +75,10 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
             raise RuntimeError(
                 f"1D tensors expected, but got {t.array.ndim}D and {tensor.array.ndim}D tensors ({word})"
             )
+    if input.array.dtype != tensor.array.dtype:
+        raise RuntimeError(
+            f"dot : expected both vectors to have same dtype, but found {input.dtype.legacy} and {tensor.dtype.legacy}"
+        )
     return op.dot(input, tensor)
 
 
