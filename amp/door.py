@@ -141,9 +141,15 @@ def _swap_op(name: str) -> None:
     function.__code__ = _autocast_code.__code__
 
 
+def _inner_name(function: Any) -> str | None:
+    """What a public function calls the one that it wraps; None for one that wraps none."""
+    free = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    return next((word for word in ("function", "call") if word in free), None)
+
+
 def _swap_inner(name: str, function: Any) -> None:
     """Puts a casting function in the place of the one that a public function wraps."""
-    cell = function.__closure__[function.__code__.co_freevars.index("function")]
+    cell = function.__closure__[function.__code__.co_freevars.index(_inner_name(function))]
     inner = cell.cell_contents
 
     def casting(*args: Any, **kwargs: Any) -> Any:
@@ -163,7 +169,7 @@ def _resolve(name: str) -> Any:
 def _swap_all() -> None:
     for name in {name for table in POLICIES.values() for name in table}:
         function = _resolve(name)
-        if "function" in getattr(getattr(function, "__code__", None), "co_freevars", ()):
+        if _inner_name(function):
             _swap_inner(name, function)
         if name in OPS and not OPS[name].composite:
             _swap_op(name) if name not in _originals else _swap_beside(name)

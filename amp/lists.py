@@ -35,12 +35,11 @@ fft.hfft fft.ihfft
 _CUDA_FLOAT32 = """
 acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow logsumexp cumprod cumsum dist cdist
 renorm prod sum norm
-nn.functional.softplus nn.functional.layer_norm nn.functional.rms_norm nn.functional.group_norm
-nn.functional.cosine_similarity nn.functional.pdist nn.functional.softmax nn.functional.log_softmax
-nn.functional.softmin softmax log_softmax
+softplus nn.functional.layer_norm nn.functional.rms_norm nn.functional.group_norm
+nn.functional.cosine_similarity nn.functional.pdist softmax log_softmax
 """
 _RECURRENT = ["lstm_sequence", "gru_sequence", "rnn_sequence"]  # gates come in the region's dtype, states as they are
-_KEPT = "mv addmv dot nn.functional.bilinear"
+_KEPT = "mv addmv dot"
 
 
 def _functional(names: str) -> list[str]:
@@ -64,7 +63,7 @@ POLICIES: dict[str, dict[str, str]] = {
         **dict.fromkeys(_CUDA_FLOAT32.split(), "float32"),
         "nn.functional.binary_cross_entropy": "banned",
         **dict.fromkeys(["addcdiv", "addcmul", "atan2", "cross", "dot", "vdot", "scatter_add", "index_put"], "widest"),
-        **dict.fromkeys(["nn.functional.grid_sample", "nn.functional.bilinear", "tensordot"], "widest"),
+        **dict.fromkeys(["nn.functional.grid_sample", "tensordot"], "widest"),
         **dict.fromkeys(_RECURRENT, "widest"),
     },
 }

@@ -398,6 +398,8 @@ class SparseTensor(Tensor):
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What torch.NAME(*args) gives where this tensor is among the arguments. NotDense where there is no such."""
+        while args and args[-1] is None:  # optional arguments that a function of functions hands on
+            args = args[:-1]
         if name in ("addmm", "add") and args and not isinstance(args[0], SparseTensor):
             beta, alpha = kwargs.pop("beta", 1), kwargs.pop("alpha", 1)
             return beta * args[0] + alpha * (args[1] @ args[2]) if name == "addmm" else args[0] + alpha * args[1]
