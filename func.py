@@ -11,6 +11,6 @@ from .autograd.func import linearize as linearize
 from .autograd.func import value_and_grad as value_and_grad
 from .autograd.func import vjp as vjp
 from .autograd.vmap import vmap as vmap
-from .nn.utils.stateless import functional_call as functional_call
-from .nn.utils.stateless import replace_all_batch_norm_modules_ as replace_all_batch_norm_modules_
-from .nn.utils.stateless import stack_module_state as stack_module_state
+from .nn.utils.module_state import functional_call as functional_call
+from .nn.utils.module_state import replace_all_batch_norm_modules_ as replace_all_batch_norm_modules_
+from .nn.utils.module_state import stack_module_state as stack_module_state

@@ -1,4 +1,4 @@
-"""Activation layers: one class per function of nn.functional. MultiheadAttention is in attention.py."""
+"""Activation layers: one class per function of nn.functional; PyTorch has MultiheadAttention here too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ...autograd.api.creation import empty
 from ...autograd.tensor import Tensor
 from .. import functional as F
 from ..parameter import Parameter
+from .attention import MultiheadAttention as MultiheadAttention
 from .module import Module
 
 __all__ = [

@@ -528,6 +528,11 @@ def indented(text: str) -> str:
     return "\n".join([first, *("  " + line if line.strip() else "" for line in rest)])
 
 
+def _addindent(s_: str, numSpaces: int) -> str:
+    """`s_` with all lines but the first moved in by numSpaces: PyTorch's, which programs import for their reprs."""
+    return ("\n" + numSpaces * " ").join(s_.split("\n"))
+
+
 def in_lines(name: str, lines: list[str]) -> str:
     """name( lines ), each on its own line; `name()` where there are none."""
     return name + "(\n  " + "\n  ".join(lines) + "\n)" if lines else name + "()"

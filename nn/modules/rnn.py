@@ -149,6 +149,23 @@ class RNNBase(Module):
         if tuple(hx.shape) != expected_hidden_size:
             raise RuntimeError(msg.format(expected_hidden_size, list(hx.size())))
 
+    def get_expected_hidden_size(self, input: Tensor, batch_sizes: Any) -> tuple[int, int, int]:
+        """The shape of hx for an input, batched or of packed data: (layers * directions, B, proj_size or H)."""
+        if batch_sizes is not None:
+            batch = int(batch_sizes[0])
+        else:
+            batch = input.size(0) if self.batch_first else input.size(1)
+        return (self.num_layers * (1 + bool(self.bidirectional)), batch, self.proj_size or self.hidden_size)
+
+    def check_forward_args(self, input: Tensor, hidden: Any, batch_sizes: Any) -> None:
+        """ValueError or RuntimeError where input or state do not fit the layer."""
+        self.check_input(input, batch_sizes)
+        self.check_hidden_size(hidden, self.get_expected_hidden_size(input, batch_sizes))
+
+    def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
+        """The state with its batch in another order; None leaves it as it is."""
+        return hx if permutation is None else hx.index_select(1, permutation)
+
     def _check_rank(self, states: tuple[Tensor, ...], batched: bool) -> None:
         """RuntimeError for a state that is batched where the input is not, or the other way."""
         dims, word = (3, "batched") if batched else (2, "unbatched")
@@ -334,6 +351,21 @@ class LSTM(RNNBase):
     def forward(self, input: Any, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Any, tuple[Tensor, Tensor]]:
         widths = (self.proj_size or self.hidden_size, self.hidden_size)
         return self._run(input, None if hx is None else tuple(hx), widths)
+
+    def get_expected_cell_size(self, input: Tensor, batch_sizes: Any) -> tuple[int, int, int]:
+        """The shape of c for an input: (layers * directions, B, H)."""
+        return (*self.get_expected_hidden_size(input, batch_sizes)[:2], self.hidden_size)
+
+    def check_forward_args(self, input: Tensor, hidden: Any, batch_sizes: Any) -> None:
+        """ValueError or RuntimeError where the input or h and c do not fit the layer."""
+        self.check_input(input, batch_sizes)
+        shapes = self.get_expected_hidden_size(input, batch_sizes), self.get_expected_cell_size(input, batch_sizes)
+        for k, (state, shape) in enumerate(zip(hidden, shapes, strict=True)):
+            self.check_hidden_size(state, shape, f"Expected hidden[{k}] size {{}}, got {{}}")
+
+    def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
+        """h and c with the batch in another order; None leaves them as they are."""
+        return hx if permutation is None else tuple(state.index_select(1, permutation) for state in hx)
 
 
 class RNNCellBase(Module):
