@@ -70,6 +70,15 @@ INPLACE = (
     "over in a vmap. Please try to use out-of-place operators instead of inplace arithmetic. If said operator is being "
     "called inside the PyTorch framework, please file a bug report instead."
 )
+VALUES = (
+    "vmap: this function needs the values of a Tensor, but inside vmap a Tensor stands for all examples of the batch, "
+    "which may differ. Please try to rewrite what you're doing with other operations"
+)
+MASK = (
+    "vmap: We do not support batching operators that can support dynamic shape. Attempting to batch over indexing with "
+    "a boolean mask."
+)
+_WRITERS = (".inplace", ".api.convert", ".api.index", ".api.scatter", ".api.shape")
 
 
 class Batched:
@@ -191,7 +200,19 @@ class Batched:
         raise RuntimeError(BRANCH)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise RuntimeError(INPLACE if active.scope else ITEM)
+        """Asked for where the array is written into a plain one, and by functions that want the values as they are."""
+        writes = sys._getframe(1).f_globals.get("__name__", "").endswith(_WRITERS)
+        raise RuntimeError(INPLACE if writes else VALUES)
+
+    def nonzero(self) -> Any:
+        """What a bool index asks for: the places, where all examples have the same."""
+        if not self.is_shared():
+            raise RuntimeError(MASK)
+        return each(_METHODS["nonzero"], (self,))
+
+    def is_shared(self) -> bool:
+        """Whether all examples are the same one."""
+        return all(n == 1 for n in self.value.shape[: len(self.scope)])
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kw: Any) -> Any:
         if method != "__call__":
@@ -379,11 +400,7 @@ def _replaced(tree: Any, example: Any) -> Any:
     return tree
 
 
-DYNAMIC = (
-    "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over an operator "
-    "whose results have different shapes: {shapes}. "
-    "Please voice your support in https://github.com/pytorch/functorch/issues/256"
-)
+DYNAMIC = "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over {what}."
 
 
 def _stacked(results: list[Any], sizes: tuple[int, ...], scope: Scope, like: Any) -> Any:
@@ -396,7 +413,8 @@ def _stacked(results: list[Any], sizes: tuple[int, ...], scope: Scope, like: Any
         return first
     shapes = {r.shape for r in results}
     if len(shapes) > 1:
-        raise RuntimeError(DYNAMIC.format(shapes=", ".join(str(list(s)) for s in sorted(shapes))))
+        shown = ", ".join(str(list(s)) for s in sorted(shapes))
+        raise RuntimeError(DYNAMIC.format(what=f"an operator whose results have different shapes: {shown}"))
     backend = backend_of(like)
     if 0 in sizes:
         return _of(scope)(backend.asarray(np.zeros((*sizes, *first.shape), first.dtype)), scope)
@@ -446,8 +464,8 @@ class Mapped:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._module, name)
-        if isinstance(found, type) or not (callable(found) or found.__class__ is type(np)):
-            return found
+        if isinstance(found, (type, np.ufunc)) or not (callable(found) or found.__class__ is type(np)):
+            return found  # a ufunc comes back to Batched by __array_ufunc__
         if not callable(found):
             return Mapped(found, (*self._path, name))
 

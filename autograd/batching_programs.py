@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .batching import Batched, aligned, deferred, joined, whole
+from .batching import DYNAMIC, Batched, aligned, deferred, joined, whole
 from .batching_rules import (
     RULES,
     Decline,
@@ -505,6 +505,21 @@ def nll_loss_backward(raw: Any, k: int, arrays: Any, /, *, shape: Any, ignore_in
         g = raw.xp.broadcast_to(g[(..., *(None,) * (target.ndim - k))], target.shape)
     out = raw.nll_loss_backward(g.reshape(classes.shape), classes, bare(weight, k), shape=rows.shape, **kw)
     return out.reshape(*lead, *shape)
+
+
+_SELECT = (
+    "vmap: Attempted to vmap over `mask` in torch.masked_select(self, mask) We cannot support this because for each "
+    "batch this would return a differently sized Tensor. Please voice your support in "
+    "https://github.com/pytorch/functorch/issues/256"
+)
+
+
+@program("nonzero", "masked_select")
+def _of_dynamic_shape(loop: Any, name: str, *arrays: Any) -> Any:
+    mask = arrays[-1]
+    if isinstance(mask, Batched) and not mask.is_shared():
+        raise RuntimeError(_SELECT if name == "masked_select" else DYNAMIC.format(what="aten::nonzero"))
+    return loop(*arrays)
 
 
 # ---- parts replaced --------------------------------------------------------------------------------------------------

@@ -319,6 +319,16 @@ def _all_inside(index: Any) -> Any:
     return inside(index) if isinstance(index, Tensor) and scope_of(index) else index
 
 
+def _with_axis(index: tuple[Any, ...], ndim: int) -> tuple[Any, int]:
+    """An index whose tensors are single numbers, with an axis of size 1 in their place; and where it stands."""
+    of_tensor = [isinstance(i, Tensor) for i in index]
+    first, last = of_tensor.index(True), len(index) - 1 - of_tensor[::-1].index(True)
+    rest = ndim - sum(i is not None and i is not Ellipsis for i in index)  # what an ellipsis stands for
+    axis = sum(rest if i is Ellipsis else i is None or isinstance(i, slice) for i in index[:first])
+    adjacent = all(of or isinstance(i, int) for i, of in zip(index[first:last], of_tensor[first:last], strict=True))
+    return tuple([i.reshape(1) if of else i for i, of in zip(index, of_tensor, strict=True)]), axis if adjacent else 0
+
+
 def _index_lifts(own: Any) -> Any:
     """Tensor.__getitem__ which, inside a vmap, lifts a shared tensor before one that is not indexes it."""
 
@@ -326,6 +336,11 @@ def _index_lifts(own: Any) -> Any:
     def getitem(self: Tensor, index: Any) -> Any:
         if active.scope and any(scope_of(i) for i in _tensors_of(index)):
             self, index = inside(self), _all_inside(index)
+            if index.__class__ is not tuple:
+                index = (index,)
+            if all(i.array.ndim == 0 for i in _tensors_of(index)) and not any(isinstance(i, list) for i in index):
+                index, axis = _with_axis(index, self.array.ndim)
+                return own(self, index).squeeze(axis)
         return own(self, index)
 
     return getitem

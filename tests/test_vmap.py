@@ -72,6 +72,8 @@ def test_rule_is_the_loop(name: str) -> None:
     count = None if op.outputs == ("parts",) else max(len(op.outputs), 1)
     for args, kw in batches(RECORDS[name]):
         loop = outcome(each, getattr(raw_by_type[ARRAY], name), fresh(args), kw)
+        if name in ("nonzero", "masked_select") and isinstance(args[-1], Batched):
+            continue  # refused, whatever the examples are: see ERRORS
         mine = outcome(lambda a=args, k=kw: getattr(raw_by_type[class_of_depth(1)], name)(*fresh(a), **k))
         assert_same(mine, loop, count)
 
@@ -159,6 +161,12 @@ FUNCTIONS = cells(
     V(lambda a, c: a.masked_fill(c, 7.0))(x, b) | V(lambda c: F.one_hot(c, 4))(i)
     V(lambda c, t: F.embedding(c, t), (0, None))(i, w) | V(lambda c, t: F.embedding(c, t))(i, m)
     V(lambda e, a: T.searchsorted(e, a), (None, 0))(v.sort()[0], x)
+    V(lambda a: a[a.argmax()])(x) | V(lambda a, c: a[c[0], c[1]])(m, i) | V(lambda a, c: a[:, c[0]])(m, i)
+    V(lambda a, c: a[..., c[0]])(img, i) | V(lambda a, c: a[0, :, c[0], None])(img, i)
+    V(lambda a, c: a[c[0], 1:, c[1]])(img, i // 2)
+    V(lambda a, c: a[c[0]], (None, 0))(w, i) | V(lambda a: a[a.argsort()])(x) | V(lambda a: a[b[0]])(x)
+    V(lambda a: T.bincount(a, minlength=5))(i) | V(lambda a, c: T.isin(a, c), (0, None))(i, j)
+    V(lambda a: T.cdist(a, a))(m)
     # linear algebra
     V(T.linalg.inv)(spd) | V(T.linalg.det)(spd) | V(T.linalg.cholesky)(spd) | V(T.linalg.solve)(spd, x)
     V(T.linalg.eigvalsh)(spd) | V(lambda a: T.linalg.svdvals(a))(m) | V(T.linalg.slogdet)(spd) | V(T.trace)(spd)
@@ -265,6 +273,10 @@ GRADIENTS = cells(
     V(G.grad(lambda a: a.clone().mul_(a).sum()))(x) | V(lambda a: a.clone().zero_())(x)
     V(G.grad(lambda a: a.clone().exp_().mul_(a).sum()))(x) | V(lambda a: T.zeros_like(a).copy_(a))(x)
     V(lambda a: a.clone().fill_(2))(x) | V(lambda a: a.clone().clamp_(0, 1))(x) | V(lambda a: a.clone().t_())(m)
+    V(lambda a: (c := a.clone(), c.__setitem__(slice(1, None), a[:-1]), c)[2])(x) | V(lambda a: a.exp().add_(1))(x)
+    V(lambda a, i: (c := a.clone(), c.__setitem__(i, 5.0), c)[2])(x, i) | V(G.grad(lambda a: a.exp().add_(1).sum()))(x)
+    V(lambda a, i: (c := a.clone(), c.__setitem__((i, 0), a[:3, 1]), c)[2])(m, i)
+    V(G.grad(lambda a: (c := a.clone(), c.__setitem__(0, a[1] * 2), c.pow(2).sum())[2]))(m)
     V(lambda a, c: a.clone().index_add_(0, c, a[:3]), (0, None))(x, j)
     V(lambda a, c: a.clone().scatter_(0, c, 0.0))(x, i) | V(lambda a, c: a.clone().masked_fill_(c, 0.0))(x, b)
     V(lambda a: T.zeros(4, dtype=T.float64).mul_(a))(x) | V(lambda a: a.new_zeros(4).add_(a))(x)
@@ -293,7 +305,8 @@ ERRORS = cells(
     V(lambda a: T.randn_like(a))(x) | V(lambda a: T.randperm(3))(x) | V(lambda a: a.clone().uniform_())(x)
     V(lambda a: T.bernoulli(a.abs()))(x / 9) | V(lambda a: v.clone().mul_(a))(x) | V(lambda a: a @ a)(m)
     V(lambda a: a.reshape(3, 3))(x) | V(lambda a: a[5])(x) | V(lambda a: a.sum(3))(x) | V(lambda a: T.cat([a, m]))(x)
-    V(lambda a: a[a > 0])(x) | V(lambda a: T.nonzero(a))(x > 0) | V(lambda d: d["a"], ({"b": 0},))({"a": x})
+    V(lambda a: a[a > 0])(x) | V(lambda a: T.nonzero(a))(x > 9) | V(lambda a: T.masked_select(a, a > 9))(x)
+    V(lambda a: (a.clone(), a.__setitem__(a > 0, 0.0)))(x) | V(lambda d: d["a"], ({"b": 0},))({"a": x})
     V(lambda a: a, ([0],))(x)
     """
 )
@@ -301,8 +314,7 @@ ERRORS = cells(
 
 @pytest.mark.parametrize("text", ERRORS)
 def test_errors_beside_torch(text: str) -> None:
-    dynamic = "nonzero" in text or "a[a > 0]" in text
-    check(text, length=0 if "a @ a" in text or "reshape" in text else 25 if dynamic else 35, **NAMES)
+    check(text, length=0 if "a @ a" in text or "reshape" in text else 35, **NAMES)
 
 
 RANDOM = cells(
