@@ -70,7 +70,8 @@ def _pooled(
     if samples is None:
         samples = rand(*x.array.shape[:2], rank, dtype=x.dtype, device=x.device)
     else:
-        samples = _checked_samples(samples, *x.array.shape[:2], rank)
+        batch, channels = x.array.shape[:2]
+        samples = _checked_samples(samples, batch, channels, rank)
     out, indices = op.fractional_max_pool(x, samples, kernel=kernel, size=size)
     return (out, indices) if x is input else (out.squeeze(0), indices.squeeze(0))
 
