@@ -95,6 +95,8 @@ def view_as_complex(xp, x):
     """Pairs (real, imaginary) as complex numbers, in the same memory. x: (*S, 2) float, dense pairs -> (*S) complex."""
     if x.dtype.kind != "f":
         raise RuntimeError("view_as_complex is only supported for half, float and double tensors")
+    if x.dtype.itemsize == 2:
+        raise RuntimeError("view_as_complex of float16 gives complex32, which is not available; use float32")
     if not x.ndim or x.shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
     if x.size and x.strides[-1] != x.dtype.itemsize:
