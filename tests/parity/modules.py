@@ -87,7 +87,8 @@ def translated(value: Any, memo: dict[int, Any]) -> Any:
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return type(value)(translated(item, memo) for item in value)
     if isinstance(value, dict):
-        return {key: translated(item, memo) for key, item in value.items()}
+        made = {key: translated(item, memo) for key, item in value.items()}
+        return made | ({"device": tapegrad.get_default_device()} if "device" in made else {})
     return to_tapegrad(value)
 
 
