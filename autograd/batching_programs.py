@@ -287,6 +287,36 @@ def scale_shift(raw: Any, k: int, arrays: Any) -> Any:
     return raw.add(raw.mul(x, scale[tail]), shift[tail])
 
 
+# ---- recurrent layers ------------------------------------------------------------------------------------------------
+
+
+def _recurrent(name: str, states: int, aux: int) -> Rule:
+    """A layer over sequences: where the weights are shared and no sequence ends early, more rows in every step.
+
+    arrays: gates (*B, T * N, G), then `states` initial states (*B, N, H), then the weights.
+    """
+
+    def made(raw: Any, k: int, arrays: Any, /, *, batch_sizes: Any, **kw: Any) -> Any:
+        given, weights = widened(k, arrays[: 1 + states]), arrays[1 + states :]
+        if len(set(batch_sizes)) != 1 or not all(shared(w, k) for w in weights):
+            raise Decline
+        lead, steps, rows = given[0].shape[:k], len(batch_sizes), batch_sizes[0]
+        n = math.prod(lead)
+        gates = given[0].reshape(n, steps, rows, -1).swapaxes(0, 1).reshape(steps * n * rows, -1)
+        folded_states, own = [fold(a, k) for a in given[1:]], [bare(w, k) for w in weights]
+        results = getattr(raw, name)(gates, *folded_states, *own, batch_sizes=(n * rows,) * steps, **kw)
+        out, *last = results[: 1 + states]
+        out = out.reshape(steps, n, rows, -1).swapaxes(0, 1).reshape(*lead, steps * rows, -1)
+        # what a fused backward would be given is left out: here the composite's body runs
+        return (out, *[unfolded(a, lead) for a in last], *(None,) * aux)
+
+    return made
+
+
+RULES["lstm_sequence"] = _recurrent("lstm_sequence", 2, 4)
+RULES["gru_sequence"] = _recurrent("gru_sequence", 1, 3)
+RULES["rnn_sequence"] = _recurrent("rnn_sequence", 1, 1)
+
 # ---- indexing by arrays ----------------------------------------------------------------------------------------------
 
 
