@@ -39,7 +39,8 @@ class _State(threading.local):
 state = _State()
 _lock = threading.Lock()
 _open = 0
-_originals: dict[str, Any] = {}
+_originals: dict[str, Any] = {}  # op name -> a function of its own code, while the op's function has the casting one
+_cells: list[tuple[Any, Any]] = []  # (closure cell of a public function, the function that it wraps)
 
 
 def dtype_for(device_type: str) -> dtype:
@@ -155,7 +156,7 @@ def _swap_inner(name: str, function: Any) -> None:
     def casting(*args: Any, **kwargs: Any) -> Any:
         return autocast_call(name, inner, args, kwargs)
 
-    _originals[name] = (cell, inner)
+    _cells.append((cell, inner))
     cell.cell_contents = casting
 
 
@@ -172,26 +173,17 @@ def _swap_all() -> None:
         if _inner_name(function):
             _swap_inner(name, function)
         if name in OPS and not OPS[name].composite:
-            _swap_op(name) if name not in _originals else _swap_beside(name)
-
-
-def _swap_beside(name: str) -> None:
-    """An op that has the name of a public function, which is swapped already: both are, under two keys."""
-    held = _originals.pop(name)
-    _swap_op(name)
-    _originals["function " + name] = held
+            _swap_op(name)
 
 
 def _restore_all() -> None:
-    for key, original in _originals.items():
-        if isinstance(original, tuple):
-            cell, inner = original
-            cell.cell_contents = inner
-        else:
-            function = OPS[key].fn
-            function.__code__ = original.__code__
-            function.__kwdefaults__ = original.__kwdefaults__
-    # _originals stays: a call that another thread began in the swapped code still finds its function
+    for cell, inner in _cells:
+        cell.cell_contents = inner
+    _cells.clear()
+    for name, original in _originals.items():  # they stay: another thread may be on its way through the casting code
+        function = OPS[name].fn
+        function.__code__ = original.__code__
+        function.__kwdefaults__ = original.__kwdefaults__
 
 
 def enter() -> None:
@@ -200,7 +192,6 @@ def enter() -> None:
     with _lock:
         _open += 1
         if _open == 1:
-            _originals.clear()
             _swap_all()
     state.depth += 1
 

@@ -343,6 +343,17 @@ class SparseTensor(Tensor):
 
     add, sub, div, neg, pow = __add__, __sub__, __truediv__, __neg__, __pow__
 
+    def mul_(self, other: Any) -> SparseTensor:
+        """Times a number, in place."""
+        self._val.mul_(other)
+        return self
+
+    def zero_(self) -> SparseTensor:
+        """Keeps no element any more."""
+        self._ind, self._val = self._ind[:, :0], self._val.detach()[:0]
+        self._one_each = True
+        return self
+
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The sum of all elements, or over sparse dimensions: then a sparse tensor of the rest."""
         if dim is None:
@@ -405,10 +416,30 @@ class SparseTensor(Tensor):
             return beta * args[0] + alpha * (args[1] @ args[2]) if name == "addmm" else args[0] + alpha * args[1]
         if name in ("mm", "matmul") and len(args) == 2 and isinstance(args[1], SparseTensor):
             return args[0] @ args[1]
+        if name == "cat":
+            return cat(*args, **kwargs)
+        if name == "zeros_like":
+            return SparseTensor._make(self._ind[:, :0], self._val.detach()[:0], self._size, True)
         own = SparseTensor.__dict__.get(name)
         if own is None or not args or args[0] is not self:
             raise self_error(self, name)
         return own(*args, **kwargs)
+
+
+def cat(tensors: Any, dim: int = 0) -> SparseTensor:
+    """Sparse tensors joined along a sparse dimension. each: (*S) but for dim -> (S with the sum at dim)."""
+    first = tensors[0]
+    axis = dim % first.dim()
+    if any(not isinstance(t, SparseTensor) or t.sparse_dim() <= axis for t in tensors):
+        raise RuntimeError("cat of sparse tensors: all must be sparse, and dim one of their sparse dimensions")
+    places, start = [], 0
+    for t in tensors:
+        step = [[start if d == axis else 0] for d in range(t.sparse_dim())]
+        places.append(t._ind + wrap(np.array(step)).to(t.device))
+        start += t._size[axis]
+    join = OPS["cat"].fn
+    size = [start if d == axis else n for d, n in enumerate(first._size)]
+    return SparseTensor._make(join(*places, axis=1), join(*[t._val for t in tensors], axis=0), size)
 
 
 def self_error(tensor: SparseTensor, name: str) -> NotImplementedError:

@@ -21,14 +21,15 @@ T.cuda.memory_reserved() | T.cuda.max_memory_allocated() | T.cuda.synchronize() 
 T.cuda.get_device_name(0) | T.cuda.init() | T.cuda.get_device_capability() | T.cuda.get_device_properties(0)
 T.cuda.get_rng_state() | T.cuda.get_rng_state_all() | T.cuda.set_rng_state_all([]) | T.cuda.initial_seed()
 T.cuda.current_stream() | T.cuda.get_arch_list() | T.cuda.ipc_collect() | T.cuda.mem_get_info() | T.cuda.FloatTensor(2)
-T.cuda.FloatTensor.__name__ | T.cuda.set_device("cpu") | T.cuda.has_half | isinstance(T.ones(1), T.cuda.FloatTensor)
-T.cuda.can_device_access_peer(0, 1) | T.OutOfMemoryError is T.cuda.OutOfMemoryError
-T.OutOfMemoryError.__mro__[1].__name__ | T.accelerator.is_available() | T.accelerator.current_accelerator()
-T.accelerator.device_count() | T.accelerator.current_device_index() | T.accelerator.synchronize()
-T.accelerator.current_stream() | T.accelerator.set_device_index(0) | T.accelerator.device_index(0).__enter__()
-T.accelerator.memory_allocated() | T.backends.cudnn.is_available() | T.backends.cudnn.version()
-T.backends.cudnn.enabled | T.backends.cudnn.benchmark | T.backends.cudnn.deterministic | T.backends.cudnn.allow_tf32
-T.backends.cuda.matmul.allow_tf32 | T.backends.cuda.is_built()
+T.cuda.FloatTensor.__name__ | T.cuda.set_device("cpu") | T.cuda.has_half
+T.set_default_tensor_type("torch.cuda.FloatTensor") | T.set_default_tensor_type(T.cuda.FloatTensor)
+isinstance(T.ones(1), T.cuda.FloatTensor) | T.cuda.can_device_access_peer(0, 1)
+T.OutOfMemoryError is T.cuda.OutOfMemoryError | T.OutOfMemoryError.__mro__[1].__name__ | T.accelerator.is_available()
+T.accelerator.current_accelerator() | T.accelerator.device_count() | T.accelerator.current_device_index()
+T.accelerator.synchronize() | T.accelerator.current_stream() | T.accelerator.set_device_index(0)
+T.accelerator.device_index(0).__enter__() | T.accelerator.memory_allocated() | T.backends.cudnn.is_available()
+T.backends.cudnn.version() | T.backends.cudnn.enabled | T.backends.cudnn.benchmark | T.backends.cudnn.deterministic
+T.backends.cudnn.allow_tf32 | T.backends.cuda.matmul.allow_tf32 | T.backends.cuda.is_built()
 T.backends.cuda.matmul.allow_fp16_reduced_precision_reduction | T.backends.mps.is_available()
 T.backends.mps.is_built() | T.backends.opt_einsum.strategy | T.backends.cuda.flash_sdp_enabled()
 T.backends.cuda.math_sdp_enabled() | T.compiler.is_compiling() | T.jit.is_scripting() | T.jit.is_tracing()

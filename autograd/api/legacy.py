@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
+from ..device import device, set_default_device
 from ..tensor import Tensor, wrap
 from .creation import legacy_array
 
@@ -38,13 +39,24 @@ TYPES: dict[str, LegacyType] = {
 
 
 def set_default_tensor_type(t: Any) -> None:
-    """The old name of set_default_dtype: a legacy type or its name, such as "torch.DoubleTensor"."""
+    """The old name of set_default_dtype: a legacy type or its name, such as "torch.DoubleTensor".
+
+    A type of torch.cuda makes that device the default too. TypeError where there is none.
+    """
+    on_device = ".cuda." in t if isinstance(t, str) else getattr(t, "__module__", "") == "torch.cuda"
+    if on_device:
+        try:
+            device("cuda").backend()
+        except RuntimeError as error:
+            shown = t if isinstance(t, str) else f"torch.cuda.{t.__name__}"
+            raise TypeError(f"type {shown} not available. Torch not compiled with CUDA enabled. ({error})") from None
     if isinstance(t, str):
-        word = t.rpartition(".")[2]
-        t = TYPES.get(word, t)
+        t = TYPES.get(t.rpartition(".")[2], t)
     if not isinstance(t, LegacyType):
         raise TypeError(f"invalid type object: only floating-point types are supported as the default type, got {t!r}")
     dtypes.set_default_dtype(t.legacy_dtype)
+    if on_device:
+        set_default_device("cuda")
 
 
 def typename(obj: Any) -> str:
