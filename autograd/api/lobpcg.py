@@ -128,6 +128,29 @@ def _dense(A: Tensor, B: Tensor | None, k: int, largest: bool) -> tuple[Tensor, 
     return GRAPH.slice_view(values, index=(..., slice(0, k))), columns(vectors, 0, k)
 
 
+def _sizes(A: Tensor, k: int | None, B: Tensor | None, X: Tensor | None, n: int | None) -> tuple[int, int, int]:
+    """(m, n, k), checked: m rows, n vectors that are iterated, k wanted."""
+    if A.array.shape[-2] != A.array.shape[-1]:
+        raise AssertionError(f"A must be square, got shape {A.shape}")
+    if B is not None and B.array.shape != A.array.shape:
+        raise AssertionError(f"A and B must have same shape, got {A.shape} vs {B.shape}")
+    m = A.array.shape[-1]
+    k = (1 if X is None else X.array.shape[-1]) if k is None else k
+    n = (k if n is None else n) if X is None else X.array.shape[-1]
+    if m < 3 * n:
+        raise ValueError(
+            f"LOBPCG algorithm is not applicable when the number of A rows (={m}) is smaller than 3 x the number of "
+            f"requested eigenpairs (={n})"
+        )
+    return m, n, k
+
+
+def _one(t: Tensor, i: int) -> Tensor:
+    """The i-th matrix of a batch. (*, m, n) -> (m, n)."""
+    count = math.prod(t.array.shape[:-2])
+    return GRAPH.select(GRAPH.reshape(t.detach(), shape=(count, *t.array.shape[-2:])), axis=0, index=i)
+
+
 @public(method=False)
 def lobpcg(
     A: Tensor, k: int | None = None, B: Tensor | None = None, X: Tensor | None = None, n: int | None = None,
@@ -146,47 +169,31 @@ def lobpcg(
     >>> torch.lobpcg(torch.diag(torch.arange(9.0)), k=2, X=torch.ones(9, 2).tril())[0].round()
     tensor([8., 7.])
     """
-    shape = A.array.shape
-    if shape[-2] != shape[-1]:
-        raise AssertionError(f"A must be square, got shape {A.shape}")
-    if B is not None and B.array.shape != shape:
-        raise AssertionError(f"A and B must have same shape, got {A.shape} vs {B.shape}")
+    m, n, k = _sizes(A, k, B, X, n)
     if method not in (None, "basic", "ortho"):
         raise ValueError(f"method must be 'basic' or 'ortho', but got {method!r}")
-    m = shape[-1]
-    k = (1 if X is None else X.array.shape[-1]) if k is None else k
-    n = (k if n is None else n) if X is None else X.array.shape[-1]
-    if m < 3 * n:
-        raise ValueError(
-            f"LOBPCG algorithm is not applicable when the number of A rows (={m}) is smaller than 3 x the number of "
-            f"requested eigenpairs (={n})"
-        )
-    floating = from_numpy_dtype(A.array.dtype).category >= FLOAT
-    dtype = A.dtype if floating else get_default_dtype()
+    dtype = A.dtype if from_numpy_dtype(A.array.dtype).category >= FLOAT else get_default_dtype()
     tol = (2.23e-16 if dtype.itemsize == 8 else 1.2e-07) ** 0.5 if tol is None else tol
     iparams = {"m": m, "n": n, "k": k, "niter": 1000 if niter is None else niter} | (ortho_iparams or {})
     fparams = {"tol": tol} | (ortho_fparams or {})
     bparams = {"largest": largest is not False} | (ortho_bparams or {})
-    count = math.prod(shape[:-2])
-
-    def one(t: Tensor | None, i: int) -> Any:
-        return None if t is None else GRAPH.select(t.detach().reshape(count, *t.array.shape[-2:]), axis=0, index=i)
-
+    lead = A.array.shape[:-2]
     dense, workers = recorded(A) or (B is not None and recorded(B)), []
     with no_grad():
-        for i in range(count):
-            start = randn(m, n, dtype=dtype, device=A.device) if X is None else one(X, i)  # drawn in any case
+        for i in range(math.prod(lead)):
+            start = randn(m, n, dtype=dtype, device=A.device) if X is None else _one(X, i)  # drawn in any case
             if start.array.shape != (m, n):
                 raise AssertionError(f"X shape mismatch: got {start.shape}, expected {(m, n)}")
-            if dense:
-                continue
-            parameters = iparams | ({"batch_index": i} if len(shape) > 2 else {})
-            workers.append(LOBPCG(one(A, i), one(B, i), start, iK, parameters, fparams, bparams, method or "", tracker))
-            workers[-1].run()
+            if not dense:
+                numbers = iparams | ({"batch_index": i} if lead else {})
+                state = LOBPCG(_one(A, i), B if B is None else _one(B, i), start, iK, numbers, fparams, bparams,
+                               method or "ortho", tracker)  # fmt: skip
+                state.run()
+                workers.append(state)
     if dense:
         return _dense(A, B, k, bparams["largest"])
     E = [GRAPH.slice_view(w.E, index=(slice(0, k),)) for w in workers]
     V = [columns(w.X, 0, k) for w in workers]
-    if len(shape) == 2:
+    if not lead:
         return GRAPH.clone(E[0]), GRAPH.clone(V[0])
-    return stack(E).reshape(*shape[:-2], k), stack(V).reshape(*shape[:-2], m, k)
+    return stack(E).reshape(*lead, k), stack(V).reshape(*lead, m, k)
