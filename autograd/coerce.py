@@ -105,6 +105,10 @@ def _wrap_int(value: int, np_dtype: Any) -> Any:
     return np.array(int(value) & ((1 << (8 * np_dtype.itemsize)) - 1), dtype=f"u{np_dtype.itemsize}").astype(np_dtype)
 
 
+# Ops that PyTorch also does on two Python numbers.
+_OF_NUMBERS = {"add", "sub", "mul", "div", "floor_divide", "div_trunc"}
+
+
 def _promote(op: Op, names: list[str], items: list[Any], scalars: list[int]) -> list[int]:
     """Casts the tensors among `items` to the dtype of the result; gives the places of what stays a Python scalar."""
     Tensor = TENSOR[0]
@@ -119,6 +123,9 @@ def _promote(op: Op, names: list[str], items: list[Any], scalars: list[int]) -> 
                 "Convert them with .to(dtype) first"
             )
         return []
+    if not tensors and op.name in _OF_NUMBERS:
+        items[0] = Tensor._of(np.array(items[0], scalar_dtype(items[0]).np))
+        return _promote(op, names, items, [1])
     if not tensors:
         raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(items[0]).__name__}")
     sized = [k for (_, t), k in zip(tensors, kinds, strict=True) if t.array.ndim]

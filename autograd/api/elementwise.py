@@ -24,6 +24,8 @@ from .args import int_of
 from .table import PUBLIC, Entry, declare, public
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
+NUMBERS_OR_TENSOR = (Tensor, *NUMBERS)
+OF_NUMBERS = {"add", "sub", "mul", "div", "true_divide", "floor_divide"}  # PyTorch does these on two numbers
 
 
 def plain(value: Any) -> Any:
@@ -37,17 +39,14 @@ def with_number(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        tensor = False
         for position, value in enumerate(args[:2]):
-            if isinstance(value, Tensor):
-                tensor = True
-            elif not isinstance(value, NUMBERS):
+            if not isinstance(value, NUMBERS_OR_TENSOR):
                 argument = ("input", "other")[position]
                 raise TypeError(
                     f"{name}(): argument '{argument}' (position {position + 1}) must be Tensor or a number, "
                     f"not {type(value).__name__}"
                 )
-        if not tensor and len(args) > 1:
+        if name not in OF_NUMBERS and len(args) > 1 and not any(isinstance(value, Tensor) for value in args[:2]):
             raise TypeError(f"{name}(): one of the arguments must be a Tensor, but both are numbers")
         result = function(*[plain(value) for value in args], **kwargs)
         return result if out is None else into(out, name, result)
@@ -387,7 +386,7 @@ def frexp(input: Tensor) -> Any:
 
 @public
 def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether both have the same shape and elements. Gives a Python bool."""
+    """Whether both have the same shape and elements. Gives a Python bool. input: (*S), other: (*T)."""
     only_tensors("equal", other=other)
     x, y = input.array, other.array
     return x.shape == y.shape and bool((x == y).all())
@@ -413,7 +412,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
 
 @public
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
-    """Whether `isclose` holds everywhere. Gives a Python bool."""
+    """Whether `isclose` holds everywhere. Gives a Python bool. input: (*S), other: (*T)."""
     return bool(isclose(input, other, rtol, atol, equal_nan).array.all())
 
 
