@@ -97,7 +97,7 @@ def tensor(
 
 @public(method=False)
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory where dtype and device allow."""
+    """`data` as a tensor, sharing memory where dtype and device allow. -> (*shape of data)."""
     if isinstance(data, Tensor):
         t = data
     elif isinstance(data, np.ndarray):
@@ -113,14 +113,14 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def asarray(
     obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """`obj` as a tensor; shares memory unless copy=True."""
+    """`obj` as a tensor; shares memory unless copy=True. -> (*shape of obj)."""
     t = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
     return t.detach().requires_grad_() if requires_grad else t
 
 
 @public(method=False)
 def from_numpy(ndarray: Any) -> Tensor:
-    """A CPU tensor that shares the memory of a NumPy array. TypeError for other objects and dtypes."""
+    """A CPU tensor that shares the memory of a NumPy array. TypeError for other objects and dtypes. (*S) -> (*S)."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
     return wrap(checked_array(ndarray).view())
@@ -128,7 +128,10 @@ def from_numpy(ndarray: Any) -> Tensor:
 
 @public(method=False)
 def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
-    """A 1-D tensor over the memory of a buffer. ValueError where the buffer does not have so many elements."""
+    """A 1-D tensor over the memory of a buffer. ValueError where the buffer does not have so many elements.
+
+    -> (count,).
+    """
     length = memoryview(buffer).nbytes
     if not length or not count:
         raise ValueError(f"both buffer length ({length}) and count ({count}) must not be 0")
@@ -304,7 +307,7 @@ def new_tensor(
 
 @public(is_function=False)
 def new(self: Tensor, *data: Any, device: Any = None) -> Tensor:
-    """The legacy constructor with this tensor's dtype and device."""
+    """The legacy constructor with this tensor's dtype and device. -> (*size)."""
     return wrap(legacy_array(data, self.device if device is None else device, self.dtype))
 
 
@@ -427,7 +430,8 @@ def _steps(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any
             )
     start, end = number_of(start, name, "start"), number_of(end, name, "end")
     if isinstance(steps, (bool, float)) or not hasattr(steps, "__index__"):
-        raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
+        given = ", ".join(type(v).__name__ for v in (start, end, steps))
+        raise TypeError(f"{name}() received an invalid combination of arguments - got ({given}); steps must be an int")
     steps = int(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")

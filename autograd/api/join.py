@@ -77,14 +77,14 @@ def _at_least(tensors: Any, name: str, at_least: Any) -> list[Tensor]:
 
 @public(method=False)
 def hstack(tensors: Any) -> Tensor:
-    """Joined along dimension 1 (0 for 1-D tensors)."""
+    """Joined along dimension 1 (0 for 1-D tensors). tensors: (M, N_i, *S) -> (M, sum N_i, *S)."""
     tensors = _at_least(tensors, "hstack", atleast_1d)
     return cat(tensors, 0 if tensors[0].array.ndim == 1 else 1)
 
 
 @public(method=False)
 def vstack(tensors: Any) -> Tensor:
-    """Joined along dimension 0, 1-D tensors as rows."""
+    """Joined along dimension 0, 1-D tensors as rows. tensors: (N_i, *S) -> (sum N_i, *S)."""
     return cat(_at_least(tensors, "vstack", atleast_2d), 0)
 
 
@@ -93,13 +93,13 @@ public(vstack, name="row_stack", method=False)
 
 @public(method=False)
 def dstack(tensors: Any) -> Tensor:
-    """Joined along dimension 2."""
+    """Joined along dimension 2. tensors: (M, N, K_i) -> (M, N, sum K_i)."""
     return cat(_at_least(tensors, "dstack", atleast_3d), 2)
 
 
 @public(method=False)
 def column_stack(tensors: Any) -> Tensor:
-    """Joined along dimension 1, 1-D tensors as columns."""
+    """Joined along dimension 1, 1-D tensors as columns. tensors: (M,) or (M, N_i) -> (M, sum N_i)."""
     columns = _at_least(tensors, "column_stack", lambda t: t if t.array.ndim > 1 else unsqueeze(atleast_1d(t), 1))
     return cat(columns, 1)
 
@@ -114,19 +114,22 @@ def _each(tensors: tuple[Any, ...], one: Any) -> Any:
 
 @public(method=False)
 def atleast_1d(*tensors: Any) -> Any:
-    """Scalars as 1-D tensors; others as they are."""
+    """Scalars as 1-D tensors; others as they are. () -> (1,), (*S) -> (*S)."""
     return _each(tensors, lambda t: t if t.array.ndim else op.view(t, shape=(1,)))
 
 
 @public(method=False)
 def atleast_2d(*tensors: Any) -> Any:
-    """Scalars and vectors as matrices of one row; others as they are."""
+    """Scalars and vectors as matrices of one row; others as they are. () -> (1, 1), (N,) -> (1, N)."""
     return _each(tensors, lambda t: t if t.array.ndim > 1 else unsqueeze(atleast_1d(t), 0))
 
 
 @public(method=False)
 def atleast_3d(*tensors: Any) -> Any:
-    """Tensors of fewer dimensions with 3; others as they are."""
+    """Tensors of fewer dimensions with 3; others as they are.
+
+    () -> (1, 1, 1), (N,) -> (1, N, 1), (M, N) -> (M, N, 1).
+    """
     return _each(tensors, lambda t: t if t.array.ndim > 2 else unsqueeze(atleast_2d(t), -1))
 
 
@@ -254,7 +257,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> Any:
 @public
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0, **kw: Any) -> Any:
     """Views of nearly equal size, or cut before the given indices. input: (*S) -> tuple."""
-    how = kw.get("indices", kw.get("sections", indices_or_sections))
+    how = _sections("tensor_split", kw.get("indices", kw.get("sections", indices_or_sections)))
     axis, n = _dimension(input, dim, "tensor_split")
     how = how.tolist() if isinstance(how, Tensor) else how
     if isinstance(how, (tuple, list)):
@@ -270,8 +273,19 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0, **kw: An
     return tuple(op.slice_view(input, index=(*lead, slice(a, max(a, b)), Ellipsis)) for a, b in bounds)
 
 
+def _sections(name: str, how: Any) -> Any:
+    """What says how to cut, as it is. TypeError for anything but an int, a sequence or a Tensor."""
+    if isinstance(how, (tuple, list, Tensor)) or hasattr(how, "__index__"):
+        return how
+    raise TypeError(
+        f"{name}() received an invalid combination of arguments - got ({type(how).__name__}); expected an int, a tuple "
+        "of ints or a Tensor"
+    )
+
+
 def _axis_split(name: str, dims: int, axis_of: Any) -> None:
     def function(input: Tensor, indices_or_sections: Any) -> Any:
+        _sections(name, indices_or_sections)
         ndim = input.array.ndim
         if ndim < dims:
             raise RuntimeError(
@@ -288,7 +302,7 @@ def _axis_split(name: str, dims: int, axis_of: Any) -> None:
         return tensor_split(input, indices_or_sections, axis)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"tensor_split along the dimension that {name} names, into parts of equal size. -> tuple."
+    function.__doc__ = f"tensor_split along the dimension that {name} names. (*S) -> tuple of (S, shorter there)."
     public(function)
 
 

@@ -49,7 +49,7 @@ def tile(input: Tensor, *times: Any, dims: Any = None) -> Tensor:
 def repeat_interleave(input: Tensor, repeats: Any = None, dim: Any = None, *, output_size: int | None = None) -> Tensor:
     """Each slice along dim repeated in place, `repeats` times or repeats[i] times; of all elements where dim is None.
 
-    With one argument: i repeated input[i] times for each i.
+    With one argument: i repeated input[i] times for each i. input: (*S) -> (S, sum of repeats at dim).
     """
     if repeats is None:
         return _repeated(input, input.array, len(input.array))
@@ -92,7 +92,7 @@ def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
 
 @public
 def fliplr(input: Tensor) -> Tensor:
-    """The order along dimension 1 reversed."""
+    """The order along dimension 1 reversed. input: (N, M, *S) -> the same."""
     if input.array.ndim < 2:
         raise RuntimeError("Input must be >= 2-d.")
     return op.flip(input, axes=(1,))
@@ -100,7 +100,7 @@ def fliplr(input: Tensor) -> Tensor:
 
 @public
 def flipud(input: Tensor) -> Tensor:
-    """The order along dimension 0 reversed."""
+    """The order along dimension 0 reversed. input: (N, *S) -> the same."""
     if input.array.ndim < 1:
         raise RuntimeError("Input must be >= 1-d.")
     return op.flip(input, axes=(0,))
@@ -120,6 +120,8 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     dims = sizes_of((dims,), "roll", "dims")
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if not input.array.ndim:
+        raise IndexError(f"Dimension specified as {dims[0]} but tensor has no dimensions")
     return op.roll(input, shifts=shifts, axes=tuple([dim_of(d, input.array.ndim) for d in dims]))
 
 
@@ -211,7 +213,7 @@ def _given(tensors: tuple[Any, ...], name: str) -> tuple[Tensor, ...]:
 
 @public(method=False)
 def broadcast_tensors(*tensors: Any) -> Any:
-    """The tensors stretched to their common shape, without copies. -> tuple."""
+    """The tensors stretched to their common shape, without copies. (*S), (*T), ... -> tuple of (*U)."""
     many = _given(tensors, "broadcast_tensors")
     shapes = [t.array.shape for t in many]
     text = broadcast_text(shapes) if len(shapes) == 2 else None
