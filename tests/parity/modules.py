@@ -239,8 +239,6 @@ def construct(pair: Pair) -> None:
 
 def load(pair: Pair) -> None:
     """A state of torch's goes into ours and back, with nothing missing or left over; into lazy layers as well."""
-    if compare.dtype_name(pair) == "bfloat16":
-        return
     my_source, their_source = pair.ready(seed=5)
     mine, theirs = pair.build()
     mine.load_state_dict(state_of(their_source), strict=True)

@@ -119,7 +119,7 @@ def against(kind: str, results: dict[str, Any]) -> list[str]:
     return lines
 
 
-FORWARD = ("forward", "noncontiguous", "grad")
+FORWARD = ("forward", "noncontiguous", "scalars", "extremes", "grad")
 
 
 def summary(kind: str, results: dict[str, Any]) -> str:

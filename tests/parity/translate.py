@@ -76,7 +76,7 @@ def _paths() -> dict[int, str]:
     paths: dict[int, str] = {}
     for home in ["", *_HOMES]:
         module = lookup(torch, home) if home else torch
-        for name in dir(module):
+        for name in sorted(dir(module), key=lambda name: name.startswith("_")):  # public names win
             try:
                 value = getattr(module, name)
             except Exception:
@@ -200,6 +200,8 @@ def to_tapegrad(value: Any) -> Any:
         return tapegrad.get_default_device() if value.type == "cpu" else tapegrad.device(str(value))
     if isinstance(value, torch.Generator):
         return tapegrad.Generator().manual_seed(value.initial_seed())
+    if isinstance(value, torch.nn.Module):
+        return getattr(tapegrad.nn, type(value).__name__)()
     if isinstance(value, slice):
         return slice(to_tapegrad(value.start), to_tapegrad(value.stop), to_tapegrad(value.step))
     if isinstance(value, _CALLABLES):
