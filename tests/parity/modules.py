@@ -266,10 +266,7 @@ def forward(pair: Pair) -> None:
 
 def tensors(side: Any, kind: type) -> list[Any]:
     """The tensors among the arguments, those of packed sequences included."""
-    found = []
-    for value in compare.flat([list(side[0]), side[1]]):
-        found += [value] if isinstance(value, kind) else []
-    return found
+    return [value for value in compare.flat([list(side[0]), side[1]]) if isinstance(value, kind)]
 
 
 def cloned(value: Any) -> Any:
