@@ -89,7 +89,10 @@ def _only_tensors(out: Any, name: str) -> tuple[list[Tensor], Any]:
 
 
 def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """A function giving (gradient of `func` with respect to the arguments at argnums, value [, aux])."""
+    """A function giving (gradient of `func` with respect to the arguments at argnums, value [, aux]).
+
+    func: (*S) -> () gives (*S), ().
+    """
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -115,7 +118,7 @@ def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
 
 
 def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """As grad_and_value, the value first: (value, gradient)."""
+    """As grad_and_value, the value first: (value, gradient). func: (*S) -> () gives (), (*S)."""
     both = grad_and_value(func, argnums, has_aux)
 
     @functools.wraps(func)
@@ -127,7 +130,7 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
 
 
 def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """A function giving the gradient of a scalar function (with aux: (gradient, aux)).
+    """A function giving the gradient of a scalar function (with aux: (gradient, aux)). func: (*S) -> () gives (*S).
 
     >>> import tapegrad as torch
     >>> torch.func.grad(torch.func.grad(torch.sin))(torch.tensor(0.5))
@@ -144,7 +147,10 @@ def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
-    """(func(*primals), vjp_fn [, aux]); vjp_fn(cotangents) gives the tuple of J^T cotangents, any number of times."""
+    """(func(*primals), vjp_fn [, aux]); vjp_fn(cotangents) gives the tuple of J^T cotangents, any number of times.
+
+    func: (*S) -> (*T), cotangents: (*T) -> (*S).
+    """
     recording, places = mode.grad is not False, tuple(range(len(primals)))
     with enable_grad():
         values, chosen, specs = _differentiated(primals, places)
@@ -172,7 +178,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 def jvp(
     func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False
 ) -> tuple[Any, ...]:
-    """(func(*primals), J tangents [, aux]), by two backward passes.
+    """(func(*primals), J tangents [, aux]), by two backward passes. func: (*S) -> (*T), tangents: (*S) -> (*T).
 
     strict: RuntimeError where an output does not depend on the primals, whose tangent is zero else.
     """
@@ -250,7 +256,7 @@ def jacfwd(
 ) -> Callable[..., Any]:
     """The Jacobian as jacrev gives it: there is no forward mode here, and the values are the same.
 
-    `func` runs once, so `randomness` changes nothing.
+    `func` runs once, so `randomness` changes nothing. func: (*S) -> (*T) gives (*T, *S).
     """
     return jacrev(func, argnums, has_aux=has_aux)
 
@@ -268,6 +274,8 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(func(*primals), jvp_fn); jvp_fn(*tangents) gives J tangents at the primals, any number of times.
+
+    func: (*S) -> (*T), tangents: (*S) -> (*T).
 
     `func` runs once; what each jvp_fn call costs is one backward pass through its gradient.
     """

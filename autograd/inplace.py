@@ -31,7 +31,7 @@ def inplace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return assign(self, _on_a_copy(function, self, args, kwargs), name, since)
 
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"In-place version of `{name.rstrip('_')}`: the result is written into this tensor."
+    method.__doc__ = f"In-place version of `{name.rstrip('_')}`: the result is written into this tensor. (*S) -> (*S)."
     return method
 
 

@@ -27,6 +27,8 @@ def vmap(
 ) -> Callable[..., Any]:
     """A function that applies `func` to every example of a batch, all at once.
 
+    func: (*S) -> (*T) gives (B, *S) -> (B, *T).
+
     Args:
         func: takes and gives nested tuples, lists and dicts of tensors; each tensor is one example.
         in_dims: the dimension of each argument that counts the examples, None for what all examples share; an int for

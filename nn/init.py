@@ -42,13 +42,13 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
 
 @no_grad()
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
-    """Uniform numbers of [a, b)."""
+    """Uniform numbers of [a, b). (*S) -> (*S)."""
     return _uniform_(tensor, a, b, generator=generator)
 
 
 @no_grad()
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
-    """Normal numbers."""
+    """Normal numbers. (*S) -> (*S)."""
     return _normal_(tensor, mean, std, generator=generator)
 
 
@@ -56,7 +56,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any 
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
 ) -> Tensor:
-    """Normal numbers of [a, b], by rejection as PyTorch 2.13 draws them.
+    """Normal numbers of [a, b], by rejection as PyTorch 2.13 draws them. (*S) -> (*S).
 
     Where more than 0.3 of the distribution lies inside, normal numbers are drawn again until they are inside; else
     uniform candidates of [a, b] are accepted with the density relative to its peak.
@@ -102,17 +102,17 @@ def trunc_normal_(
 
 @no_grad()
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """One value everywhere."""
+    """One value everywhere. (*S) -> (*S)."""
     return tensor.fill_(val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Ones."""
+    """Ones. (*S) -> (*S)."""
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Zeros."""
+    """Zeros. (*S) -> (*S)."""
     return constant_(tensor, 0.0)
 
 
@@ -168,7 +168,10 @@ def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
-    """Uniform on [-a, a), a = gain sqrt(6 / (fan_in + fan_out)). Glorot and Bengio, 2010."""
+    """Uniform on [-a, a), a = gain sqrt(6 / (fan_in + fan_out)). Glorot and Bengio, 2010.
+
+    tensor: (out, in, *kernel) -> itself.
+    """
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
     a = math.sqrt(3.0) * std
@@ -176,7 +179,10 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) ->
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
-    """Normal of deviation gain sqrt(2 / (fan_in + fan_out)). Glorot and Bengio, 2010."""
+    """Normal of deviation gain sqrt(2 / (fan_in + fan_out)). Glorot and Bengio, 2010.
+
+    tensor: (out, in, *kernel) -> itself.
+    """
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / float(fan_in + fan_out)), generator)
 
@@ -184,7 +190,10 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> 
 def kaiming_uniform_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Tensor:
-    """Uniform on [-b, b), b = gain sqrt(3 / fan). He et al., 2015. a: the slope of leaky_relu."""
+    """Uniform on [-b, b), b = gain sqrt(3 / fan). He et al., 2015. a: the slope of leaky_relu.
+
+    tensor: (out, in, *kernel) -> itself.
+    """
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
@@ -197,7 +206,10 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Tensor:
-    """Normal of deviation gain / sqrt(fan). He et al., 2015. a: the slope of leaky_relu."""
+    """Normal of deviation gain / sqrt(fan). He et al., 2015. a: the slope of leaky_relu.
+
+    tensor: (out, in, *kernel) -> itself.
+    """
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
@@ -208,6 +220,8 @@ def kaiming_normal_(
 @no_grad()
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
     """Rows (or columns, the shorter side) orthonormal, times gain. Saxe et al., 2013.
+
+    tensor: (N, *S) -> itself, as a matrix (N, M).
 
     The QR decomposition is LAPACK's here and there: values equal PyTorch's to about 1e-5 in float32.
     """
@@ -251,7 +265,7 @@ def _deprecated(name: str, function: Any) -> Any:
         return function(*args, **kwargs)
 
     old.__name__ = name
-    old.__doc__ = f"The old name of {name}_."
+    old.__doc__ = f"The old name of {name}_. (*S) -> (*S)."
     return old
 
 

@@ -112,7 +112,10 @@ def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_fo
 
 @public(is_function=False, name="type")
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """Without an argument the legacy type's name, such as 'torch.FloatTensor'; else the tensor in that type."""
+    """Without an argument the legacy type's name, such as 'torch.FloatTensor'; else the tensor in that type.
+
+    (*S) -> (*S).
+    """
     if dtype is None:
         place = "" if self.device.type == "cpu" else f"{self.device.type}."
         return f"torch.{place}{self.dtype.legacy}Tensor"
@@ -132,13 +135,13 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
 
 @public(is_function=False)
 def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """This tensor in other's dtype and on its device."""
+    """This tensor in other's dtype and on its device. (*S) -> (*S)."""
     return to(self, other)
 
 
 @public(is_function=False)
 def numpy(self: Tensor, *, force: bool = False) -> Any:
-    """The values as np.ndarray, sharing memory on the CPU.
+    """The values as np.ndarray, sharing memory on the CPU. (*S) -> an array (*S).
 
     Raises RuntimeError for a tensor that requires grad (outside no_grad) and TypeError for one on another device,
     unless force=True.
@@ -215,7 +218,7 @@ def fill(input: Tensor, value: Any) -> Tensor:
 
 @public
 def fill_(input: Tensor, value: Any) -> Tensor:
-    """Writes one value (a number or a 0-d tensor) everywhere."""
+    """Writes one value (a number or a 0-d tensor) everywhere. (*S) -> (*S)."""
     self = input
     if isinstance(value, Tensor):
         if value.array.ndim:
@@ -237,13 +240,13 @@ def fill_(input: Tensor, value: Any) -> Tensor:
 
 @public
 def zero_(input: Tensor) -> Tensor:
-    """Writes zeros everywhere."""
+    """Writes zeros everywhere. (*S) -> (*S)."""
     return fill_(input, 0)
 
 
 @public(method=False)
 def detach_(input: Tensor) -> Tensor:
-    """Cuts the tensor from its history, in place."""
+    """Cuts the tensor from its history, in place. (*S) -> (*S)."""
     return Tensor.detach_(input)
 
 
@@ -267,7 +270,7 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 
 @public(is_function=False)
 def apply_(self: Tensor, callable: Any) -> Tensor:
-    """Replaces each element by callable(element): slow, CPU only, not recorded."""
+    """Replaces each element by callable(element): slow, CPU only, not recorded. (*S) -> (*S)."""
     if self._rg:
         raise RuntimeError("apply_(): cannot be used on a tensor that requires grad")
     flat = [callable(v) for v in self.array.reshape(-1).tolist()]
@@ -302,7 +305,7 @@ def is_inference(input: Tensor) -> bool:
 
 @public
 def detach(input: Tensor) -> Tensor:
-    """The same memory without history."""
+    """The same memory without history. (*S) -> (*S)."""
     return Tensor.detach(input)
 
 
@@ -320,7 +323,7 @@ def get_device(input: Tensor) -> int:
 
 @public(is_function=False)
 def pin_memory(self: Tensor, device: Any = None) -> Tensor:
-    """The tensor itself: host memory is not pinned here."""
+    """The tensor itself: host memory is not pinned here. (*S) -> (*S)."""
     return self
 
 
@@ -332,7 +335,7 @@ def is_pinned(self: Tensor, device: Any = None) -> bool:
 
 @public(is_function=False)
 def share_memory_(self: Tensor) -> Tensor:
-    """The tensor itself: memory is shared among threads anyway."""
+    """The tensor itself: memory is shared among threads anyway. (*S) -> (*S)."""
     return self
 
 

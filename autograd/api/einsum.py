@@ -28,6 +28,8 @@ Labels = tuple[Any, ...]
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """The sum of products that an equation names, such as "bij,bjk->bik"; or operand, sublist, ..., [output sublist].
 
+    operands: (*S), (*T), ..., with one letter for each dimension.
+
     Without "->" the result has the letters that occur once, in alphabetical order, after the ellipsis.
 
     >>> import tapegrad as torch

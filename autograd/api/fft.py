@@ -236,7 +236,7 @@ def _planar(function: Any, name: str, of: str) -> Any:
         return inner(input, s, dim, norm)
 
     plane.__name__, plane.__qualname__ = name, name
-    plane.__doc__ = f"`{of}` along two dims, the last two by default: see there for shapes."
+    plane.__doc__ = f"`{of}` along two dims, the last two by default. (*, H, W) -> the size that `{of}` gives."
     return transform(plane)
 
 

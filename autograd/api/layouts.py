@@ -20,7 +20,7 @@ def to_sparse(self: Tensor, sparse_dim: int | None = None, *, layout: Any = None
 
 @public(is_function=False)
 def to_sparse_coo(self: Tensor) -> Tensor:
-    """`to_sparse()`."""
+    """`to_sparse()`. (*S) -> (*S)."""
     return to_sparse(self)
 
 

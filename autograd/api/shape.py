@@ -515,7 +515,7 @@ def _in_place(name: str, function: Callable[..., Any]) -> None:
         return self
 
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"`{name[:-1]}` of the tensor itself: its memory stays, its shape changes."
+    method.__doc__ = f"`{name[:-1]}` of the tensor itself, whose memory stays: (*S) -> the shape of that view."
     public(method, name=name, is_function=name == "as_strided_")
 
 

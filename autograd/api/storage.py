@@ -323,6 +323,8 @@ def empty_permuted(
 def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = None) -> Tensor:
     """This tensor with another size, over the same memory where that suffices, else over new memory with its content.
 
+    (*S) -> (*sizes).
+
     New elements are not to be relied on. Views keep the old memory. RuntimeError where a gradient is required.
     """
     return _resized(self, sizes_of(sizes, "resize_", "size", size), memory_format)
@@ -330,7 +332,7 @@ def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = No
 
 @public
 def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
-    """This tensor with the size of the_template (see resize_)."""
+    """This tensor with the size of the_template (see resize_). (*S), (*T) -> (*T)."""
     if memory_format is not None and memory_format is not contiguous_format:
         memory_format = channels_last if the_template.array.ndim == 4 else channels_last_3d
     return _resized(input, the_template.array.shape, memory_format)
@@ -364,6 +366,8 @@ def _resized(t: Tensor, size: tuple[int, ...], memory_format: Any) -> Tensor:
 def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
     """Makes this tensor show the memory of a tensor or storage, with that offset, size and strides (in elements).
 
+    (*S) -> (*size).
+
     Without arguments it becomes empty. RuntimeError where a gradient is required or the dtypes differ.
     """
     if self._rg:
@@ -396,13 +400,19 @@ def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = 
 
 @public(is_function=False)
 def map_(self: Tensor, tensor: Tensor, callable: Any) -> Tensor:
-    """Replaces each element a by callable(a, b), b that of the other tensor: slow, CPU only, not recorded."""
+    """Replaces each element a by callable(a, b), b that of the other tensor: slow, CPU only, not recorded.
+
+    (*S), (*T) -> (*S).
+    """
     return _mapped(self, "map_", callable, tensor)
 
 
 @public(is_function=False)
 def map2_(self: Tensor, x: Tensor, y: Tensor, callable: Any) -> Tensor:
-    """Replaces each element a by callable(a, b, c), of two other tensors: slow, CPU only, not recorded."""
+    """Replaces each element a by callable(a, b, c), of two other tensors: slow, CPU only, not recorded.
+
+    (*S), (*T), (*U) -> (*S).
+    """
     return _mapped(self, "map2_", callable, x, y)
 
 
@@ -418,7 +428,10 @@ def _mapped(t: Tensor, name: str, function: Any, *others: Tensor) -> Tensor:
 
 @public(is_function=False)
 def module_load(self: Tensor, other: Tensor, assign: bool = False) -> Tensor:
-    """What load_state_dict puts in this tensor's place: other itself where `assign`, else this with other's values."""
+    """What load_state_dict puts in this tensor's place: other itself where `assign`, else this with other's values.
+
+    (*S), (*S) -> (*S).
+    """
     return other.detach() if assign else self.copy_(other).detach()
 
 

@@ -35,49 +35,49 @@ def _run(function: Callable[..., Tensor], name: str, input: Tensor, inplace: boo
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0)."""
+    """max(x, 0). (*S) -> (*S)."""
     return _run(op.relu, "relu", input, True) if inplace else op.relu(input)
 
 
 def relu_(input: Tensor) -> Tensor:
-    """relu in place."""
+    """relu in place. (*S) -> (*S)."""
     return relu(input, True)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6). (*S) -> (*S)."""
     return _run(op.hardtanh, "relu6", input, inplace, min_val=0.0, max_val=6.0)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value."""
+    """x where x > threshold, else value. (*S) -> (*S)."""
     return _run(op.threshold, "threshold", input, inplace, threshold=threshold, value=value)
 
 
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
-    """threshold in place."""
+    """threshold in place. (*S) -> (*S)."""
     return _run(op.threshold, "threshold", input, True, threshold=threshold, value=value)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x kept within [min_val, max_val]. ValueError where min_val is larger."""
+    """x kept within [min_val, max_val]. ValueError where min_val is larger. (*S) -> (*S)."""
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
     return _run(op.hardtanh, "hardtanh", input, inplace, min_val=min_val, max_val=max_val)
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """hardtanh in place."""
+    """hardtanh in place. (*S) -> (*S)."""
     return hardtanh(input, min_val, max_val, True)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, else negative_slope * x."""
+    """x where x > 0, else negative_slope * x. (*S) -> (*S)."""
     return _run(op.leaky_relu, "leaky_relu", input, inplace, negative_slope=negative_slope)
 
 
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """leaky_relu in place."""
+    """leaky_relu in place. (*S) -> (*S)."""
     return leaky_relu(input, negative_slope, True)
 
 
@@ -105,7 +105,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """leaky_relu with a slope drawn uniformly per negative element in training, else the mean slope."""
+    """leaky_relu with a slope drawn uniformly per negative element in training, else the mean slope. (*S) -> (*S)."""
     if lower > upper:
         raise RuntimeError("Lower bound should be less than or equal to the upper bound")
     if not training:
@@ -121,17 +121,17 @@ def rrelu(
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
-    """rrelu in place."""
+    """rrelu in place. (*S) -> (*S)."""
     return rrelu(input, lower, upper, training, True)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x) - 1)."""
+    """x where x > 0, else alpha * (exp(x) - 1). (*S) -> (*S)."""
     return _run(op.elu, "elu", input, inplace, alpha=alpha)
 
 
 def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
-    """elu in place."""
+    """elu in place. (*S) -> (*S)."""
     return elu(input, alpha, True)
 
 
@@ -139,29 +139,29 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """scale * elu(x, alpha) with the fixed alpha and scale of Klambauer et al., 2017."""
+    """scale * elu(x, alpha) with the fixed alpha and scale of Klambauer et al., 2017. (*S) -> (*S)."""
     return _run(op.elu, "selu", input, inplace, alpha=SELU_ALPHA, scale=SELU_SCALE)
 
 
 def selu_(input: Tensor) -> Tensor:
-    """selu in place."""
+    """selu in place. (*S) -> (*S)."""
     return selu(input, True)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x / alpha) - 1)."""
+    """x where x > 0, else alpha * (exp(x / alpha) - 1). (*S) -> (*S)."""
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
     return _run(op.elu, "celu", input, inplace, alpha=alpha, input_scale=1.0 / alpha)
 
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
-    """celu in place."""
+    """celu in place. (*S) -> (*S)."""
     return celu(input, alpha, True)
 
 
 def gelu(input: Tensor, approximate: str = "none", *, out: Tensor | None = None) -> Tensor:
-    """x * Phi(x), exactly or (approximate='tanh') by Hendrycks and Gimpel's formula, 2016."""
+    """x * Phi(x), exactly or (approximate='tanh') by Hendrycks and Gimpel's formula, 2016. (*S) -> (*S)."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
     found = op.gelu(input, approximate=approximate)
@@ -179,7 +179,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x). Complex numbers are taken too."""
+    """x * sigmoid(x). Complex numbers are taken too. (*S) -> (*S)."""
     return _run(op.silu if input.array.dtype.kind != "c" else _complex_silu, "silu", input, inplace)
 
 
@@ -188,44 +188,44 @@ def _complex_silu(input: Tensor) -> Tensor:
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * tanh(softplus(x)). Misra, 2019."""
+    """x * tanh(softplus(x)). Misra, 2019. (*S) -> (*S)."""
     return _run(op.mish, "mish", input, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * relu6(x + 3) / 6. Howard et al., 2019."""
+    """x * relu6(x + 3) / 6. Howard et al., 2019. (*S) -> (*S)."""
     return _run(op.hardswish, "hardswish", input, inplace)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """relu6(x + 3) / 6."""
+    """relu6(x + 3) / 6. (*S) -> (*S)."""
     return _run(op.hardsigmoid, "hardsigmoid", input, inplace)
 
 
 def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """log(1 / (1 + exp(-x)))."""
+    """log(1 / (1 + exp(-x))). (*S) -> (*S)."""
     found = op.logsigmoid(input)
     return found if out is None else into(out, "logsigmoid", found)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0, *, out: Tensor | None = None) -> Tensor:
-    """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
+    """log(1 + exp(beta x)) / beta; x itself where beta x > threshold. (*S) -> (*S)."""
     found = op.softplus(input, beta=beta, threshold=threshold)
     return found if out is None else into(out, "softplus", found)
 
 
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|). Complex numbers and integers are taken too."""
+    """x / (1 + |x|). Complex numbers and integers are taken too. (*S) -> (*S)."""
     return op.softsign(input) if input.array.dtype.kind in "fV" else input / (1 + input.abs())
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """x - tanh(x). Complex numbers and integers are taken too."""
+    """x - tanh(x). Complex numbers and integers are taken too. (*S) -> (*S)."""
     return op.tanhshrink(input) if input.array.dtype.kind in "fV" else input - input.tanh()
 
 
 def softshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
-    """x moved towards 0 by lambd, 0 where |x| <= lambd."""
+    """x moved towards 0 by lambd, 0 where |x| <= lambd. (*S) -> (*S)."""
     largest = LARGEST.get(input.dtype.name, sys.float_info.max)
     if not 0 <= lambd <= largest:
         raise RuntimeError(
@@ -236,18 +236,18 @@ def softshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) 
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
-    """x where |x| > lambd, else 0."""
+    """x where |x| > lambd, else 0. (*S) -> (*S)."""
     found = op.hardshrink(input, lambd=lambd)
     return found if out is None else into(out, "hardshrink", found)
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)). (*S) -> (*S)."""
     return input.sigmoid()
 
 
 def tanh(input: Tensor) -> Tensor:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent. (*S) -> (*S)."""
     return input.tanh()
 
 
@@ -284,7 +284,10 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
-    """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, soft gradient. Jang et al., 2017."""
+    """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, soft gradient. Jang et al., 2017.
+
+    logits: (*S) -> (*S).
+    """
     noise = np.empty(logits.array.shape, logits.array.dtype)
     default_generator.raw.exponential_(noise)
     gumbels = -new_like(logits, noise).log()

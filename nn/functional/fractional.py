@@ -84,7 +84,7 @@ def fractional_max_pool2d_with_indices(
     return_indices: bool = False,
     _random_samples: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """fractional_max_pool2d with return_indices=True."""
+    """fractional_max_pool2d with return_indices=True. (N, C, H, W) -> (N, C, *output_size) twice."""
     return _pooled(2, input, kernel_size, output_size, output_ratio, _random_samples)
 
 
@@ -113,7 +113,7 @@ def fractional_max_pool3d_with_indices(
     return_indices: bool = False,
     _random_samples: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """fractional_max_pool3d with return_indices=True."""
+    """fractional_max_pool3d with return_indices=True. (N, C, D, H, W) -> (N, C, *output_size) twice."""
     return _pooled(3, input, kernel_size, output_size, output_ratio, _random_samples)
 
 

@@ -220,7 +220,10 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """triplet_margin_loss with any distance. swap: the negative's distance is the smaller of those to the other two."""
+    """triplet_margin_loss with any distance. swap: the negative's distance is the smaller of those to the other two.
+
+    (N, D) each -> (N,) or ().
+    """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
     if margin <= 0:

@@ -210,7 +210,7 @@ def max_pool1d_with_indices(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """max_pool1d with return_indices=True."""
+    """max_pool1d with return_indices=True. (N, C, L) -> (N, C, L') twice."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
@@ -223,7 +223,7 @@ def max_pool2d_with_indices(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """max_pool2d with return_indices=True."""
+    """max_pool2d with return_indices=True. (N, C, H, W) -> (N, C, H', W') twice."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
@@ -236,7 +236,7 @@ def max_pool3d_with_indices(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """max_pool3d with return_indices=True."""
+    """max_pool3d with return_indices=True. (N, C, D, H, W) -> (N, C, D', H', W') twice."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
@@ -488,21 +488,21 @@ def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
 def adaptive_max_pool1d_with_indices(
     input: Tensor, output_size: Any, return_indices: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """adaptive_max_pool1d with return_indices=True."""
+    """adaptive_max_pool1d with return_indices=True. (N, C, L) -> (N, C, *output_size) twice."""
     return _adaptive_max_pool(1, input, output_size)
 
 
 def adaptive_max_pool2d_with_indices(
     input: Tensor, output_size: Any, return_indices: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """adaptive_max_pool2d with return_indices=True."""
+    """adaptive_max_pool2d with return_indices=True. (N, C, H, W) -> (N, C, *output_size) twice."""
     return _adaptive_max_pool(2, input, output_size)
 
 
 def adaptive_max_pool3d_with_indices(
     input: Tensor, output_size: Any, return_indices: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """adaptive_max_pool3d with return_indices=True."""
+    """adaptive_max_pool3d with return_indices=True. (N, C, D, H, W) -> (N, C, *output_size) twice."""
     return _adaptive_max_pool(3, input, output_size)
 
 

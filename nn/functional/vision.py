@@ -150,19 +150,19 @@ def upsample(
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """Deprecated name of interpolate."""
+    """Deprecated name of interpolate. input: (N, C, *S) -> (N, C, *size)."""
     _deprecated("upsample")
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
 def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
-    """Deprecated: interpolate(mode="nearest")."""
+    """Deprecated: interpolate(mode="nearest"). input: (N, C, *S) -> (N, C, *size)."""
     _deprecated("upsample_nearest")
     return interpolate(input, size, scale_factor, mode="nearest")
 
 
 def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
-    """Deprecated: interpolate(mode="bilinear", align_corners=True)."""
+    """Deprecated: interpolate(mode="bilinear", align_corners=True). input: (N, C, *S) -> (N, C, *size)."""
     _deprecated("upsample_bilinear")
     return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)
 

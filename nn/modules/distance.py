@@ -21,7 +21,7 @@ class PairwiseDistance(Module):
 
 
 class CosineSimilarity(Module):
-    """x1 . x2 / (|x1| |x2|) along dim."""
+    """x1 . x2 / (|x1| |x2|) along dim. x1, x2: (*S) -> (S without dim)."""
 
     def __init__(self, dim: int = 1, eps: float = 1e-8):
         super().__init__()

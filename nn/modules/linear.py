@@ -16,7 +16,7 @@ __all__ = ["Bilinear", "Identity", "Linear"]
 
 
 class Identity(Module):
-    """Gives its input back; takes any arguments."""
+    """Gives its input back; takes any arguments. (*S) -> (*S)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

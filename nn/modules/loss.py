@@ -44,21 +44,21 @@ class _WeightedLoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """|input - target|."""
+    """|input - target|. input, target: (*S) -> () or (*S)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class MSELoss(_Loss):
-    """(input - target)**2."""
+    """(input - target)**2. input, target: (*S) -> () or (*S)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
-    """Squared below beta, linear above."""
+    """Squared below beta, linear above. input, target: (*S) -> () or (*S)."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """Squared below delta, linear above."""
+    """Squared below delta, linear above. input, target: (*S) -> () or (*S)."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         if not isinstance(delta, (float, int)):
@@ -88,14 +88,14 @@ class HuberLoss(_Loss):
 
 
 class BCELoss(_WeightedLoss):
-    """Binary cross-entropy of probabilities."""
+    """Binary cross-entropy of probabilities. input, target: (*S) -> () or (*S)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Binary cross-entropy of sigmoid(input)."""
+    """Binary cross-entropy of sigmoid(input). input, target: (*S) -> () or (*S)."""
 
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -139,7 +139,7 @@ class NLLLoss(_WeightedLoss):
 
 
 class NLLLoss2d(NLLLoss):
-    """NLLLoss under its older name."""
+    """NLLLoss under its older name. input: (N, C, H, W), target: (N, H, W)."""
 
 
 class CrossEntropyLoss(_WeightedLoss):
@@ -223,7 +223,10 @@ class LinearCrossEntropyLoss(_WeightedLoss):
 
 
 class KLDivLoss(_Loss):
-    """target (log(target) - input). reduction "batchmean" is the divergence's own mean."""
+    """target (log(target) - input). reduction "batchmean" is the divergence's own mean.
+
+    input, target: (*S) -> () or (*S).
+    """
 
     def __init__(
         self,
@@ -240,7 +243,7 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """-log of a Poisson probability; input is its rate, or the rate's logarithm."""
+    """-log of a Poisson probability; input is its rate, or the rate's logarithm. input, target: (*S) -> () or (*S)."""
 
     def __init__(
         self,
@@ -261,7 +264,7 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """-log of a normal density with mean input and variance var."""
+    """-log of a normal density with mean input and variance var. input, target: (*S), var: (*S) or (*S, 1)."""
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(None, None, reduction)
@@ -286,21 +289,24 @@ class _MarginLoss(_Loss):
 
 
 class MarginRankingLoss(_MarginLoss):
-    """max(0, -target (input1 - input2) + margin)."""
+    """max(0, -target (input1 - input2) + margin). input1, input2, target: (*S) -> () or (*S)."""
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         return F.margin_ranking_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
 class CosineEmbeddingLoss(_MarginLoss):
-    """1 - cos for pairs of target 1, max(0, cos - margin) for those of target -1."""
+    """1 - cos for pairs of target 1, max(0, cos - margin) for those of target -1.
+
+    input1, input2: (N, D), target: (N,) -> () or (N,).
+    """
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         return F.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
 class HingeEmbeddingLoss(_MarginLoss):
-    """input where target is 1, max(0, margin - input) where it is -1."""
+    """input where target is 1, max(0, margin - input) where it is -1. input, target: (*S) -> () or (*S)."""
 
     def __init__(
         self,
@@ -316,28 +322,28 @@ class HingeEmbeddingLoss(_MarginLoss):
 
 
 class SoftMarginLoss(_Loss):
-    """log(1 + exp(-target input))."""
+    """log(1 + exp(-target input)). input, target: (*S) -> () or (*S)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiLabelMarginLoss(_Loss):
-    """Hinge loss of several labels per row."""
+    """Hinge loss of several labels per row. input, target: (N, C) -> () or (N,)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.multilabel_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiLabelSoftMarginLoss(_WeightedLoss):
-    """The mean of binary cross-entropies over the classes."""
+    """The mean of binary cross-entropies over the classes. input, target: (N, C) -> () or (N,)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.multilabel_soft_margin_loss(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class MultiMarginLoss(_WeightedLoss):
-    """Hinge loss of one label per row."""
+    """Hinge loss of one label per row. input: (N, C), target: (N,) -> () or (N,)."""
 
     def __init__(
         self,
@@ -362,7 +368,10 @@ class MultiMarginLoss(_WeightedLoss):
 
 
 class TripletMarginLoss(_Loss):
-    """max(0, margin + distance to the positive - distance to the negative)."""
+    """max(0, margin + distance to the positive - distance to the negative).
+
+    anchor, positive, negative: (N, D) -> () or (N,).
+    """
 
     def __init__(
         self,
@@ -386,7 +395,7 @@ class TripletMarginLoss(_Loss):
 
 
 class TripletMarginWithDistanceLoss(_Loss):
-    """TripletMarginLoss with any distance."""
+    """TripletMarginLoss with any distance. anchor, positive, negative: (N, D) -> () or (N,)."""
 
     def __init__(
         self,
@@ -417,7 +426,10 @@ class TripletMarginWithDistanceLoss(_Loss):
 
 
 class CTCLoss(_Loss):
-    """-log of the probability of a label sequence, over all alignments."""
+    """-log of the probability of a label sequence, over all alignments.
+
+    log_probs: (T, N, C), targets: (N, L) or (sum of lengths,) -> () or (N,).
+    """
 
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
         super().__init__(reduction=reduction)

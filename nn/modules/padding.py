@@ -54,25 +54,25 @@ class _ConstantPadNd(_Pad):
 
 
 class ConstantPad1d(_ConstantPadNd):
-    """`value` at both ends of the last dimension."""
+    """`value` at both ends of the last dimension. input: (N, C, L) or (C, L)."""
 
     rank = 1
 
 
 class ConstantPad2d(_ConstantPadNd):
-    """`value` around the last two dimensions."""
+    """`value` around the last two dimensions. input: (N, C, H, W) or (C, H, W)."""
 
     rank = 2
 
 
 class ConstantPad3d(_ConstantPadNd):
-    """`value` around the last three dimensions."""
+    """`value` around the last three dimensions. input: (N, C, D, H, W) or (C, D, H, W)."""
 
     rank = 3
 
 
 class ZeroPad1d(ConstantPad1d):
-    """Zeros at both ends of the last dimension."""
+    """Zeros at both ends of the last dimension. input: (N, C, L) or (C, L)."""
 
     def __init__(self, padding: Any):
         super().__init__(padding, 0.0)
@@ -82,7 +82,7 @@ class ZeroPad1d(ConstantPad1d):
 
 
 class ZeroPad2d(ConstantPad2d):
-    """Zeros around the last two dimensions."""
+    """Zeros around the last two dimensions. input: (N, C, H, W) or (C, H, W)."""
 
     def __init__(self, padding: Any):
         super().__init__(padding, 0.0)
@@ -92,7 +92,7 @@ class ZeroPad2d(ConstantPad2d):
 
 
 class ZeroPad3d(ConstantPad3d):
-    """Zeros around the last three dimensions."""
+    """Zeros around the last three dimensions. input: (N, C, D, H, W) or (C, D, H, W)."""
 
     def __init__(self, padding: Any):
         super().__init__(padding, 0.0)

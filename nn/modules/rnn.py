@@ -290,7 +290,7 @@ class RNN(RNNBase):
 
 
 class GRU(RNNBase):
-    """Gated recurrent units over sequences. Shapes as of RNN."""
+    """Gated recurrent units over sequences. Shapes as of RNN. input: (T, B, in) -> (T, B, directions * H)."""
 
     def __init__(
         self,

@@ -162,7 +162,7 @@ class TransformerDecoderLayer(_Layer):
 
 
 class TransformerEncoder(Module):
-    """num_layers copies of a layer, one behind the other, and a norm.
+    """num_layers copies of a layer, one behind the other, and a norm. src: (S, N, d_model) -> the same.
 
     enable_nested_tensor: in evaluation without gradients, padding comes out as zeros (before the norm), as in PyTorch,
     which cuts it off there. mask_check: only where all padding is behind the sequences.
@@ -220,7 +220,10 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoder(Module):
-    """num_layers copies of a layer, one behind the other, and a norm."""
+    """num_layers copies of a layer, one behind the other, and a norm.
+
+    tgt: (T, N, d_model), memory: (S, N, d_model) -> tgt's.
+    """
 
     norm: Module | None
 
