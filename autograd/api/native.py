@@ -229,17 +229,26 @@ def native_batch_norm(
 
 @public(method=False)
 def _native_batch_norm_legit(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, *args: Any
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    training: Any = None,
+    momentum: float | None = None,
+    eps: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """native_batch_norm; without running statistics, the arguments after bias are training, momentum and eps."""
-    return _batch_norm(input, weight, bias, *((None, None) if len(args) == 3 else ()), *args)
+    """native_batch_norm; also without the running statistics: training, momentum, eps after bias. (N, C, *S), (C,)."""
+    if momentum is None or eps is None:
+        running_mean, running_var, training, momentum, eps = None, None, running_mean, running_var, training
+    return _batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)
 
 
 @public(method=False)
 def _native_batch_norm_legit_no_training(
     input: Tensor, weight: Any, bias: Any, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """native_batch_norm with training=False."""
+    """native_batch_norm with training=False. (N, C, *S), (C,) each."""
     return _batch_norm(input, weight, bias, running_mean, running_var, False, momentum, eps)
 
 
@@ -247,7 +256,7 @@ def _native_batch_norm_legit_no_training(
 def _batch_norm_with_update(
     input: Tensor, weight: Any, bias: Any, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """native_batch_norm with training=True, and an empty tensor which other devices use."""
+    """native_batch_norm with training=True, and an empty tensor which other devices use. (N, C, *S), (C,) each."""
     found = _batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
     return *found, input.new_empty(0, dtype=from_numpy_dtype("uint8"))
 
@@ -336,11 +345,11 @@ def _antialiased(method: str, input: Tensor, output_size: Any, align_corners: bo
     return resize(input, size=tuple(output_size), method=method, align_corners=bool(align_corners), scales=scales)
 
 
-def _scales(first: Any, scales_w: Any, scales_h: Any, scale_factors: Any) -> Any:
-    """The scales of either overload: a list, or one number per dimension."""
-    if scale_factors is not None or isinstance(first, (list, tuple)):
-        return first if scale_factors is None else scale_factors
-    return (first if scales_h is None else scales_h, scales_w)
+def _scales(scales_h: Any, scales_w: Any, scale_factors: Any) -> Any:
+    """The scales of either overload: a list, in the place of scales_h or by name, or one number per dimension."""
+    if scale_factors is not None or isinstance(scales_h, (list, tuple)):
+        return scales_h if scale_factors is None else scale_factors
+    return scales_h, scales_w
 
 
 @public(method=False)
@@ -348,14 +357,13 @@ def _upsample_bilinear2d_aa(
     input: Tensor,
     output_size: Any,
     align_corners: bool,
-    _scale: Any = None,
+    scales_h: Any = None,
     scales_w: float | None = None,
     *,
-    scales_h: float | None = None,
     scale_factors: Any = None,
 ) -> Tensor:
     """interpolate(mode="bilinear", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
-    scales = _scales(_scale, scales_w, scales_h, scale_factors)
+    scales = _scales(scales_h, scales_w, scale_factors)
     return _antialiased("linear-antialias", input, output_size, align_corners, scales)
 
 
@@ -364,14 +372,13 @@ def _upsample_bicubic2d_aa(
     input: Tensor,
     output_size: Any,
     align_corners: bool,
-    _scale: Any = None,
+    scales_h: Any = None,
     scales_w: float | None = None,
     *,
-    scales_h: float | None = None,
     scale_factors: Any = None,
 ) -> Tensor:
     """interpolate(mode="bicubic", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
-    scales = _scales(_scale, scales_w, scales_h, scale_factors)
+    scales = _scales(scales_h, scales_w, scale_factors)
     return _antialiased("cubic-antialias", input, output_size, align_corners, scales)
 
 
@@ -380,14 +387,13 @@ def _upsample_lanczos2d_aa(
     input: Tensor,
     output_size: Any,
     align_corners: bool,
-    _scale: Any = None,
+    scales_h: Any = None,
     scales_w: float | None = None,
     *,
-    scales_h: float | None = None,
     scale_factors: Any = None,
 ) -> Tensor:
     """interpolate(mode="lanczos", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
-    scales = _scales(_scale, scales_w, scales_h, scale_factors)
+    scales = _scales(scales_h, scales_w, scale_factors)
     return _antialiased("lanczos-antialias", input, output_size, align_corners, scales)
 
 
@@ -400,7 +406,7 @@ def _inside(input: Tensor, indices: Any) -> tuple[Any, ...]:
 
 @public(method=False)
 def _unsafe_masked_index(input: Tensor, mask: Tensor, indices: Any, fill: Any) -> Tensor:
-    """input[indices] where mask, else fill; indices outside are allowed where mask is False. -> mask's shape."""
+    """input[indices] where mask, else fill; indices outside are allowed where mask is False. mask: (*M) -> (*M)."""
     if not input.array.size:
         return input.new_full(tuple(mask.shape), fill)
     return input[_inside(input, indices)].masked_fill(mask.logical_not(), fill)

@@ -85,7 +85,7 @@ def rand_like(
     generator: Any = None,
     **_: Any,
 ) -> Tensor:
-    """Uniform on [0, 1), of input's shape, dtype and device."""
+    """Uniform on [0, 1), of input's shape, dtype and device. (*S) -> (*S)."""
     return _like("uniform", input, generator, dtype, device, requires_grad)
 
 
@@ -99,7 +99,7 @@ def randn_like(
     generator: Any = None,
     **_: Any,
 ) -> Tensor:
-    """Standard normal, of input's shape, dtype and device."""
+    """Standard normal, of input's shape, dtype and device. (*S) -> (*S)."""
     return _like("normal", input, generator, dtype, device, requires_grad)
 
 
@@ -107,7 +107,7 @@ def randn_like(
 def randint_like(
     input: Tensor, *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any
 ) -> Tensor:
-    """Integers of [low, high), of input's shape, dtype and device."""
+    """Integers of [low, high), of input's shape, dtype and device. (*S) -> (*S)."""
     kw.pop("memory_format", None)
     d = input.dtype if dtype is None else dtype
     place = input.device if device is None else device
@@ -189,8 +189,8 @@ def _host(t: Tensor) -> Any:
     return t.detach().cpu().array
 
 
-def _filler(name: str, doc: str) -> Any:
-    """The in-place sampling method `name`: fills the tensor from the stream of the generator."""
+def _filler(name: str, doc: str, shown: Any = None) -> Any:
+    """The in-place sampling method `name`: fills the tensor from the stream of the generator. shown: its signature."""
 
     def fill(self: Tensor, *args: Any, generator: Any = None, **kw: Any) -> Tensor:
         check_writable(self, name)
@@ -210,17 +210,35 @@ def _filler(name: str, doc: str) -> Any:
         return self
 
     fill.__name__ = fill.__qualname__ = name
-    fill.__doc__ = doc
+    fill.__doc__ = f"{doc} (*S) -> (*S)."
+    if shown is not None:
+        fill.__wrapped__ = shown  # type: ignore[attr-defined]  # for inspect.signature
     return public(fill, name=name, is_function=False)
 
 
 _WORDS = {"from": "low", "to": "high", "a": "low", "b": "high", "lambd": "rate"}
 
 uniform_ = _filler("uniform_", "Fills with uniform numbers of [from, to).")
-normal_ = _filler("normal_", "Fills with normal numbers of the given mean and std.")
-exponential_ = _filler("exponential_", "Fills with exponential numbers of rate lambd.")
-bernoulli_ = _filler("bernoulli_", "Fills with 1 at probability p (a number or a tensor), else 0.")
+normal_ = _filler(
+    "normal_",
+    "Fills with normal numbers of the given mean and std.",
+    lambda self, mean=0, std=1, *, generator=None: ...,
+)
+exponential_ = _filler(
+    "exponential_", "Fills with exponential numbers of rate lambd.", lambda self, lambd=1, *, generator=None: ...
+)
+bernoulli_ = _filler(
+    "bernoulli_",
+    "Fills with 1 at probability p (a number or a tensor), else 0.",
+    lambda self, p=0.5, *, generator=None: ...,
+)
 random_ = _filler("random_", "Fills with integers of [from, to), or over the range of the dtype.")
-cauchy_ = _filler("cauchy_", "Fills with Cauchy numbers of the given median and sigma.")
-log_normal_ = _filler("log_normal_", "Fills with exp of normal numbers of the given mean and std.")
-geometric_ = _filler("geometric_", "Fills with the number of trials up to the first success at probability p.")
+cauchy_ = _filler("cauchy_", "Fills with Cauchy numbers.", lambda self, median=0, sigma=1, *, generator=None: ...)
+log_normal_ = _filler(
+    "log_normal_", "Fills with exp of normal numbers.", lambda self, mean=1, std=2, *, generator=None: ...
+)
+geometric_ = _filler(
+    "geometric_",
+    "Fills with the number of trials up to the first success at probability p.",
+    lambda self, p, *, generator=None: ...,
+)

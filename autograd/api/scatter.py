@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -37,9 +38,19 @@ def writer(function: Callable[..., Any]) -> Callable[..., Any]:
         return assign(self, call(self, *args, _inplace=True, **kwargs), name, since)
 
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"In-place version of `{name[:-1]}`: the result is written into this tensor."
+    method.__doc__ = f"In-place version of `{name[:-1]}`: the result is written into this tensor. (*S) -> (*S)."
+    call.__wrapped__ = method.__wrapped__ = _shown(function)  # type: ignore[attr-defined]
     public(method, name=name, is_function=name == "index_put_")
     return call
+
+
+def _shown(function: Any) -> Any:
+    """What inspect.signature is to show of a writer: its function without the last parameter, `_inplace`."""
+    code = function.__code__
+    code = code.replace(co_kwonlyargcount=code.co_kwonlyargcount - 1)
+    shown = types.FunctionType(code, function.__globals__, code.co_name, function.__defaults__)
+    shown.__kwdefaults__, shown.__annotations__ = function.__kwdefaults__, function.__annotations__
+    return shown
 
 
 def _same_dtype(text: str, input: Tensor, src: Tensor) -> None:
