@@ -6,6 +6,7 @@ with a real device, so all device logic can be tested on any machine.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,14 @@ class FakeBackend(Backend):
     array_type = FakeArray
     loses_type = True  # NumPy's functions drop the subclass here and there
 
-    def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
-        if device is not None and device.index:
+    def guard(self, device: DeviceKey) -> AbstractContextManager[Any]:
+        if device.index:
             raise RuntimeError(f"fake: invalid device ordinal {device.index}; there is one device, fake:0")
+        return super().guard(device)
+
+    def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
+        if device is not None:
+            self.guard(device)
         if not isinstance(obj, FakeArray):
             copy = True  # a transfer never shares memory
         return np.array(obj, dtype=dtype, copy=copy, subok=True).view(FakeArray)

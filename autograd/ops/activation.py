@@ -109,9 +109,9 @@ def elu(xp, x, *, alpha=1.0, scale=1.0, input_scale=1.0):
 @composite
 def elu_backward(F, g, x, *, alpha, scale, input_scale):
     """g times the derivative of elu at x, the left one at 0. g, x: (*S) -> (*S)."""
-    low = F.le(x, 0)
+    high = F.gt(x, 0)  # False for NaN, whose gradient is NaN
     slope = F.exp(F.clamp(x, max=0) * input_scale) * (alpha * scale * input_scale)
-    return F.zero_where(g, low) * scale + F.keep_where(g * slope, low)
+    return F.keep_where(g, high) * scale + F.zero_where(g * slope, high)
 
 
 elu.vjp(
@@ -268,7 +268,7 @@ def hardtanh(xp, x, *, min_val=-1.0, max_val=1.0):
 @composite
 def hardtanh_backward(F, g, x, *, min_val, max_val):
     """g where min_val < x < max_val, else 0. g, x: (*S) -> (*S)."""
-    return F.zero_where(g, F.logical_or(F.le(x, min_val), F.ge(x, max_val)))
+    return F.keep_where(g, F.logical_and(F.gt(x, min_val), F.lt(x, max_val)))
 
 
 hardtanh.vjp(x=lambda F, g, *, x, min_val, max_val: F.hardtanh_backward(g, x, min_val=min_val, max_val=max_val))
@@ -300,8 +300,8 @@ def hardswish(xp, x):
 @composite
 def hardswish_backward(F, g, x):
     """g times 0 for x <= -3, x / 3 + 1/2 between, 1 for x >= 3. g, x: (*S) -> (*S)."""
-    low, inner = F.le(x, -3), F.lt(x, 3)
-    return F.zero_where(g, inner) + F.zero_where(g * (x / 3 + 0.5), F.logical_or(low, F.logical_not(inner)))
+    high = F.ge(x, 3)
+    return F.keep_where(g, high) + F.zero_where(g * (x / 3 + 0.5), F.logical_or(F.le(x, -3), high))
 
 
 hardswish.vjp(x=lambda F, g, *, x: F.hardswish_backward(g, x))
@@ -310,7 +310,7 @@ hardswish.vjp(x=lambda F, g, *, x: F.hardswish_backward(g, x))
 @composite
 def shrink_backward(F, g, x, *, lambd):
     """g where |x| > lambd, else 0. g, x: (*S) -> (*S)."""
-    return F.zero_where(g, F.le(F.abs(x), lambd))
+    return F.keep_where(g, F.gt(F.abs(x), lambd))
 
 
 @op()

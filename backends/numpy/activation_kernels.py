@@ -211,7 +211,9 @@ def _plain(bound: Any) -> bool:
 @may_decline
 def clamp(x: Any, *, min: Any = None, max: Any = None) -> Any:
     """Op clamp."""
-    return np.clip(x, min, max) if _floats(x) and _plain(min) and _plain(max) else NotImplemented
+    if not (_floats(x) and _plain(min) and _plain(max)):
+        return NotImplemented
+    return np.clip(x, -np.inf if min is None else min, np.inf if max is None else max)  # None would turn -0.0 into 0.0
 
 
 @may_decline

@@ -376,7 +376,7 @@ def _weighted_heads(
     scores = GRAPH.bmm(q * math.sqrt(1.0 / q.array.shape[-1]), GRAPH.mT(k))
     weights = softmax(scores if mask is None else mask + scores, dim=-1)
     weights = dropout(weights, p) if p > 0 else weights
-    return GRAPH.bmm(weights, v), weights.view(-1, num_heads, *weights.shape[1:])
+    return GRAPH.bmm(weights, v), weights.unflatten(0, (len(weights) // num_heads, num_heads))
 
 
 def _fused_heads(

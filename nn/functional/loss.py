@@ -531,6 +531,8 @@ def ctc_loss(
     reduction = how(reduction)
     batched = log_probs.dim() == 3
     x = log_probs if batched else log_probs.unsqueeze(1)
+    if not x.array.size:
+        raise RuntimeError("log_probs tensor must not be empty")
     steps, batch, classes = x.array.shape
     taken = _lengths("input_lengths", input_lengths, batch, x.device)
     wanted = _lengths("target_lengths", target_lengths, batch, x.device)
