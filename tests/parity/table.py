@@ -85,7 +85,7 @@ def load() -> dict[str, Any]:
 
 
 def write(found: dict[str, dict[str, Any]]) -> None:
-    """Puts whole runs of some kinds into table.json (through a temporary name) and docs/parity.md."""
+    """Puts the entries found into table.json, and docs/parity.md beside it; entries that are gone leave the table."""
     import torch
 
     from . import report
@@ -93,7 +93,8 @@ def write(found: dict[str, dict[str, Any]]) -> None:
     score = load()
     score["torch"] = torch.__version__.partition("+")[0]
     for kind, results in found.items():
-        score[kind] = {name: results[name] for name in sorted(results)}
+        merged = {**score.get(kind, {}), **results}
+        score[kind] = {name: merged[name] for name in sorted(entries(kind)) if name in merged}
     replace(PATH, json.dumps(score, indent=1, sort_keys=False) + "\n")
     report.write(score)
 
