@@ -58,6 +58,8 @@ T.histogramdd(x, [3, 2, 2], weight=T.ones(2), density=True) | T.histogramdd(x, [
 T.histogramdd(x, [T.tensor([0, 1.0, 3]), T.tensor([0, 1.0]), T.tensor([0, 1.0, 7])])
 T.histogramdd(x, [T.tensor([0, 1.0]), T.tensor([[0, 1.0]]), T.tensor([0, 1.0])])
 T.histogramdd(x, [T.tensor([0, 1.0]), T.tensor([0, 1.0]).double(), T.tensor([0, 1.0])])
+T.tensor_split(x, indices=(1, 2), dim=1) | T.tensor_split(x, sections=2, dim=1)
+T.hsplit(x, indices=(1,)) | T.hsplit(x, "a")
 x.unsafe_chunk(2, 1) | x.unsafe_split(2, 1) | x.unsafe_split_with_sizes((1, 2), 1) | T.unsafe_split(x * 1, 2)[0].mul_(2)
 
 T.zeros(3, out=o) | T.zeros(3, out=o, dtype=T.float32) | T.full((3,), 2.5, out=o) | T.linspace(0, 5, 3, out=o)

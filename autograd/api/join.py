@@ -255,9 +255,11 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> Any:
 
 
 @public
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0, **kw: Any) -> Any:
+def tensor_split(
+    input: Tensor, indices_or_sections: Any = None, dim: int = 0, *, indices: Any = None, sections: Any = None
+) -> Any:
     """Views of nearly equal size, or cut before the given indices. input: (*S) -> tuple."""
-    how = _sections("tensor_split", kw.get("indices", kw.get("sections", indices_or_sections)))
+    how = _sections("tensor_split", indices_or_sections, indices, sections)
     axis, n = _dimension(input, dim, "tensor_split")
     how = how.tolist() if isinstance(how, Tensor) else how
     if isinstance(how, (tuple, list)):
@@ -273,8 +275,9 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0, **kw: An
     return tuple(op.slice_view(input, index=(*lead, slice(a, max(a, b)), Ellipsis)) for a, b in bounds)
 
 
-def _sections(name: str, how: Any) -> Any:
-    """What says how to cut, as it is. TypeError for anything but an int, a sequence or a Tensor."""
+def _sections(name: str, *given: Any) -> Any:
+    """What says how to cut: the one that was given. TypeError for anything but an int, a sequence or a Tensor."""
+    how = next((g for g in given if g is not None), None)
     if isinstance(how, (tuple, list, Tensor)) or hasattr(how, "__index__"):
         return how
     raise TypeError(
@@ -284,8 +287,8 @@ def _sections(name: str, how: Any) -> Any:
 
 
 def _axis_split(name: str, dims: int, axis_of: Any) -> None:
-    def function(input: Tensor, indices_or_sections: Any) -> Any:
-        _sections(name, indices_or_sections)
+    def function(input: Tensor, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> Any:
+        indices_or_sections = _sections(name, indices_or_sections, indices, sections)
         ndim = input.array.ndim
         if ndim < dims:
             raise RuntimeError(
