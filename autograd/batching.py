@@ -535,10 +535,18 @@ class RawBatched(Raw):
 
 
 _classes: list[Any] = [Batched]
+_lock = threading.Lock()
 
 
 def class_of_depth(depth: int) -> Any:
     """The subclass of Batched for vmaps nested `depth` times."""
+    if depth >= len(_classes):
+        with _lock:
+            _make_classes(depth)
+    return _classes[depth]
+
+
+def _make_classes(depth: int) -> None:
     while len(_classes) <= depth:
         made: Any = type(f"Batched{len(_classes)}", (Batched,), {"depth": len(_classes), "__slots__": ()})
         made.deferred = type(f"Deferred{len(_classes)}", (Deferred, made), {})
@@ -546,7 +554,6 @@ def class_of_depth(depth: int) -> Any:
         _raw[backend] = RawBatched(backend)
         _classes.append(made)
         ENVIRONMENT["slow"] = coerce.slow = slow  # the swap at the door: from the first vmap on, guards lead here
-    return _classes[depth]
 
 
 def _of(scope: Scope) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -440,6 +441,20 @@ def test_a_failed_vmap_leaves_nothing_behind() -> None:
         vmap(lambda: 1)()
     assert vmap(torch.sin)(torch.ones(0, 3)).shape == (0, 3)
     assert vmap(lambda a: a @ a)(torch.ones(0, 3, 3)).shape == (0, 3, 3)
+
+
+def test_threads_do_not_see_each_other() -> None:
+    """Each thread has batches of its own; a first vmap of some depth may come from several at once."""
+
+    def work(n: int) -> Any:
+        x = torch.ones(n, n + 1)
+        plain = torch.ones(2) * 3  # no batch of another thread is under way here
+        deep = vmap(vmap(grad(lambda a: (a * n).sin())))(x)
+        return plain.shape, deep.shape
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(work, range(1, 25)))
+    assert found == [((2,), (n, n + 1)) for n in range(1, 25)]
 
 
 def test_writes_into_the_batch() -> None:
