@@ -86,37 +86,37 @@ def empty_cache() -> None:
     cuda.empty_cache()
 
 
-def memory_allocated(device: Any = None, /) -> int:
+def memory_allocated(device_index: Any = None, /) -> int:
     """Bytes that living tensors take."""
     _need()
-    return cuda.memory_allocated(device)
+    return cuda.memory_allocated(device_index)
 
 
-def memory_reserved(device: Any = None, /) -> int:
+def memory_reserved(device_index: Any = None, /) -> int:
     """Bytes that the allocator holds."""
     _need()
-    return cuda.memory_reserved(device)
+    return cuda.memory_reserved(device_index)
 
 
-def max_memory_allocated(device: Any = None, /) -> int:
+def max_memory_allocated(device_index: Any = None, /) -> int:
     """The largest value seen of `memory_allocated`."""
     _need()
-    return cuda.max_memory_allocated(device)
+    return cuda.max_memory_allocated(device_index)
 
 
-def max_memory_reserved(device: Any = None, /) -> int:
+def max_memory_reserved(device_index: Any = None, /) -> int:
     """The largest value seen of `memory_reserved`."""
     _need()
-    return cuda.max_memory_reserved(device)
+    return cuda.max_memory_reserved(device_index)
 
 
-def memory_stats(device: Any = None, /) -> dict[str, int]:
+def memory_stats(device_index: Any = None, /) -> dict[str, int]:
     """The figures above under PyTorch's keys."""
     _need()
-    return cuda.memory_stats(device)
+    return cuda.memory_stats(device_index)
 
 
-def reset_peak_memory_stats(device: Any = None, /) -> None:
+def reset_peak_memory_stats(device_index: Any = None, /) -> None:
     """Starts the peaks again."""
     _need()
-    cuda.reset_peak_memory_stats(device)
+    cuda.reset_peak_memory_stats(device_index)

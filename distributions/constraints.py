@@ -68,12 +68,19 @@ def is_dependent(constraint: Any) -> bool:
     return isinstance(constraint, _Dependent)
 
 
-class _Bounded(Constraint):
-    """A set given by bounds."""
+def _above(self: Any, lower_bound: Any) -> None:
+    self.lower_bound = lower_bound
 
-    def __init__(self, *bounds: Any):
-        for name, bound in zip(self._bounds, bounds, strict=True):
-            setattr(self, name, bound)
+
+def _below(self: Any, upper_bound: Any) -> None:
+    self.upper_bound = upper_bound
+
+
+def _between(self: Any, lower_bound: Any, upper_bound: Any) -> None:
+    self.lower_bound, self.upper_bound = lower_bound, upper_bound
+
+
+_INIT = {"lower_bound": _above, "upper_bound": _below, "lower_bound upper_bound": _between}
 
 
 def _bounded(name: str, bounds: str, test: Callable[..., Tensor], discrete: bool = False) -> Any:
@@ -83,7 +90,8 @@ def _bounded(name: str, bounds: str, test: Callable[..., Tensor], discrete: bool
     def check(self: Any, value: Tensor) -> Tensor:
         return test(value, *(getattr(self, n) for n in names))
 
-    return type(name, (_Bounded,), {"_bounds": names, "check": check, "is_discrete": discrete, "__module__": __name__})
+    fields = {"__init__": _INIT[bounds], "_bounds": names, "check": check, "is_discrete": discrete}
+    return type(name, (Constraint,), {**fields, "__module__": __name__})
 
 
 def _plain(name: str, test: Callable[[Tensor], Tensor], discrete: bool = False, event_dim: int = 0) -> Any:

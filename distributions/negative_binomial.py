@@ -1,0 +1,76 @@
+"""torch.distributions.negative_binomial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import api as T
+from ..autograd.modes import no_grad
+from ..autograd.tensor import Tensor
+from ..nn import functional as F
+from . import constraints
+from .distribution import Distribution
+from .gamma import Gamma
+from .reparametrized import sample_poisson
+from .utils import broadcast_all, lazy_property, logits_to_probs, probs_to_logits
+
+
+class NegativeBinomial(Distribution):
+    """The number of successes, of probability `probs`, before `total_count` failures. total_count, probs: (*B)."""
+
+    arg_constraints = {
+        "total_count": constraints.greater_than_eq(0), "probs": constraints.half_open_interval(0.0, 1.0),
+        "logits": constraints.real,
+    }  # fmt: skip
+    support = constraints.nonnegative_integer
+
+    def __init__(self, total_count: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+        if (probs is None) == (logits is None):
+            raise ValueError("Either `probs` or `logits` must be specified, but not both.")
+        if logits is None:
+            self.total_count, self.probs = broadcast_all(total_count, probs)
+        else:
+            self.total_count, self.logits = broadcast_all(total_count, logits)
+        self.total_count = self.total_count.type_as(self._param)
+        super().__init__(self._param.size(), (), validate_args)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        return probs_to_logits(self.probs, is_binary=True)
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        return logits_to_probs(self.logits, is_binary=True)
+
+    @property
+    def _param(self) -> Tensor:
+        return self.__dict__["probs"] if "probs" in self.__dict__ else self.logits
+
+    @property
+    def param_shape(self) -> Any:
+        return self._param.size()
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total_count * T.exp(self.logits)
+
+    @property
+    def mode(self) -> Tensor:
+        return ((self.total_count - 1) * self.logits.exp()).floor().clamp(min=0.0)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean / T.sigmoid(-self.logits)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with no_grad():
+            rate = Gamma(self.total_count, T.exp(-self.logits), validate_args=False).sample(sample_shape)
+            return sample_poisson(rate)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        n = self.total_count
+        unnormalized = n * F.logsigmoid(-self.logits) + value * F.logsigmoid(self.logits)
+        normalizer = -T.lgamma(n + value) + T.lgamma(1.0 + value) + T.lgamma(n)
+        return unnormalized - T.where(n + value == 0.0, T.zeros_like(normalizer), normalizer)
