@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from ...autograd.layout import channels_last, channels_last_3d
-from ...autograd.tensor import Tensor
 from ..modules.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
 from ..modules.module import Module
 
@@ -14,18 +12,10 @@ __all__ = ["convert_conv2d_weight_memory_format", "convert_conv3d_weight_memory_
 M = TypeVar("M", bound=Module)
 
 
-def _laid_out(t: Tensor, memory_format: Any) -> Tensor:
-    """A copy whose channels, dimension 1, vary fastest for a channels_last format; else in row-major order."""
-    if memory_format not in (channels_last, channels_last_3d):
-        return t.clone()
-    n = t.ndim
-    return t.permute(0, *range(2, n), 1).clone().permute(0, n - 1, *range(1, n - 1))
-
-
 def _convert(module: M, kinds: tuple[type, ...], memory_format: Any) -> M:
     for each in module.modules():
         if isinstance(each, kinds):
-            each.weight.data = _laid_out(each.weight.detach(), memory_format)
+            each.weight.data = each.weight.detach().clone(memory_format=memory_format)
     return module
 
 
