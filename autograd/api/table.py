@@ -92,7 +92,9 @@ def public(
 # Functions whose `out=` may share no memory with an input, with the text for an `out=` of another dtype than the
 # result's, where that is refused.
 _OUT: dict[str, str | None] = {
-    **dict.fromkeys(("masked_select", "index_select", "take", "kthvalue", "scatter", "scatter_add", "index_add")),
+    **dict.fromkeys(
+        ("cat", "masked_select", "index_select", "take", "kthvalue", "scatter", "scatter_add", "index_add")
+    ),
     "gather": "Expected out tensor to have dtype {want}, but got {have} instead",
     "multinomial": "multinomial expects Long tensor out, got: {have}",
 }
@@ -104,9 +106,10 @@ def _check_out(out: Any, name: str, result: Any, inputs: tuple[Any, ...]) -> Non
     if text and out.dtype is not result.dtype:
         have, want = (d.legacy if name == "multinomial" else d.legacy.lower() for d in (out.dtype, result.dtype))
         raise RuntimeError(text.format(have=have, want=want))
+    given = [t for item in inputs for t in (item if isinstance(item, (tuple, list)) else (item,))]
     for target in out if isinstance(out, (tuple, list)) else (out,):
         check_overlap(target.array, name)
-        for t in inputs:
+        for t in given:
             if isinstance(t, Tensor) and _share(target.array, t.array):
                 raise RuntimeError(
                     "unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
