@@ -450,7 +450,9 @@ class Module(Hooked, Stateful):
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Moves and casts the parameters and buffers, in place: `to(device)`, `to(dtype)`, `to(device, dtype)`,
-        `to(tensor)`. A dtype, floating point or complex, is applied to those that are floating point or complex."""
+        `to(tensor)`. A dtype, floating point or complex, is applied to those that are floating point or complex,
+        `memory_format=` to those of 4 or 5 dimensions."""
+        order = kwargs.pop("memory_format", None)
         # Tensor.to reads the arguments: of a floating-point tensor, and for the others of an empty one beside them
         dtype = tensor(0.0).to(*args, **kwargs).dtype
         if not (dtype.is_floating_point or dtype.is_complex):
@@ -460,8 +462,10 @@ class Module(Hooked, Stateful):
 
         def convert(t: Tensor) -> Tensor:
             if t.is_floating_point() or t.is_complex():
-                return t.to(*args, **kwargs)
-            return t.to(t.new_empty(0).to(*args, **kwargs).device)
+                moved = t.to(*args, **kwargs)
+            else:
+                moved = t.to(t.new_empty(0).to(*args, **kwargs).device)
+            return moved if order is None or t.dim() not in (4, 5) else moved.to(memory_format=order)
 
         return self._apply(convert)
 
