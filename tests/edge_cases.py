@@ -115,7 +115,7 @@ EXTREMES = """
 T.log(t([0.0, -0.0, -1, inf, nan])) | T.log2(t([0.0, -1, inf])) | T.log10(t([0.0, -1, inf]))
 T.log1p(t([-1, -2, inf, 1e-30, -1e-30])) | T.expm1(t([-inf, inf, 1e-30, 1e3, -1e3, nan]))
 T.exp(t([-inf, inf, nan, 1e3, -1e3])) | T.exp2(t([-inf, inf, nan, 2e3, -2e3])) | T.logit(t([0.0, 1, 2, -1, nan]))
-T.logit(t([0.0, 1, 2, -1, nan]), 1e-6) | T.special.xlog1py(t([0.0, 0.0, 1]), t([-1, nan, -1]))
+T.logit(t([0.0, 1, 2, -1]), 1e-6) | T.logit(c([nan]), 1e-6) | T.special.xlog1py(t([0.0, 0.0, 1]), t([-1, nan, -1]))
 F.softplus(t([-1e3, -100, 0, 19, 20, 21, 1e3, inf, -inf, nan])) | F.softplus(t([-1e3, 0, 1e3]), beta=2, threshold=1)
 T.sigmoid(t([-inf, inf, nan, -1e3, 1e3, -100, 100])) | F.logsigmoid(t([-inf, inf, nan, -1e3, 1e3]))
 T.tanh(t([-inf, inf, nan, 1e3, -20])) | T.erf(t([-inf, inf, nan, 10])) | T.erfc(t([-inf, inf, nan, 10, -10]))
@@ -543,7 +543,7 @@ LAYOUTS = {
 
 # On `many`: zeros of both signs, nan, infinities, subnormals and a few ordinary numbers, again and again.
 POINTWISE = """
-F.relu(x) | F.relu6(x) | F.hardtanh(x) | T.clamp(x, -1, 1) | T.clamp(x, min=0) | T.clamp(x, max=0.0) | F.leaky_relu(x)
+T.logit(x, 0.1) | F.relu(x) | F.relu6(x) | F.hardtanh(x) | T.clamp(x, -1, 1) | T.clamp(x, min=0) | T.clamp(x, max=0.0) | F.leaky_relu(x)
 F.elu(x) | F.silu(x) | T.sigmoid(x) | T.tanh(x) | T.exp(x) | T.log(x) | T.sqrt(x) | T.rsqrt(x) | T.abs(x) | T.sign(x)
 -x | x * x | x + x | x - x | x / x | x * 0 | 1 / x | x ** 2 | x ** 3 | x ** 0.5 | x ** 0 | x ** -1 | T.log1p(x)
 T.expm1(x) | T.sin(x)

@@ -221,7 +221,8 @@ LOOSE = {"0**x": 1e-8, "celu": 1e-7, "selu": 1e-7}
 @pytest.mark.parametrize("label", KINKED)
 def test_kinks(label: str) -> None:
     """The first gradient at each special point is PyTorch's."""
-    compare_gradients(KINKED[label], [np.array(POINTS)], second=False, rtol=LOOSE.get(label, 1e-10))
+    points = np.tile(POINTS, 16)  # whole vector units, since PyTorch differs at NaN between its vector and scalar code
+    compare_gradients(KINKED[label], [points], second=False, rtol=LOOSE.get(label, 1e-10))
 
 
 @pytest.mark.parametrize("label", ACTIVATIONS)

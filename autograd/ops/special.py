@@ -450,7 +450,7 @@ def _logit_rule(F, g, *, x, eps):
     slope = g / (x * (1 - x))
     if eps is None:
         return F.where(F.outside(x, min=0, max=1), math.nan, slope)
-    return F.zero_where(slope, F.logical_or(F.lt(x, eps), F.gt(x, 1 - eps)))
+    return F.zero_where(slope, F.outside(x, min=eps, max=1 - eps))
 
 
 logit.vjp(x=_logit_rule)
