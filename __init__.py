@@ -79,6 +79,7 @@ _LATE = {
     "finfo": "info", "iinfo": "info", "from_dlpack": "interchange", "set_printoptions": "printing",
     "is_anomaly_enabled": "anomaly", "is_anomaly_check_nan_enabled": "anomaly", "UntypedStorage": "api.storage",
     "TypedStorage": "api.storage", "svd_lowrank": "api.lowrank", "pca_lowrank": "api.lowrank", "lobpcg": "api.lobpcg",
+    "vmap": "vmap",
 }  # fmt: skip
 
 # Names out of other rooms.

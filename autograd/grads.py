@@ -154,10 +154,11 @@ def _described(place: Any) -> str:
 def _batched(
     roots: Any, targets: Any, seeds: Any, create_graph: bool, allow_unused: bool, materialize: bool
 ) -> tuple[Any, ...]:
-    """One backward per entry of the leading dimension, stacked: the results of PyTorch's vmap without its speed."""
-    rows = [
-        grad(roots, targets, [s[i] for s in seeds], True, create_graph, True, allow_unused, False, materialize)
-        for i in range(len(seeds[0]))
-    ]
-    stack = GRAPH.stack
-    return tuple(None if column[0] is None else stack(*column, axis=0) for column in zip(*rows, strict=True))
+    """One backward for all entries of the seeds' leading dimension, as a batch (see batching.py)."""
+    from .batching import Level, active, joined
+    from .batching_steps import entered_at, leave, lifted, scope_of
+
+    level = Level(len(seeds[0].array), "same")
+    given = [entered_at(s, level, 0, active.scope) for s in seeds]
+    found = grad(roots, targets, given, True, create_graph, True, allow_unused, False, materialize)
+    return tuple([None if g is None else leave(lifted(g, joined([scope_of(g), (level,)])), level, 0) for g in found])

@@ -117,7 +117,8 @@ def randint_like(
 def _like(method: str, input: Tensor, generator: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = input.dtype if dtype is None else as_dtype(dtype)
     like = _host(input)  # its memory order is the result's, and the order of draws follows it
-    host = np.empty(like.shape, d.np) if 0 in like.strides else np.empty_like(like, dtype=d.np)
+    order: Any = "C" if 0 in like.strides else "K"
+    host = np.empty_like(like, dtype=d.np, order=order, subok=False)
     getattr(_raw(generator), method + "_")(host)
     return finish(host, input.device if device is None else device, requires_grad)
 

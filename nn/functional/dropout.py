@@ -23,7 +23,8 @@ def _check(p: float) -> None:
 
 def _kept(like: Tensor, p: float, shape: tuple[int, ...] | None = None) -> Tensor:
     """1 where an element is kept, 0 where it is dropped with probability p, drawn in the memory order of `like`."""
-    host = np.empty_like(like.detach().array, subok=False) if shape is None else np.empty(shape, like.array.dtype)
+    order: Any = "K" if shape is None else "C"
+    host = np.empty_like(like.detach().array, subok=False, shape=shape, order=order)
     default_generator.raw.bernoulli_(host, 1.0 - p)
     return new_like(like, host)
 

@@ -5,6 +5,9 @@ UNINITIALISED = {
     "empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided", "empty_permuted", "resize_", "resize_as_",
 }  # fmt: skip
 
+# The indices may name any of several equal elements: what they name is compared. The place of `dim` among the arguments.
+ANY_OF_EQUALS = {"argsort": 0, "kthvalue": 1, "mode": 0, "sort": 0, "topk": 1}
+
 # Results defined up to a sign, a phase or an order: compared after the entry's own output_process_fn_grad.
 GAUGE: set[str] = set()
 
@@ -16,7 +19,6 @@ DIFFERS: dict[str, str] = {
     "H": "complex conjugates are values here, not views with a flag",
     "conj": "complex conjugates are values here, not views with a flag",
     "mH": "complex conjugates are values here, not views with a flag",
-    "argsort": "the order among equals, which torch leaves open without stable=True",
     "chalf": "complex32: NumPy has no such dtype",
     "fft.ihfft2": "out= is written; torch leaves it as it was",
     "fft.ihfftn": "out= is written; torch leaves it as it was",

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import signatures, table
 from .compare import TOLERANCE
-from .reasons import DIFFERS, GAUGE, LOOSE, UNINITIALISED
+from .reasons import ANY_OF_EQUALS, DIFFERS, GAUGE, LOOSE, UNINITIALISED
 
 ROOT = Path(__file__).parents[2]
 DOCS, COMPAT = ROOT / "docs", ROOT / "compat"
@@ -96,6 +96,8 @@ def operators(records: dict[str, Any]) -> str:
         [
             "## Operators", "", "| class | operators |", "|---|---|", *totals, "",
             f"Defined up to a sign, phase or order, and compared after that is taken out: {names(GAUGE)}.",
+            f"Indices that may name any of several equal elements, and are compared by what they name: "
+            f"{names(ANY_OF_EQUALS)}.",
             f"Memory as it was found, of which only dtype and shape are compared: {names(UNINITIALISED)}.", *notes, "",
             f"| operator | class | {' | '.join(CHECKS)} | what differs |", "|---" * (3 + len(CHECKS)) + "|", *rows, "",
         ]
