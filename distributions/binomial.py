@@ -9,7 +9,6 @@ from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from . import constraints
 from .distribution import Distribution
-from .reparametrized import sample_binomial
 from .utils import broadcast_all, lazy_property, logits_to_probs, probs_to_logits
 
 
@@ -66,7 +65,7 @@ class Binomial(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         with no_grad():
-            return sample_binomial(self.total_count.expand(shape), self.probs.expand(shape))
+            return T.binomial(self.total_count.expand(shape), self.probs.expand(shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

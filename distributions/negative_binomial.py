@@ -11,7 +11,6 @@ from ..nn import functional as F
 from . import constraints
 from .distribution import Distribution
 from .gamma import Gamma
-from .reparametrized import sample_poisson
 from .utils import broadcast_all, lazy_property, logits_to_probs, probs_to_logits
 
 
@@ -65,7 +64,7 @@ class NegativeBinomial(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with no_grad():
             rate = Gamma(self.total_count, T.exp(-self.logits), validate_args=False).sample(sample_shape)
-            return sample_poisson(rate)
+            return T.poisson(rate)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

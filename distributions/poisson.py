@@ -9,7 +9,6 @@ from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from . import constraints
 from .distribution import ExponentialFamily
-from .reparametrized import sample_poisson
 from .utils import broadcast_all, is_number
 
 
@@ -35,7 +34,7 @@ class Poisson(ExponentialFamily):
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with no_grad():
-            return sample_poisson(self.rate.expand(self._extended_shape(sample_shape)))
+            return T.poisson(self.rate.expand(self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -1,8 +1,7 @@
-"""Samplers that draw until a draw is accepted, with PyTorch's values for one seed, and the gamma sampler's gradient."""
+"""Gamma and Dirichlet samples, with PyTorch's values for one seed, and their gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,24 +11,7 @@ from ..autograd.dtypes import F64
 from ..autograd.function import Function, once_differentiable
 from ..autograd.random import default_generator
 from ..autograd.tensor import Tensor
-from ..backends.numpy import random_rejection as raw
-
-
-def _sample(sampler: Callable[..., Any], *parameters: Tensor) -> Tensor:
-    """A raw sampler's values in the dtype and on the device of the first parameter."""
-    host = sampler(default_generator.raw, *(p.detach().cpu().array for p in parameters))
-    like = parameters[0]
-    return T.from_numpy(host.astype(like.array.dtype)).to(like.device)
-
-
-def sample_poisson(rate: Tensor) -> Tensor:
-    """Poisson counts. rate: (*S) -> (*S)."""
-    return _sample(raw.poisson, rate)
-
-
-def sample_binomial(count: Tensor, prob: Tensor) -> Tensor:
-    """Successes in `count` trials. count, prob: (*S) -> (*S)."""
-    return _sample(raw.binomial, count, prob)
+from ..backends.numpy.random_gamma import standard_gamma as _draw
 
 
 class _StandardGamma(Function):
@@ -37,7 +19,8 @@ class _StandardGamma(Function):
 
     @staticmethod
     def forward(ctx: Any, concentration: Tensor) -> Tensor:
-        value = _sample(raw.standard_gamma, concentration)
+        host = _draw(default_generator.raw, concentration.detach().cpu().array)
+        value = T.from_numpy(host.astype(concentration.array.dtype)).to(concentration.device)
         ctx.save_for_backward(concentration, value)
         return value
 
