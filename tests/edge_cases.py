@@ -1,8 +1,8 @@
 """Expressions at the edge of what floating point, integers and shapes can hold, for `test_edge_values.py`.
 
 In an expression `T` is the library and `F` its `nn.functional`; `t(...)` is a tensor of the dtype under test that
-requires a gradient, `e(...)` one of that shape with zeros, `c(...)` one that requires none; `i8 u8 i16 i32 i64 b f16 bf`
-make tensors of the dtype they name. Cells of a table stand apart by lines and by " | ".
+requires a gradient, `e(...)` one of that shape with zeros, `c(...)` one that requires none; `i8 u8 i16 i32 i64 b f16
+bf` make tensors of the dtype they name. Cells of a table stand apart by lines and by " | ".
 """
 
 from __future__ import annotations
@@ -543,7 +543,8 @@ LAYOUTS = {
 
 # On `many`: zeros of both signs, nan, infinities, subnormals and a few ordinary numbers, again and again.
 POINTWISE = """
-T.logit(x, 0.1) | F.relu(x) | F.relu6(x) | F.hardtanh(x) | T.clamp(x, -1, 1) | T.clamp(x, min=0) | T.clamp(x, max=0.0) | F.leaky_relu(x)
+T.logit(x, 0.1)
+F.relu(x) | F.relu6(x) | F.hardtanh(x) | T.clamp(x, -1, 1) | T.clamp(x, min=0) | T.clamp(x, max=0.0) | F.leaky_relu(x)
 F.elu(x) | F.silu(x) | T.sigmoid(x) | T.tanh(x) | T.exp(x) | T.log(x) | T.sqrt(x) | T.rsqrt(x) | T.abs(x) | T.sign(x)
 -x | x * x | x + x | x - x | x / x | x * 0 | 1 / x | x ** 2 | x ** 3 | x ** 0.5 | x ** 0 | x ** -1 | T.log1p(x)
 T.expm1(x) | T.sin(x)

@@ -101,7 +101,8 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     if isinstance(data, Tensor):
         t = data
     elif isinstance(data, np.ndarray):
-        t = finish(data, device) if device is not None or resolve(None).type != "cpu" else from_numpy(data)
+        elsewhere = device is not None or resolve(None).type != "cpu"
+        t = finish(checked_array(data), device) if elsewhere else from_numpy(data)
     else:
         return tensor(data, dtype=dtype, device=device)
     if dtype is not None or device is not None:
