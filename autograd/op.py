@@ -305,10 +305,11 @@ def _stub(op: Op) -> Any:
 
 def _unary(input: Any, *, out: Any = None) -> Any: ...
 def _binary(input: Any, other: Any, *, out: Any = None) -> Any: ...
+def _step(input: Any, values: Any, *, out: Any = None) -> Any: ...
 
 
 # What inspect.signature shows of a public op, whose code is not written before the first call.
-_PROTOTYPES = {("x",): _unary, ("x", "y"): _binary}
+_PROTOTYPES = {("x",): _unary, ("x", "y"): _binary, ("x", "values"): _step}
 
 
 def op(generic: Any = None, **options: Any) -> Any:

@@ -266,6 +266,7 @@ def _deprecated(name: str, function: Any) -> Any:
 
     old.__name__ = name
     old.__doc__ = f"The old name of {name}_. (*S) -> (*S)."
+    old.__wrapped__ = function  # type: ignore[attr-defined]  # for inspect.signature
     return old
 
 

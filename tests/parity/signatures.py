@@ -32,6 +32,7 @@ _MISPRINTED = {
     "lu_solve": {"b": "input"},
     "matrix_exp": {"A": "input"},
     "searchsorted": {"values": "input"},
+    "tensor_split": {"sections": "indices_or_sections", "indices": "indices_or_sections"},  # by name: both
     "split_with_sizes": {"tensor": "input", "split_size_or_sections": "split_sizes"},
     "triangular_solve": {"b": "input"},
     "true_divide": {"dividend": "input", "divisor": "other"},
@@ -127,7 +128,7 @@ def difference(name: str) -> tuple[str, str]:
         if name.startswith("__"):  # an operator: what torch's table calls input is self
             names = names[-1:] if name != "__getitem__" else mine
         right = _MISPRINTED.get(name, {})
-        names = [n if n in mine else right.get(n, n) for n in names]
+        names = [right[n] if right.get(n) in mine else n for n in names]
         absent = [n for n in names if n.strip("*") not in mine and not (n.startswith("*") and many)]
         if absent and not rest and not (many and not mine):
             kind = "argument names differ" if len(names) == len(mine) else "arguments differ"
