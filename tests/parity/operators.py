@@ -19,7 +19,7 @@ import tapegrad
 import torch
 from torch.testing._internal.opinfo import core
 
-from . import compare
+from . import compare, translate
 from .reasons import ANY_OF_EQUALS, GAUGE, LOOSE, UNINITIALISED
 from .translate import Missing, function, lookup, to_tapegrad
 
@@ -97,7 +97,7 @@ class Call:
     def __init__(self, sample: Any):
         self.sample = sample
         self.theirs = (sample.input, *sample.args), dict(sample.kwargs)
-        self.mine = to_tapegrad(self.theirs[0]), to_tapegrad(self.theirs[1])
+        self.mine = translate.call(*self.theirs)
 
     def tensors(self, side: Any, kind: type) -> list[Any]:
         return [t for t in compare.flat([side[0], side[1]]) if isinstance(t, kind)]

@@ -5,14 +5,16 @@ UNINITIALISED = {
     "empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided", "empty_permuted", "resize_", "resize_as_",
 }  # fmt: skip
 
-# The indices may name any of several equal elements: what they name is compared. The place of `dim` among the arguments.
+# Indices that may name any of several equal elements: what they name is compared. The place of `dim` in the arguments.
 ANY_OF_EQUALS = {"argsort": 0, "kthvalue": 1, "mode": 0, "sort": 0, "topk": 1}
 
 # Results defined up to a sign, a phase or an order: compared after the entry's own output_process_fn_grad.
-GAUGE: set[str] = set()
+GAUGE = {"linalg.eig", "linalg.eigh", "linalg.svd", "svd", "svd_lowrank", "pca_lowrank"}
 
 # Ill-conditioned samples: the factor by which the tolerances are widened, and why.
-LOOSE: dict[str, float] = {}
+LOOSE: dict[str, float] = {
+    "cov": 1000.0,  # the samples' weights are float32 and require gradients: torch's own error there is up to 8e-5
+}
 
 # Entry -> why it differs on purpose.
 DIFFERS: dict[str, str] = {
@@ -31,6 +33,8 @@ DIFFERS: dict[str, str] = {
     "torch._scaled_mm_v2": "float8 dtypes",
     "torch.ops.aten._flash_attention_forward": "torch's entry has no dtype on the CPU",
     "torch.ops.aten._efficient_attention_forward": "torch's entry has no dtype on the CPU",
+    "istft": "torch gives no gradient to the samples' window, a view made without grad",
+    "linalg.norm": "the second gradient at norm 0 is 0; torch's is nan",
     "nn.functional.linear_cross_entropy": "torch's chunked form has no second gradient; ours has",
     "special.bessel_j0": "PyTorch's value is wrong by up to 4e-7 between 5 and 7 (mpmath)",
     "special.bessel_y1": "PyTorch's value is wrong by up to 9e-7 between 5 and 7 (mpmath)",

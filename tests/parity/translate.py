@@ -209,17 +209,50 @@ def to_tapegrad(value: Any) -> Any:
     return value
 
 
+class Sharing:
+    """What has been translated of one call: a tensor given twice is one tensor, and memory shared in torch is shared."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[int, Any] = {}
+        self.storages: dict[int, Any] = {}
+
+
+_sharing: list[Sharing] = []
+
+
+def call(args: Any, kw: Any) -> tuple[Any, Any]:
+    """The arguments of one call for tapegrad."""
+    _sharing.append(Sharing())
+    try:
+        return to_tapegrad(args), to_tapegrad(kw)
+    finally:
+        _sharing.pop()
+
+
 def tensor(t: torch.Tensor) -> Any:
     """A copy of a dense tensor with its strides and requires_grad, on tapegrad's default device."""
+    if not _sharing:
+        return _tensor(t, Sharing())
+    known = _sharing[-1]
+    if id(t) not in known.tensors:
+        known.tensors[id(t)] = _tensor(t, known)
+    return known.tensors[id(t)]
+
+
+def _tensor(t: torch.Tensor, known: Sharing) -> Any:
     if t.layout is not torch.strided:
         dense = tensor(t.detach().to_dense())
         return dense.to_sparse().requires_grad_(t.requires_grad)
     plain = t.detach().resolve_conj().resolve_neg()
-    length = plain.untyped_storage().nbytes() // plain.element_size()
+    storage = plain.untyped_storage()
+    length = storage.nbytes() // plain.element_size()
+    if storage._cdata not in known.storages:
+        whole = array(torch.as_strided(plain, (length,), (1,), 0))
+        known.storages[storage._cdata] = wrap(whole).to(tapegrad.get_default_device())
+    flat = known.storages[storage._cdata]
     if plain.is_contiguous() and length == plain.numel():
-        ours = wrap(array(plain)).to(tapegrad.get_default_device())
-    else:  # the whole storage, and the place in it
-        flat = wrap(array(torch.as_strided(plain, (length,), (1,), 0))).to(tapegrad.get_default_device())
+        ours = flat.view(plain.shape).detach()
+    else:
         ours = flat.as_strided(plain.shape, plain.stride(), plain.storage_offset())
     if isinstance(t, torch.nn.Parameter):
         return tapegrad.nn.Parameter(ours, t.requires_grad)
