@@ -37,22 +37,14 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     shapes = [t.array.shape for t in tensors]
     if () in shapes:
         raise RuntimeError(f"zero-dimensional tensor (at position {shapes.index(())}) cannot be concatenated")
-    if (0,) in shapes and any(s != (0,) for s in shapes):
-        tensors = _shaped_empty(tensors, dim)
-        shapes = [t.array.shape for t in tensors]
-    axis = dim_of(int_of(dim, "cat", "dim"), len(shapes[0]))
-    starts = None
-    if len(shapes) > 8 and all(len(s) > axis for s in shapes):
-        starts = op.starts_of([s[axis] for s in shapes])
-    return op.cat(*tensors, axis=axis, starts=starts)
-
-
-def _shaped_empty(tensors: tuple[Tensor, ...], dim: int) -> tuple[Tensor, ...]:
-    """The tensors, those of shape (0,) with the dimensions of the others and no extent along dim."""
-    shape = next(t.array.shape for t in tensors if t.array.shape != (0,))
+    shape = shapes[0]
+    if shape == (0,):
+        shape = next((s for s in shapes if s != (0,)), shape)
     axis = dim_of(int_of(dim, "cat", "dim"), len(shape))
-    none = (*shape[:axis], 0, *shape[axis + 1 :])
-    return tuple(op.reshape(t, shape=none) if t.array.shape == (0,) else t for t in tensors)
+    starts = None
+    if len(shapes) > 8:
+        starts = op.starts_of([s[axis] if len(s) > axis else 0 for s in shapes])
+    return op.cat(*tensors, axis=axis, starts=starts)
 
 
 public(cat, name="concat", method=False)

@@ -363,18 +363,23 @@ def starts_of(sizes):
 def cat(xp, *xs, axis, starts=None):
     """Arrays joined along an axis. xs: (*S) but for axis, each -> (S with the sum at axis).
 
-    `starts`: where each begins, which spares the rules the sums.
+    `starts`: where each begins, which spares the rules the sums. Arrays of shape (0,) go with any others.
     """
     try:
         return xp.concatenate(xs, axis)
     except ValueError as error:
-        raise RuntimeError(_cat_text(xs, axis) or str(error)) from None
+        text = _cat_text(xs, axis)
+        if text is None:
+            return xp.concatenate([x for x in xs if x.shape != (0,)], axis)
+        raise RuntimeError(text) from error
 
 
 def _cat_text(xs, axis):
-    """What does not fit, in PyTorch's words."""
-    first = xs[0].shape
+    """What does not fit, in PyTorch's words; None where it is only arrays of shape (0,)."""
+    first = next((x.shape for x in xs if x.shape != (0,)), (0,))
     for i, x in enumerate(xs):
+        if x.shape == (0,):
+            continue
         if x.ndim != len(first):
             return f"Tensors must have same number of dimensions: got {len(first)} and {x.ndim}"
         for d, (a, b) in enumerate(zip(first, x.shape, strict=True)):
@@ -387,7 +392,9 @@ def _cat_text(xs, axis):
 
 
 def _cat_gradient(F, g, i, *, xs_shapes, axis, starts):
-    start = starts[i] if starts is not None else sum(s[axis] for s in xs_shapes[:i])
+    if len(xs_shapes[i]) < len(g.shape):
+        return F.zeros_of(g, shape=xs_shapes[i])
+    start = starts[i] if starts is not None else sum(s[axis] for s in xs_shapes[:i] if len(s) > axis)
     return F.slice_view(g, index=(slice(None),) * axis + (slice(start, start + xs_shapes[i][axis]), Ellipsis))
 
 
