@@ -259,10 +259,11 @@ def gradient(mine: Any, theirs: Any, loosen: float) -> Failure:
 
 
 def cotangents(library: Any, outputs: list[Any]) -> list[Any]:
-    """Fixed numbers of the outputs' shapes and dtypes, in both libraries the same."""
-    made = []
-    for i, t in enumerate(outputs):
-        rng = np.random.default_rng([i, *t.shape])
+    """Fixed numbers of the outputs' shapes and dtypes, in both libraries the same; empty outputs are not counted."""
+    made, count = [], 0
+    for t in outputs:
+        rng = np.random.default_rng([count, *t.shape])
+        count += t.numel() > 0
         numbers = rng.uniform(0.5, 1.5, tuple(t.shape))
         if t.is_complex():
             numbers = numbers + 1j * rng.uniform(-0.5, 0.5, tuple(t.shape))

@@ -210,7 +210,7 @@ def to_tapegrad(value: Any) -> Any:
 
 
 class Sharing:
-    """What has been translated of one call: a tensor given twice is one tensor, and memory shared in torch is shared."""
+    """What was translated of one call: a tensor given twice is one tensor, memory shared in torch is shared."""
 
     def __init__(self) -> None:
         self.tensors: dict[int, Any] = {}
