@@ -98,11 +98,29 @@ def _check_bounds(indices: Tensor, shape: Size) -> None:
 
 
 def mm(mat1: Tensor, mat2: Tensor, reduce: str | None = None) -> Tensor:
-    """mat1 @ mat2, mat1 or both sparse. (N, K), (K, M) -> (N, M), sparse where both are."""
-    return mat1 @ mat2
+    """mat1 @ mat2, mat1 or both sparse. (N, K), (K, M) -> (N, M), sparse where both are.
+
+    reduce: "sum", "mean", "amax" or "amin" of the products with the kept elements of each row; rows without one give 0.
+    """
+    if reduce is None or reduce == "sum":
+        return mat1 @ mat2
+    if reduce not in ("mean", "amax", "amin"):
+        raise RuntimeError(f"reduce argument must be either sum, mean, amax or amin, got {reduce}")
+    s = mat1 if isinstance(mat1, SparseTensor) else mat1.to_sparse()
+    parts = s._val.unsqueeze(1) * mat2.index_select(0, s._ind[1])
+    rows = s._ind[0].unsqueeze(1).expand(parts.shape)
+    return parts.new_zeros((s.shape[0], mat2.shape[1])).scatter_reduce(0, rows, parts, reduce, include_self=False)
 
 
 spmm = mm
+
+
+def sampled_addmm(input: Any, mat1: Tensor, mat2: Tensor, *, beta: Any = 1.0, alpha: Any = 1.0) -> SparseTensor:
+    """beta * input + alpha * (mat1 @ mat2) at the places that input keeps. sparse (N, M), (N, K), (K, M) -> (N, M)."""
+    s = input.coalesce()
+    rows, columns = s._ind
+    products = (mat1.index_select(0, rows) * mat2.t().index_select(0, columns)).sum(-1)
+    return s._with(beta * s._val + alpha * products)
 
 
 def addmm(mat: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1.0, alpha: Any = 1.0) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import tapegrad
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:.*(beta state|deprecated|Sparse invariant).*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(beta state|deprecated|Sparse invariant|Sparse CSR).*:UserWarning")
 
 # s: (2, 3), of values that require grad; u: 3 elements, 2 of them at one place; c: u coalesced; d: (3, 2) dense
 SETUP = """
@@ -113,6 +113,29 @@ def test_functions_without_a_sparse_form_name_the_remedy():
     for call in (lambda: tapegrad.exp(s), lambda: tapegrad.softmax(s, 0), s.cumsum):
         with pytest.raises((NotImplementedError, TypeError), match="to_dense|cumsum"):
             call()
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "amax", "amin"])
+def test_products_reduced_otherwise(reduce):
+    """PyTorch has these for its row-compressed form."""
+    found = []
+    for T in (tapegrad, torch):
+        s = T.sparse_coo_tensor([[0, 0, 2], [1, 2, 0]], [3.0, -4.0, 5.0], (3, 3)).coalesce()
+        d = T.arange(6.0).reshape(3, 2) - 2.5
+        found.append(T.sparse.mm(s if T is tapegrad else s.to_sparse_csr(), d, reduce).tolist())
+    assert found[0] == found[1]
+    with pytest.raises(RuntimeError, match="reduce argument"):
+        tapegrad.sparse.mm(tapegrad.eye(2).to_sparse(), tapegrad.eye(2), "median")
+
+
+def test_sampled_addmm():
+    found = []
+    for T in (tapegrad, torch):
+        s = T.sparse_coo_tensor([[0, 1, 1], [2, 0, 2]], [3.0, 4.0, 5.0], (2, 3)).coalesce()
+        a, b = T.arange(4.0).reshape(2, 2), T.arange(6.0).reshape(2, 3)
+        s = s if T is tapegrad else s.to_sparse_csr()
+        found.append(T.sparse.sampled_addmm(s, a, b, beta=0.5, alpha=2.0).to_dense().tolist())
+    assert found[0] == found[1]
 
 
 def test_second_order():
