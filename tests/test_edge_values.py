@@ -132,7 +132,7 @@ def same_zeros(mine: Any, theirs: Any, text: str) -> None:
 def groups() -> dict[str, list[tuple[str, str, bool, tuple[str, ...]]]]:
     """The cases of each table: (expression, what x is, whether gradients are compared by their norm, dtypes)."""
     found: dict[str, list[tuple[str, str, bool, tuple[str, ...]]]] = {}
-    for name in ("TIES", "SIGNS", "EXTREMES", "SUBNORMAL", "LOSSES", "INTEGERS", "CASTS", "EMPTY", "SCALARS", "LAYERS"):
+    for name in ("TIES", "SIGNS", "EXTREMES", "SUBNORMAL", "LOSSES", "INTEGERS", "CASTS", "EMPTY", "SCALARS", "MORE", "LAYERS"):
         dtypes = DTYPES[:1] if name == "LAYERS" else DTYPES  # layers are of float32
         found[name] = [(text, "", False, dtypes) for text in cells(getattr(cases, name))]
     strides = cells(cases.STRIDES)

@@ -193,7 +193,7 @@ def _derivative(y: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
         return PUBLIC["cat"].function([left, right], axis)
     before, behind = part(slope, 0, n - 2), part(slope, 1, n - 2)
     if h is None:
-        inner = (before + behind) / 2
+        inner = (part(y, 2, n - 2) - part(y, 0, n - 2)) / (2 * spacing)
         if edge_order == 2:
             left, right = (3 * left - part(slope, 1, 1)) / 2, (3 * right - part(slope, n - 3, 1)) / 2
     else:

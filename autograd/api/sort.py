@@ -178,7 +178,7 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
         if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear":
             slope = made(input, last.astype(place.dtype))
             weight = weight + (q - q.detach()).reshape(-1) * slope  # plus 0, which carries the gradient of q
-        below = below + weight * (above - below)
+        below = below.lerp(above, weight)
     return _arranged(below, q, axis, ndim, dim, keepdim)
 
 

@@ -379,13 +379,21 @@ lu.vjp(x=_lu_rule)
 # ---- Cholesky
 
 
+def _cholesky(xp, x):
+    """The factor. ValueError where x is not positive definite, or has nan, which LAPACK lets pass."""
+    L = xp.linalg.cholesky(x)
+    if L.size and xp.isnan(L[..., -1, -1]).any():  # every nan reaches the last element
+        raise ValueError("nan")
+    return L
+
+
 def _first_minor(xp, x):
     """The order of the first leading minor that is not positive, 0 where all are. x: (*B, N, N) -> (*B) int."""
     info = xp.zeros(x.shape[:-2], "i4")
     for j in range(x.shape[-1], 0, -1):
         for place in range(info.size):
             try:
-                xp.linalg.cholesky(x.reshape(-1, *x.shape[-2:])[place, :j, :j])
+                _cholesky(xp, x.reshape(-1, *x.shape[-2:])[place, :j, :j])
             except ValueError:
                 info.reshape(-1)[place] = j
     return info
@@ -399,7 +407,7 @@ def cholesky(xp, x, *, name=None):
     `name`, or where that is None, L is nan.
     """
     try:
-        return xp.linalg.cholesky(x), xp.zeros(x.shape[:-2], "i4")
+        return _cholesky(xp, x), xp.zeros(x.shape[:-2], "i4")
     except ValueError:
         info = _first_minor(xp, x)
     if name is None:

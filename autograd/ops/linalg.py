@@ -22,7 +22,10 @@ def zero_pivot(xp, x):
 
 
 def _each(xp, solver, x, y, info):
-    """solver(x, y) matrix by matrix, nan where info names a zero pivot. x: (*B, N, N), y: (*B, N, K) -> (*B, N, K)."""
+    """solver(x, y) matrix by matrix, nan where info names a zero pivot or x has nan, which LAPACK may call singular.
+
+    x: (*B, N, N), y: (*B, N, K) -> (*B, N, K).
+    """
     shape = xp.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     x = xp.broadcast_to(x, (*shape, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
     y = xp.broadcast_to(y, (*shape, *y.shape[-2:]))
@@ -30,7 +33,7 @@ def _each(xp, solver, x, y, info):
     info = xp.broadcast_to(info, shape).reshape(-1)
     flat = y.reshape(out.shape)
     for i in range(x.shape[0]):
-        if not info[i]:
+        if not info[i] and not xp.isnan(x[i]).any():
             out[i] = solver(x[i], flat[i])
     return out.reshape(y.shape)
 
@@ -124,7 +127,8 @@ solve_triangular.vjp(
 @op(holomorphic=True, grad_name="LinalgDet")
 def det(xp, x):
     """The determinant. x: (*B, N, N) -> (*B)."""
-    return xp.linalg.det(x)
+    out = xp.linalg.det(x)
+    return out if xp.all(out) else xp.where(xp.isnan(x).any(axis=(-2, -1)), math.nan, out).astype(x.dtype, copy=False)
 
 
 det.vjp(x=lambda F, g, *, x: F.reshape(g, shape=(*x.shape[:-2], 1, 1)) * F.cofactor(x))
@@ -142,11 +146,13 @@ def cofactor(xp, x):
             return d[..., None, None] * xp.linalg.inv(x).swapaxes(-1, -2)
         except ValueError:  # zero pivot, though the determinant is not: in another order of summation
             pass
-    U, S, Vh = xp.linalg.svd(x)
+    bad = ~xp.isfinite(x).all(axis=(-2, -1), keepdims=True)
+    U, S, Vh = xp.linalg.svd(xp.where(bad, 0, x).astype(x.dtype, copy=False))
     n = x.shape[-1]
     others = xp.where(xp.eye(n, dtype=bool), xp.ones((), S.dtype), S[..., None, :]).prod(axis=-1)
     sign = xp.linalg.det(U) * xp.linalg.det(Vh)
-    return xp.conjugate(U * (xp.conjugate(sign)[..., None] * others)[..., None, :] @ Vh)
+    out = xp.conjugate(U * (xp.conjugate(sign)[..., None] * others)[..., None, :] @ Vh)
+    return xp.where(bad, math.nan, out).astype(x.dtype, copy=False)
 
 
 @composite
@@ -180,7 +186,11 @@ nudged.vjp(x=lambda F, g: g)
 @op(outputs=("sign", "logabsdet"), grad_name="LinalgSlogdet")
 def slogdet(xp, x):
     """Sign (phase) of the determinant and log of its size; 0 and -inf for 0. x: (*B, N, N) -> (*B), (*B) real."""
-    return tuple(xp.linalg.slogdet(x))
+    sign, size = xp.linalg.slogdet(x)
+    if not xp.isfinite(size).all():  # LAPACK may call a matrix with nan singular
+        size = xp.where(xp.isnan(x).any(axis=(-2, -1)), math.nan, size).astype(size.dtype, copy=False)
+        sign = xp.where(xp.isnan(size), 0, sign).astype(x.dtype, copy=False)
+    return sign, size
 
 
 def _slogdet_rule(F, g, *, x, x_dtype, out):

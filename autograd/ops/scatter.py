@@ -154,7 +154,7 @@ def scatter_shares(xp, x, index, src, out, *, axis, include_self):
     other = (src == out.reshape(-1)[places]).astype(x.dtype)
     ties = own.reshape(-1).copy()
     xp.add.at(ties, places.reshape(-1), other.reshape(-1))
-    ties = xp.maximum(ties, 1)
+    ties = xp.where(ties == 0, xp.asarray(math.nan, ties.dtype), ties)  # nan equals nothing
     return own / ties.reshape(x.shape), other / ties[places]
 
 
