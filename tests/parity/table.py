@@ -3,7 +3,8 @@
     {"torch": "2.13.0", "ops": {"add": {"checks": {"forward": null, ...}, "errors": [12, 12, 9]}, ...}, "modules": ...}
 
 A check is null where it passes, else the first failure. `errors` counts an op's error inputs: all, those that raise
-PyTorch's exception type, those whose text PyTorch's pattern finds.
+PyTorch's exception type, those whose text PyTorch's pattern finds. `second` counts its variants: those that pass with
+second gradients, those that have them.
 """
 
 from __future__ import annotations
@@ -34,10 +35,7 @@ def replay(kind: str, name: str, limit: int | None) -> tuple[str, dict[str, Any]
     """(name, its record for the table, seconds)."""
     module = database(kind)
     start = time.perf_counter()
-    if kind == "ops":
-        result = {"checks": module.replay(name, limit), "errors": list(module.error_counts(name))}
-    else:
-        result = {"checks": module.replay(name)}
+    result = module.record(name, limit) if kind == "ops" else {"checks": module.replay(name)}
     return name, result, time.perf_counter() - start
 
 
@@ -129,8 +127,12 @@ def summary(kind: str, results: dict[str, Any]) -> str:
     line = f"{kind}: {sum(map(passes, records))} of {len(records)} entries pass every check"
     if kind == "ops":
         both = sum(passes(r, FORWARD) for r in records)
-        second = sum("gradgrad" in r["checks"] and passes(r, (*FORWARD, "gradgrad")) for r in records)
+        second, differentiable = (sum(r["second"][i] for r in records) for i in range(2))
         total, typed, said = (sum(r["errors"][i] for r in records) for i in range(3))
-        line += f"; forward and gradient {both}, second gradient {second}; error inputs {typed} of {total}"
-        line += f" with PyTorch's type, {said} with its text"
+        line += f"; {both} pass forward and gradient"
+        line += f"; of the {differentiable} variants with second gradients {second} pass"
+        line += f"; of {total} error inputs {typed} raise PyTorch's type, {said} with its text"
+    else:
+        checks = [failure for r in records for failure in r["checks"].values()]
+        line += f"; {checks.count(None)} of {len(checks)} checks pass"
     return line
