@@ -9,7 +9,7 @@ from ..op import GRAPH
 from ..ops import cumulative as op
 from ..tensor import Tensor
 from . import return_types
-from .args import dim_of, to_dtype
+from .args import axes_of, dim_of, to_dtype
 from .reduce import along, refuse
 from .table import PUBLIC, public
 
@@ -154,7 +154,7 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
     """
     ndim = input.array.ndim
     dims = list(range(ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    axes = [dim_of(d, ndim) for d in dims]
+    axes = list(axes_of(input, dims))
     given = list(spacing) if isinstance(spacing, (list, tuple)) else [1.0 if spacing is None else spacing] * len(axes)
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")

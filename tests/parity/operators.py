@@ -140,7 +140,10 @@ def as_exact(mine: Any, theirs: Any, exact: Any) -> bool:
         if not isinstance(b, torch.Tensor) or compare.tensors(a, b, meta_only=True):
             return False
         x, y, z = (np.asarray(t, np.float64) for t in (compare.raw(a), compare.array(b), compare.array(c)))
-        if x.size and not np.abs(x - z).max() <= 4 * np.abs(y - z).max():
+        finite = np.isfinite(z)
+        if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+            return False
+        if finite.any() and not np.abs(x - z)[finite].max() <= 4 * np.abs(y - z)[finite].max():
             return False
     return True
 
