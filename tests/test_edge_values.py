@@ -18,6 +18,7 @@ import tapegrad
 from both import cells, said, same
 
 DTYPES = ("float32", "float64")
+TABLES = "TIES SIGNS EXTREMES SUBNORMAL LOSSES INTEGERS CASTS EMPTY SCALARS MORE LAYERS".split()
 _NAMED = {
     "i8": "int8", "u8": "uint8", "i16": "int16", "i32": "int32", "i64": "int64", "b": "bool", "f16": "float16",
     "bf": "bfloat16",
@@ -132,7 +133,7 @@ def same_zeros(mine: Any, theirs: Any, text: str) -> None:
 def groups() -> dict[str, list[tuple[str, str, bool, tuple[str, ...]]]]:
     """The cases of each table: (expression, what x is, whether gradients are compared by their norm, dtypes)."""
     found: dict[str, list[tuple[str, str, bool, tuple[str, ...]]]] = {}
-    for name in ("TIES", "SIGNS", "EXTREMES", "SUBNORMAL", "LOSSES", "INTEGERS", "CASTS", "EMPTY", "SCALARS", "MORE", "LAYERS"):
+    for name in TABLES:
         dtypes = DTYPES[:1] if name == "LAYERS" else DTYPES  # layers are of float32
         found[name] = [(text, "", False, dtypes) for text in cells(getattr(cases, name))]
     strides = cells(cases.STRIDES)
