@@ -159,10 +159,14 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
     if len(given) != len(axes):
-        word = f"'self.dim() = {ndim}', since dim argument was not given" if dim is None else f"dim, {len(axes)}"
+        if dim is None:
+            raise RuntimeError(
+                "torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to "
+                f"'self.dim() = {ndim}', since dim argument was not given, but got a list of length {len(given)}"
+            )
         raise RuntimeError(
-            "torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to "
-            f"{word}, but got a list of length {len(given)}"
+            "torch.gradient expected spacing to be unspecified, a scalar or it's spacing and dim arguments to have the "
+            f"same length, but got a spacing argument of length {len(given)} and a dim argument of length {len(axes)}."
         )
     for axis in axes:
         if input.array.shape[axis] < edge_order + 1:
