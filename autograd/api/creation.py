@@ -154,7 +154,8 @@ def creates(function: Any = None, *, name: str | None = None) -> Any:
             raise RuntimeError(
                 f"dtype {as_dtype(given).legacy} does not match dtype of out parameter ({out.dtype.legacy})"
             )
-        return into(out, name, function(*args, dtype=out.dtype, **kwargs))
+        made = function(*args, dtype=out.dtype, **kwargs)
+        return out if name == "empty" and out.array.shape == made.array.shape else into(out, name, made)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__, call.__module__, call.__wrapped__ = function.__doc__, function.__module__, function  # type: ignore[attr-defined]
