@@ -111,7 +111,7 @@ def _check_out(out: Any, name: str, result: Any, inputs: tuple[Any, ...]) -> Non
         for t in given:
             if name == "gather" and t is target and t is not given[0]:
                 continue  # its index may be written over as a whole
-            if isinstance(t, Tensor) and _share(target.array, t.array, result):
+            if t is target or (isinstance(t, Tensor) and _share(target.array, t.array, result)):
                 raise RuntimeError(
                     "unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
                     f"single memory location. Please clone() the tensor before performing the operation. ({name})"
