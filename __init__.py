@@ -60,78 +60,77 @@ newaxis = None
 
 # Rooms that are loaded when they are first named, so that `import tapegrad` stays quick.
 _ROOMS = {
-    name: f".{name}"
+    name: name
     for name in (
-        "nn", "optim", "utils", "backends", "linalg", "fft", "masked", "special", "func", "cuda", "return_types",
-        "testing",
-    )  # fmt: skip
-} | {  # no random.py or signal here: on a path of their own they would hide Python's
-    "random": ".autograd.random", "signal": ".autograd.api.signal",
-}  # fmt: skip
-_ROOMS |= {
-    name: f".{name}"
-    for name in "accelerator amp compat compiler distributed distributions jit serialization sparse".split()
+        "accelerator amp backends compat compiler cuda distributed distributions fft func jit linalg masked nn optim "
+        "return_types serialization sparse special testing utils"
+    ).split()
+} | {  # no random.py, signal or multiprocessing here: on a path of their own they would hide Python's
+    "multiprocessing": "utils.processes",
+    "random": "autograd.random",
+    "signal": "autograd.api.signal",
 }
-_ROOMS["multiprocessing"] = ".utils.processes"  # as for random
 
-# Names out of modules that most programs never need.
-_LATE = {
-    "finfo": "info", "iinfo": "info", "from_dlpack": "interchange", "set_printoptions": "printing",
-    "is_anomaly_enabled": "anomaly", "is_anomaly_check_nan_enabled": "anomaly", "UntypedStorage": "api.storage",
-    "TypedStorage": "api.storage", "svd_lowrank": "api.lowrank", "pca_lowrank": "api.lowrank", "lobpcg": "api.lobpcg",
-    "vmap": "vmap",
-}  # fmt: skip
-
-# Names out of other rooms.
-_OUT_OF = {
-    name: module
-    for module, names in {
-        "serialization": "save load", "compiler": "compile", "cuda": "OutOfMemoryError",
-        "amp": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype "
-        "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache get_autocast_cpu_dtype "
-        "get_autocast_gpu_dtype is_autocast_cpu_enabled",
-        "sparse": "sparse_coo_tensor spmm", "autograd.layout": "sparse_coo",
-        "autograd.api.native": "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d native_batch_norm "
-        "native_dropout native_group_norm native_layer_norm _batch_norm_with_update _chunk_cat _log_softmax "
-        "_log_softmax_backward_data _native_batch_norm_legit _safe_softmax _softmax _softmax_backward_data "
-        "_unsafe_masked_index _unsafe_masked_index_put_accumulate",
-        "autograd.api.segment": "_segment_reduce",
-        "autograd.settings": "get_num_threads set_num_threads get_num_interop_threads set_num_interop_threads "
-        "get_float32_matmul_precision set_float32_matmul_precision use_deterministic_algorithms "
-        "are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
-        "set_deterministic_debug_mode get_deterministic_debug_mode set_warn_always is_warn_always_enabled "
-        "set_flush_denormal compiled_with_cxx11_abi is_vulkan_available is_distributed sym_int sym_float sym_max "
-        "sym_min sym_not sym_sqrt sym_sum sym_ite cond while_loop set_anomaly_enabled",
-        "utils.dlpack": "to_dlpack",
-        # also in nn.functional, with other arguments there
-        "nn.functional.toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm "
-        "binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss dropout dropout_ "
-        "embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ "
-        "feature_dropout feature_dropout_ group_norm gru gru_cell hinge_embedding_loss "
-        "convolution instance_norm kl_div layer_norm lstm lstm_cell margin_ranking_loss "
-        "max_pool1d_with_indices native_channel_shuffle norm_except_dim poisson_nll_loss "
-        "rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell rrelu_ threshold_ triplet_margin_loss",
-    }.items()
-    for name in names.split()
-}  # fmt: skip
-
-# Names that PyTorch has here and in nn.functional.
-_FUNCTIONAL = """
-adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle conv1d conv2d conv3d conv_tbc conv_transpose1d
-conv_transpose2d conv_transpose3d cosine_similarity hardshrink max_pool1d max_pool2d max_pool3d pairwise_distance
-pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold
-""".split()
+# Where the other names are that most programs never need: module -> names.
+_ELSEWHERE = {
+    "amp": (
+        "autocast clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype "
+        "is_autocast_cache_enabled is_autocast_cpu_enabled is_autocast_enabled set_autocast_cache_enabled "
+        "set_autocast_dtype set_autocast_enabled"
+    ),
+    "autograd.anomaly": "is_anomaly_check_nan_enabled is_anomaly_enabled",
+    "autograd.api.lobpcg": "lobpcg",
+    "autograd.api.lowrank": "pca_lowrank svd_lowrank",
+    "autograd.api.native": (
+        "_batch_norm_with_update _chunk_cat _log_softmax _log_softmax_backward_data _native_batch_norm_legit "
+        "_safe_softmax _softmax _softmax_backward_data _unsafe_masked_index _unsafe_masked_index_put_accumulate "
+        "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d native_batch_norm native_dropout "
+        "native_group_norm native_layer_norm"
+    ),
+    "autograd.api.segment": "_segment_reduce",
+    "autograd.api.storage": "TypedStorage UntypedStorage",
+    "autograd.info": "finfo iinfo",
+    "autograd.interchange": "from_dlpack",
+    "autograd.layout": "sparse_coo",
+    "autograd.printing": "set_printoptions",
+    "autograd.settings": (
+        "are_deterministic_algorithms_enabled compiled_with_cxx11_abi cond get_deterministic_debug_mode "
+        "get_float32_matmul_precision get_num_interop_threads get_num_threads "
+        "is_deterministic_algorithms_warn_only_enabled is_distributed is_vulkan_available is_warn_always_enabled "
+        "set_anomaly_enabled set_deterministic_debug_mode set_float32_matmul_precision set_flush_denormal "
+        "set_num_interop_threads set_num_threads set_warn_always sym_float sym_int sym_ite sym_max sym_min sym_not "
+        "sym_sqrt sym_sum use_deterministic_algorithms while_loop"
+    ),
+    "autograd.vmap": "vmap",
+    "compiler": "compile",
+    "cuda": "OutOfMemoryError",
+    # PyTorch has these here too, with the same arguments
+    "nn.functional": (
+        "adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle conv1d conv2d conv3d conv_tbc "
+        "conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity hardshrink max_pool1d max_pool2d "
+        "max_pool3d pairwise_distance pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu selu_ threshold"
+    ),
+    # and these with other arguments
+    "nn.functional.toplevel": (
+        "adaptive_max_pool1d alpha_dropout alpha_dropout_ batch_norm binary_cross_entropy_with_logits convolution "
+        "cosine_embedding_loss ctc_loss dropout dropout_ embedding embedding_renorm_ feature_alpha_dropout "
+        "feature_alpha_dropout_ feature_dropout feature_dropout_ group_norm gru gru_cell hinge_embedding_loss "
+        "instance_norm kl_div layer_norm lstm lstm_cell margin_ranking_loss max_pool1d_with_indices "
+        "native_channel_shuffle norm_except_dim poisson_nll_loss rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell rrelu_ "
+        "threshold_ triplet_margin_loss"
+    ),
+    "serialization": "load save",
+    "sparse": "sparse_coo_tensor spmm",
+    "utils.dlpack": "to_dlpack",
+}
+_MODULE_OF = {name: module for module, names in _ELSEWHERE.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONAL:
-        return getattr(importlib.import_module(".nn.functional", __name__), name)
-    if name in _LATE:
-        return getattr(importlib.import_module(f".autograd.{_LATE[name]}", __name__), name)
-    if name in _OUT_OF:
-        return getattr(importlib.import_module(f".{_OUT_OF[name]}", __name__), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
     if name in _ROOMS:
-        return importlib.import_module(_ROOMS[name], __name__)
+        return importlib.import_module(f".{_ROOMS[name]}", __name__)
     if name == "bfloat16":
         return by_name(name)
     if name == "BFloat16Tensor":
@@ -140,4 +139,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_LATE, *_OUT_OF, *_FUNCTIONAL, "bfloat16"})
+    return sorted({*globals(), *_ROOMS, *_MODULE_OF, "bfloat16"})
