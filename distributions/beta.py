@@ -8,7 +8,7 @@ from ..autograd import api as T
 from ..autograd.tensor import Tensor
 from . import constraints
 from .dirichlet import Dirichlet
-from .distribution import Distribution, ExponentialFamily
+from .distribution import ExponentialFamily
 from .utils import broadcast_all, is_number
 
 
@@ -28,10 +28,8 @@ class Beta(ExponentialFamily):
         super().__init__(self._dirichlet._batch_shape, (), validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(Beta, _instance)
+        new = super().expand(batch_shape, _instance)
         new._dirichlet = self._dirichlet.expand(batch_shape)
-        Distribution.__init__(new, batch_shape, (), validate_args=False)
-        new._validate_args = self._validate_args
         return new
 
     @property

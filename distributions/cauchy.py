@@ -7,21 +7,11 @@ from typing import Any
 
 from ..autograd import api as T
 from ..autograd.tensor import Tensor
-from . import constraints
-from .distribution import Distribution
-from .utils import broadcast_all, is_number
+from .parameters import LocScale
 
 
-class Cauchy(Distribution):
+class Cauchy(LocScale):
     """The Cauchy distribution of median `loc` and half width at half maximum `scale`. loc, scale: (*B)."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(() if is_number(loc) and is_number(scale) else self.loc.shape, (), validate_args)
 
     @property
     def mean(self) -> Tensor:

@@ -8,7 +8,7 @@ from ..autograd import api as T
 from ..autograd.tensor import Tensor
 from . import constraints
 from .distribution import ExponentialFamily
-from .utils import broadcast_all, is_number
+from .utils import broadcast_all
 
 
 class Exponential(ExponentialFamily):
@@ -21,7 +21,7 @@ class Exponential(ExponentialFamily):
 
     def __init__(self, rate: Any, validate_args: bool | None = None):
         (self.rate,) = broadcast_all(rate)
-        super().__init__(() if is_number(rate) else self.rate.shape, (), validate_args)
+        super().__init__(self.rate.shape, (), validate_args)
 
     @property
     def mean(self) -> Tensor:

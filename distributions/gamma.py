@@ -10,7 +10,7 @@ from ..autograd.tensor import Tensor
 from . import constraints
 from .distribution import ExponentialFamily
 from .reparametrized import standard_gamma
-from .utils import broadcast_all, is_number
+from .utils import broadcast_all
 
 
 class Gamma(ExponentialFamily):
@@ -23,8 +23,7 @@ class Gamma(ExponentialFamily):
 
     def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None):
         self.concentration, self.rate = broadcast_all(concentration, rate)
-        both = is_number(concentration) and is_number(rate)
-        super().__init__(() if both else self.concentration.shape, (), validate_args)
+        super().__init__(self.concentration.shape, (), validate_args)
 
     @property
     def mean(self) -> Tensor:

@@ -10,40 +10,26 @@ from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from ..nn import functional as F
 from . import constraints
-from .distribution import Distribution
-from .utils import broadcast_all, is_number, lazy_property, logits_to_probs, probs_to_logits
+from .parameters import ProbsOrLogits
+from .utils import broadcast_all
 
 
-class Geometric(Distribution):
+class Geometric(ProbsOrLogits):
     """The number of failures before the first success of probability `probs`. probs: (*B)."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.nonnegative_integer
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
-        if (probs is None) == (logits is None):
-            raise ValueError("Either `probs` or `logits` must be specified, but not both.")
-        given = probs if logits is None else logits
-        (value,) = broadcast_all(given)
-        if logits is None:
-            self.probs = value
-        else:
-            self.logits = value
-        super().__init__(() if is_number(given) else value.shape, (), validate_args)
+        self._keep_given(probs, logits)
+        super().__init__(self._param.shape, (), validate_args)
+        value = self._param
         if self._validate_args and probs is not None and not bool((value > 0).all()):
             invalid = value.data[~(value > 0)]
             raise ValueError(
                 f"Expected parameter probs ({type(value).__name__} of shape {tuple(value.shape)}) of distribution "
                 f"{self!r} to be positive but found invalid values:\n{invalid}"
             )
-
-    @lazy_property
-    def logits(self) -> Tensor:
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
-    def probs(self) -> Tensor:
-        return logits_to_probs(self.logits, is_binary=True)
 
     @property
     def mean(self) -> Tensor:

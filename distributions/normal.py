@@ -8,12 +8,12 @@ from typing import Any
 from ..autograd import api as T
 from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
-from . import constraints
 from .distribution import ExponentialFamily
-from .utils import broadcast_all, is_number, standard_normal
+from .parameters import LocScale
+from .utils import standard_normal
 
 
-class Normal(ExponentialFamily):
+class Normal(LocScale, ExponentialFamily):
     """The normal distribution of mean `loc` and standard deviation `scale`. loc, scale: (*B).
 
     >>> import tapegrad as torch
@@ -21,14 +21,7 @@ class Normal(ExponentialFamily):
     tensor(-1.7371)
     """
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
     _mean_carrier_measure = 0
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(() if is_number(loc) and is_number(scale) else self.loc.shape, (), validate_args)
 
     @property
     def mean(self) -> Tensor:

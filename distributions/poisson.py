@@ -9,7 +9,7 @@ from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from . import constraints
 from .distribution import ExponentialFamily
-from .utils import broadcast_all, is_number
+from .utils import broadcast_all
 
 
 class Poisson(ExponentialFamily):
@@ -20,7 +20,7 @@ class Poisson(ExponentialFamily):
 
     def __init__(self, rate: Any, validate_args: bool | None = None):
         (self.rate,) = broadcast_all(rate)
-        super().__init__(() if is_number(rate) else self.rate.shape, (), validate_args)
+        super().__init__(self.rate.shape, (), validate_args)
 
     @property
     def mean(self) -> Tensor:

@@ -7,13 +7,12 @@ from typing import Any
 from ..autograd import api as T
 from ..autograd.tensor import Tensor
 from . import constraints
-from .distribution import Distribution
-from .transformed_distribution import TransformedDistribution
+from .parameters import ProbsOrLogits, Relaxed
 from .transforms import SigmoidTransform
-from .utils import broadcast_all, clamp_probs, is_number, lazy_property, logits_to_probs, probs_to_logits
+from .utils import broadcast_all, clamp_probs
 
 
-class LogitRelaxedBernoulli(Distribution):
+class LogitRelaxedBernoulli(ProbsOrLogits):
     """The log-odds of a RelaxedBernoulli. temperature: a number or (), probs: (*B)."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -23,27 +22,8 @@ class LogitRelaxedBernoulli(Distribution):
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         self.temperature = temperature
-        if (probs is None) == (logits is None):
-            raise ValueError("Either `probs` or `logits` must be specified, but not both.")
-        given = probs if logits is None else logits
-        (value,) = broadcast_all(given)
-        if logits is None:
-            self.probs = value
-        else:
-            self.logits = value
-        super().__init__(() if is_number(given) else value.shape, (), validate_args)
-
-    @lazy_property
-    def logits(self) -> Tensor:
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
-    def probs(self) -> Tensor:
-        return logits_to_probs(self.logits, is_binary=True)
-
-    @property
-    def param_shape(self) -> Any:
-        return (self.__dict__["probs"] if "probs" in self.__dict__ else self.logits).size()
+        self._keep_given(probs, logits)
+        super().__init__(self._param.shape, (), validate_args)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
@@ -59,24 +39,11 @@ class LogitRelaxedBernoulli(Distribution):
         return T.log(T.as_tensor(self.temperature, dtype=value.dtype)) + difference - 2 * difference.exp().log1p()
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class RelaxedBernoulli(Relaxed):
     """Numbers of (0, 1) that a low temperature drives to 0 and 1, differentiable by `probs` (Maddison et al., 2017)."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.unit_interval
-    has_rsample = True
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         super().__init__(LogitRelaxedBernoulli(temperature, probs, logits), SigmoidTransform(), validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs

@@ -8,7 +8,7 @@ from ..autograd import api as T
 from ..autograd.tensor import Tensor
 from . import constraints
 from .distribution import Distribution
-from .utils import broadcast_all, is_number
+from .utils import broadcast_all
 
 
 class Uniform(Distribution):
@@ -22,7 +22,7 @@ class Uniform(Distribution):
 
     def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
         self.low, self.high = broadcast_all(low, high)
-        super().__init__(() if is_number(low) and is_number(high) else self.low.shape, (), validate_args)
+        super().__init__(self.low.shape, (), validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> Any:
