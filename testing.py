@@ -141,13 +141,13 @@ def _pair(actual: Any, expected: Any, options: Any) -> _Compare:
     if all(isinstance(x, (bool, np.bool_)) for x in both):
         a, b = map(bool, both)
         return lambda: _require(a is b, f"Booleans mismatch: {a} is not {b}")
-    numbers = tuple(x.item() if isinstance(x, np.number) else x for x in both)
-    if all(type(x) in _NUMBERS for x in numbers):
-        tolerances = _tolerances([_NUMBERS[type(x)] for x in numbers], options)
-        return lambda: _compare_numbers(*numbers, *tolerances, options)
-    tensors = _tensors(actual, expected, options)
-    tolerances = _tolerances([t.dtype.name for t in tensors], options)
-    return lambda: _compare_tensors(*tensors, *tolerances, options)
+    x, y = (n.item() if isinstance(n, np.number) else n for n in both)
+    if type(x) in _NUMBERS and type(y) in _NUMBERS:
+        rtol, atol = _tolerances([_NUMBERS[type(x)], _NUMBERS[type(y)]], options)
+        return lambda: _compare_numbers(x, y, rtol, atol, options)
+    t, u = _tensors(actual, expected, options)
+    rtol, atol = _tolerances([t.dtype.name, u.dtype.name], options)
+    return lambda: _compare_tensors(t, u, rtol, atol, options)
 
 
 def _tensors(actual: Any, expected: Any, options: Any) -> list[Tensor]:
@@ -364,6 +364,8 @@ def make_tensor(
 
 def _interval(low: float | None, high: float | None, kind: dtype, counted: bool) -> tuple[float, float]:
     """low and high within what the dtype holds. ValueError where that leaves nothing."""
+    least: float
+    beyond: float
     if kind.name == "bool":
         least, beyond, defaults = 0, 2, (0, 2)
     elif counted:

@@ -17,6 +17,7 @@ from ..backends.base import refcount
 from .graph import OWNED, Node
 from .modes import mode
 from .op import GRAPH, raw_by_type
+from .rows import Rows, add_to_grad
 from .versions import check_saved, last_write, mark_written
 
 _by_seq = operator.attrgetter("seq")
@@ -190,7 +191,10 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
         return
     if create_graph:
         g = run_hooks(leaf, g)
-        leaf._grad = g if leaf.grad is None else GRAPH.add(leaf.grad, g)
+        old = leaf.grad
+        leaf._grad = g if old is None else g + old if old.is_sparse else GRAPH.add(old, g)
+    elif g.__class__ is Rows:
+        add_to_grad(leaf, run_hooks(leaf, g.tensor()))
     else:
         hooks = getattr(leaf, "_hooks", None)
         if hooks:
@@ -200,7 +204,9 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
         backend = raw_by_type[g.__class__].backend
         old = leaf.grad
         if old is not None:
-            if old._rg:
+            if old.is_sparse:
+                leaf._grad = wrap(backend.tidy(g)) + old
+            elif old._rg:
                 leaf._grad = wrap(backend.tidy(old.array + g))
             else:
                 array = old.array
@@ -273,6 +279,6 @@ def run_grad(
         for target in targets:
             g = grads.get(target)
             if g is not None and not create_graph:
-                g = wrap(raw_by_type[g.__class__].backend.tidy(g))
+                g = g.tensor() if g.__class__ is Rows else wrap(raw_by_type[g.__class__].backend.tidy(g))
             found.append(g if g is None or target.__class__ is Node else run_hooks(target, g))
         return found

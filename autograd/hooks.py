@@ -180,11 +180,11 @@ def _checked(hook: Any, result: Any, before: Any) -> Any:
     if not isinstance(result, Tensor):
         raise TypeError(f"expected Variable, but hook returned '{type(result).__name__}'")
     name = getattr(hook, "__name__", type(hook).__name__)
-    if result.array.shape != before.array.shape:
+    if result.shape != before.shape:
         raise RuntimeError(
             f"hook '{name}' has changed the size of value (was {list(before.shape)}, got {list(result.shape)})"
         )
-    if result.array.dtype != before.array.dtype:
+    if result.dtype != before.dtype or result.is_sparse is not before.is_sparse:
         raise RuntimeError(f"hook '{name}' has changed the type of value (was {before.type()} got {result.type()})")
     return result
 

@@ -305,6 +305,12 @@ class SparseTensor(Tensor):
         rows = other.reshape((math.prod(self._size[: self.sparse_dim()]), *self._val.shape[1:]))
         return rows.index_add(0, self._flat(), self._val).reshape(tuple(self._size))
 
+    def _append(self, other: SparseTensor) -> None:
+        """Adds other in place: its elements are kept beside those that are there."""
+        cat = OPS["cat"].fn
+        self._ind, self._val = cat(self._ind, other._ind, axis=1), cat(self._val, other._val, axis=0)
+        self._one_each = False
+
     def __sub__(self, other: Any) -> Any:
         return self + (-other)
 

@@ -7,7 +7,9 @@ import pytest
 import tapegrad
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:.*(beta state|deprecated|Sparse invariant|Sparse CSR).*:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(beta state|create_graph|deprecated|Sparse invariant|Sparse CSR).*:UserWarning"
+)
 
 # s: (2, 3), of values that require grad; u: 3 elements, 2 of them at one place; c: u coalesced; d: (3, 2) dense
 SETUP = """
@@ -174,3 +176,112 @@ def test_saved_and_loaded():
     assert back.is_coalesced() and back.to_dense().tolist() == [[0, 1], [2, 0]]
     file.seek(0)
     assert torch.load(file)["s"].to_dense().tolist() == [[0, 1], [2, 0]]
+
+
+# ---- gradients of look-ups ------------------------------------------------------------------------------------------
+
+# p: (4, 2), a leaf; y: its rows 1, 2, 2, 0; each program ends with p.grad
+LOOK_UPS = """
+y.sum().backward()
+y.sum().backward(); read(i).sum().backward()
+y.sum().backward(); p.sum().backward()
+p.sum().backward(); y.sum().backward()
+(y.sum() + p.pow(2).sum()).backward()
+(y.sum() + p[0].sum()).backward()
+(y.sum() + 2 * read(i[0]).sum()).backward()
+y.pow(2).sum().backward(retain_graph=True); y.sum().backward()
+p.register_hook(lambda g: g * 2); y.sum().backward()
+p.register_hook(lambda g: g.to_dense()); y.sum().backward(); read(i).sum().backward()
+y.sum().backward(); p.register_hook(lambda g: g.to_dense()); read(i).sum().backward()
+p.grad = p.detach().pow(2).requires_grad_(); y.sum().backward()
+y.sum().backward(); p.pow(2).sum().backward(create_graph=True)
+p.grad, = T.autograd.grad(y.sum(), p)
+read(i[:0]).sum().backward()
+read(i[0, :1]).sum().backward()
+read(i.int(), padding_idx=2).sum().backward()
+read(i, max_norm=1.0).sum().backward()
+y.backward(y.detach())
+read(i).double().sum().backward()
+F.embedding_bag(i, p, sparse=True).pow(2).sum().backward()
+F.embedding_bag(i, p, sparse=True, mode="sum", per_sample_weights=i + 0.5).sum().backward()
+F.embedding_bag(i.reshape(-1), p, i[0] - 1, sparse=True, mode="sum", padding_idx=2).sum().backward()
+F.embedding_bag(i, p, sparse=True, mode="max").sum().backward()
+read(i, scale_grad_by_freq=True).sum().backward()
+y.sum().backward(); y.sum().backward()
+w = T.ones(4, 2); w.requires_grad_(); T.embedding(w, i, 0, False, True).sum().backward(); p.grad = w.grad
+m = T.nn.Embedding(4, 2, 0, sparse=True, _weight=p); m(i).sum().backward(); p.grad = m.weight.grad
+m = T.nn.EmbeddingBag(4, 2, sparse=True, _weight=p); m(i).sum().backward(); p.grad = m.weight.grad
+with T.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t): read(i).sum().backward()
+y.sum().backward(); T.optim.SGD([p]).zero_grad(set_to_none=False)
+"""
+
+
+def looked_up(T, program):
+    """(the gradient as lists: values or places and values, whether it is coalesced), or the exception."""
+    p = (T.arange(8.0).reshape(4, 2) + 1).requires_grad_()
+    i, F = T.tensor([[1, 2], [2, 0]]), T.nn.functional
+
+    def read(index, **options):
+        return F.embedding(index, p, sparse=True, **options)
+
+    try:
+        exec(program, {"T": T, "F": F, "p": p, "i": i, "read": read, "y": read(i)})
+    except (RuntimeError, ValueError) as error:
+        return type(error).__name__, str(error)[:40]
+    g = p.grad
+    if not g.is_sparse:
+        return g.tolist()
+    return g._indices().tolist(), g._values().tolist(), tuple(g.shape), str(g.dtype), g.is_coalesced()
+
+
+@pytest.mark.parametrize("program", LOOK_UPS.strip().splitlines())
+def test_sparse_gradients_of_look_ups(program):
+    assert looked_up(tapegrad, program) == looked_up(torch, program)
+
+
+def test_sums_in_place_keep_the_gradient_tensor():
+    for T in (tapegrad, torch):
+        p, i = T.ones(4, 2, requires_grad=True), T.tensor([1, 3])
+        for dense in (True, False):
+            p.grad = T.ones(4, 2) if dense else None
+            T.nn.functional.embedding(i, p, sparse=True).sum().backward()
+            before = p.grad
+            T.nn.functional.embedding(i, p, sparse=True).sum().backward()
+            assert p.grad is before and before.is_sparse is not dense
+
+
+def test_the_dense_gradient_where_the_weight_is_computed_or_the_next_order_wanted():
+    i, F = tapegrad.tensor([[1, 2], [2, 0]]), tapegrad.nn.functional
+    w = tapegrad.rand(4, 2, dtype=tapegrad.float64, requires_grad=True)
+    second = []
+    for sparse in (True, False):
+        (g,) = tapegrad.autograd.grad(F.embedding(i, w, sparse=sparse).pow(3).sum(), w, create_graph=True)
+        second.append(tapegrad.autograd.grad(g.pow(2).sum(), w)[0].to_dense().tolist())
+    assert second[0] == second[1]
+    F.embedding(i, w * 2, sparse=True).sum().backward()
+    assert not w.grad.is_sparse and w.grad.tolist() == [[2, 2], [2, 2], [4, 4], [0, 0]]
+
+
+OPTIMIZERS = [
+    ("SparseAdam", {"lr": 0.1}), ("SGD", {"lr": 0.5}), ("SGD", {"lr": 0.5, "momentum": 0.9}), ("Adagrad", {"lr": 0.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", ["Embedding", "EmbeddingBag"])
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
+def test_optimizers_train_what_is_looked_up(layer, name, options):
+    """Word vectors beside PyTorch's; rows that were never read stay as they were."""
+    tables = []
+    for T in (tapegrad, torch):
+        start = T.arange(12.0, dtype=T.float64).reshape(6, 2) / 10
+        m = getattr(T.nn, layer)(6, 2, sparse=True, _weight=start.clone())
+        optimizer = getattr(T.optim, name)(m.parameters(), **options)
+        for step in range(5):
+            optimizer.zero_grad()
+            for words in ([[0, 1, 1]], [[step % 3, 3, 0]]):  # two backwards, one step
+                m(T.tensor(words)).pow(2).sum().backward()
+            assert m.weight.grad.is_sparse
+            optimizer.step()
+        assert m.weight[4:].tolist() == start[4:].tolist()
+        tables.append(m.weight.detach().numpy())
+    np.testing.assert_allclose(*tables, rtol=1e-12)

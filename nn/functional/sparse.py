@@ -7,6 +7,7 @@ from ...autograd.api.masked import one_hot
 from ...autograd.modes import no_grad
 from ...autograd.op import GRAPH
 from ...autograd.ops import embedding as op
+from ...autograd.rows import with_sparse_gradient
 from ...autograd.tensor import Tensor
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
@@ -32,15 +33,17 @@ def embedding(
 ) -> Tensor:
     """Rows of weight. input: (*S) int32 or int64, weight: (V, D) -> (*S, D).
 
-    The row padding_idx gets no gradient; max_norm scales rows that are longer down, in place; sparse is accepted, the
-    gradient is dense. Raises IndexError for an index outside [0, V), RuntimeError for another dtype.
+    The row padding_idx gets no gradient; max_norm scales rows that are longer down, in place. sparse: the gradient of
+    a weight that is a leaf is a sparse tensor of the rows that were read, once each time (not with scale_grad_by_freq;
+    with create_graph=True it is dense). Raises IndexError for an index outside [0, V), RuntimeError for another dtype.
     """
     _check_index("embedding", input, weight)
     padding = _row(padding_idx, weight.array.shape[0])
     if max_norm is not None:
         renorm_rows(weight, input, max_norm, norm_type)
     look_up = op.embedding_by_frequency if scale_grad_by_freq else op.embedding
-    return look_up(weight, input, padding=padding)
+    rows = look_up(weight, input, padding=padding)
+    return with_sparse_gradient(rows, input, padding, weight.array.shape[0]) if sparse else rows
 
 
 def _check_index(name: str, index: Tensor, weight: Tensor) -> None:
@@ -80,7 +83,7 @@ def embedding_bag(
     """Sums, means or maxima of rows of weight in bags. weight: (V, D) -> (B, D).
 
     input: (B, N), or (N,) with offsets (B,), where each bag begins. Empty bags give zeros; rows of padding_idx do not
-    count. per_sample_weights, of input's shape, with mode 'sum' only.
+    count. per_sample_weights, of input's shape, with mode 'sum' only. sparse: as of `embedding`, not with mode 'max'.
     """
     if input.dim() == 2:
         if offsets is not None:
@@ -114,9 +117,11 @@ def embedding_bag(
         )
     if mode == "max" and scale_grad_by_freq:
         raise ValueError("max mode does not support scaling the gradient by the frequency")
+    if mode == "max" and sparse:
+        raise ValueError("max mode does not support sparse weights")
     bag, count = _bags(input, offsets, include_last_offset)
     try:
-        rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+        rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     except IndexError:
         values, bound = input.tolist(), weight.array.shape[0]
         place = next(i for i, n in enumerate(values) if not 0 <= n < bound)
