@@ -33,6 +33,7 @@ DIFFERS: dict[str, str] = {
     "torch._scaled_mm_v2": "float8 dtypes",
     "torch.ops.aten._flash_attention_forward": "torch's entry has no dtype on the CPU",
     "torch.ops.aten._efficient_attention_forward": "torch's entry has no dtype on the CPU",
+    "as_strided_scatter": "what was written over gets no gradient; torch gives it the cotangent all the same",
     "cat": "out= made of a NumPy array may be resized",
     "gather": "out= that is resized has memory of its own",
     "i0": "the limit at infinity; torch gives nan",
