@@ -1,14 +1,25 @@
-"""The gradients of a convolution's input and weight as functions of their own, as torch.nn.grad has them."""
+"""The gradients of a convolution's input and weight as functions of their own, as torch.nn.grad has them.
+
+>>> import tapegrad as torch
+>>> w, g = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
+>>> torch.nn.grad.conv2d_input((1, 1, 2, 2), w, g)
+tensor([[[[1., 1.],
+          [1., 1.]]]])
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, TypeVar, cast
 
 from ..autograd.ops import conv as op
 from ..autograd.tensor import Tensor
 from .functional.sizes import repeated
 
 __all__ = ["conv1d_input", "conv1d_weight", "conv2d_input", "conv2d_weight", "conv3d_input", "conv3d_weight"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _geometry(
@@ -28,7 +39,7 @@ def _geometry(
     return {**how, "groups": groups}
 
 
-def conv1d_input(
+def _input(
     input_size: Any,
     weight: Tensor,
     grad_output: Tensor,
@@ -37,12 +48,11 @@ def conv1d_input(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of conv1d for its input. weight: (O, C / groups, K), grad_output: (N, O, L') -> input_size."""
     how = _geometry(input_size, weight.shape, grad_output, stride, padding, dilation, groups)
     return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
 
 
-def conv1d_weight(
+def _weight(
     input: Tensor,
     weight_size: Any,
     grad_output: Tensor,
@@ -51,69 +61,23 @@ def conv1d_weight(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of conv1d for its weight. input: (N, C, L), grad_output: (N, O, L') -> weight_size."""
     how = _geometry(input.shape, weight_size, grad_output, stride, padding, dilation, groups)
     return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
 
 
-def conv2d_input(
-    input_size: Any,
-    weight: Tensor,
-    grad_output: Tensor,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of conv2d for its input. weight: (O, C / groups, *K), grad_output: (N, O, H', W') -> input_size.
-
-    >>> import tapegrad as torch
-    >>> w, g = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
-    >>> torch.nn.grad.conv2d_input((1, 1, 2, 2), w, g)
-    tensor([[[[1., 1.],
-              [1., 1.]]]])
-    """
-    how = _geometry(input_size, weight.shape, grad_output, stride, padding, dilation, groups)
-    return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
+def _named(function: _F, name: str, doc: str) -> _F:
+    """A copy of a function of any rank, under the name that PyTorch gives it for one rank."""
+    made = FunctionType(function.__code__, globals(), name, function.__defaults__)
+    made.__qualname__, made.__doc__, made.__annotations__ = name, doc, function.__annotations__
+    return cast(_F, made)
 
 
-def conv2d_weight(
-    input: Tensor,
-    weight_size: Any,
-    grad_output: Tensor,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of conv2d for its weight. input: (N, C, H, W), grad_output: (N, O, H', W') -> weight_size."""
-    how = _geometry(input.shape, weight_size, grad_output, stride, padding, dilation, groups)
-    return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
+_OF_INPUT = "The gradient of {} for its input. weight: (O, C / groups, *K), grad_output: (N, O, {}) -> input_size."
+_OF_WEIGHT = "The gradient of {} for its weight. input: (N, C, {}), grad_output: (N, O, {}) -> weight_size."
 
-
-def conv3d_input(
-    input_size: Any,
-    weight: Tensor,
-    grad_output: Tensor,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of conv3d for its input. weight: (O, C / groups, *K), grad_output: (N, O, *T) -> input_size."""
-    how = _geometry(input_size, weight.shape, grad_output, stride, padding, dilation, groups)
-    return op.conv_input(grad_output, weight, shape=tuple(input_size), **how)
-
-
-def conv3d_weight(
-    input: Tensor,
-    weight_size: Any,
-    grad_output: Tensor,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of conv3d for its weight. input: (N, C, D, H, W), grad_output: (N, O, D', H', W') -> weight_size."""
-    how = _geometry(input.shape, weight_size, grad_output, stride, padding, dilation, groups)
-    return op.conv_weight(input, grad_output, shape=tuple(weight_size), **how)
+conv1d_input = _named(_input, "conv1d_input", _OF_INPUT.format("conv1d", "L'"))
+conv2d_input = _named(_input, "conv2d_input", _OF_INPUT.format("conv2d", "H', W'"))
+conv3d_input = _named(_input, "conv3d_input", _OF_INPUT.format("conv3d", "*T"))
+conv1d_weight = _named(_weight, "conv1d_weight", _OF_WEIGHT.format("conv1d", "L", "L'"))
+conv2d_weight = _named(_weight, "conv2d_weight", _OF_WEIGHT.format("conv2d", "H, W", "H', W'"))
+conv3d_weight = _named(_weight, "conv3d_weight", _OF_WEIGHT.format("conv3d", "D, H, W", "D', H', W'"))
