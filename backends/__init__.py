@@ -6,6 +6,8 @@ Beside them stand the settings that programs know as torch.backends: `cudnn`, `c
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _SETTINGS = ("cpu", "cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp", "opt_einsum")
@@ -19,3 +21,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_SETTINGS})
+
+
+@contextmanager
+def set_inside(held: dict[str, Any], new: dict[str, Any]) -> Iterator[None]:
+    """Inside, the settings have the new values; after it, what they had."""
+    before = {name: held[name] for name in new}
+    held.update(new)
+    try:
+        yield
+    finally:
+        held.update(before)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+
+from . import set_inside
 
 
 class _Matmul:
@@ -75,14 +76,9 @@ def enable_cudnn_sdp(enabled: bool) -> None:
     _sdp["cudnn"] = bool(enabled)
 
 
-@contextmanager
 def sdp_kernel(
     enable_flash: bool = True, enable_math: bool = True, enable_mem_efficient: bool = True, enable_cudnn: bool = True
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Inside, the settings of attention are those given; after it, what they were."""
-    before = dict(_sdp)
-    _sdp.update(flash=enable_flash, math=enable_math, mem_efficient=enable_mem_efficient, cudnn=enable_cudnn)
-    try:
-        yield
-    finally:
-        _sdp.update(before)
+    new = {"flash": enable_flash, "math": enable_math, "mem_efficient": enable_mem_efficient, "cudnn": enable_cudnn}
+    return set_inside(_sdp, new)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
+
+from . import set_inside
 
 enabled = True
 benchmark = False
@@ -29,7 +30,6 @@ def is_acceptable(tensor: Any) -> bool:
     return False
 
 
-@contextmanager
 def flags(
     enabled: bool = False,
     benchmark: bool = False,
@@ -37,12 +37,6 @@ def flags(
     deterministic: bool = False,
     allow_tf32: bool = True,
     fp32_precision: str = "none",
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Inside, the settings are those given; after it, what they were."""
-    new = locals()
-    before = {name: globals()[name] for name in new}
-    globals().update(new)
-    try:
-        yield
-    finally:
-        globals().update(before)
+    return set_inside(globals(), locals())

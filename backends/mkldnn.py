@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+
+from . import set_inside
 
 enabled = False
 deterministic = False
@@ -16,15 +17,8 @@ def is_available() -> bool:
     return False
 
 
-@contextmanager
 def flags(
     enabled: bool = False, deterministic: bool = False, allow_tf32: bool = True, fp32_precision: str = "none"
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Inside, the settings are those given; after it, what they were."""
-    new = locals()
-    before = {name: globals()[name] for name in new}
-    globals().update(new)
-    try:
-        yield
-    finally:
-        globals().update(before)
+    return set_inside(globals(), locals())
