@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...autograd.api.random import rand
@@ -76,58 +77,36 @@ def _pooled(
     return (out, indices) if x is input else (out.squeeze(0), indices.squeeze(0))
 
 
-def fractional_max_pool2d_with_indices(
-    input: Tensor,
-    kernel_size: Any,
-    output_size: Any = None,
-    output_ratio: Any = None,
-    return_indices: bool = False,
-    _random_samples: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """fractional_max_pool2d with return_indices=True. (N, C, H, W) -> (N, C, *output_size) twice."""
-    return _pooled(2, input, kernel_size, output_size, output_ratio, _random_samples)
+def _function(rank: int, both: bool, doc: str) -> Callable[..., Any]:
+    """The function of a rank that gives both, maxima and indices, or the maxima where the indices are not asked for."""
+
+    def pool(
+        input: Tensor,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> Any:
+        found = _pooled(rank, input, kernel_size, output_size, output_ratio, _random_samples)
+        return found if both or return_indices else found[0]
+
+    pool.__name__ = pool.__qualname__ = f"fractional_max_pool{rank}d{'_with_indices' if both else ''}"
+    pool.__doc__ = doc
+    return pool
 
 
-def fractional_max_pool2d(
-    input: Tensor,
-    kernel_size: Any,
-    output_size: Any = None,
-    output_ratio: Any = None,
-    return_indices: bool = False,
-    _random_samples: Tensor | None = None,
-) -> Any:
-    """The maxima of windows at pseudo-random steps. input: (N, C, H, W) or (C, H, W) -> with H', W'.
+fractional_max_pool2d = _function(2, False, """\
+The maxima of windows at pseudo-random steps. input: (N, C, H, W) or (C, H, W) -> with H', W'.
 
-    output_size: H' and W', or output_ratio: their ratios to H and W. return_indices: a pair with the maxima's numbers
-    in their planes. _random_samples: (N, C, 2) numbers of [0, 1), for width and height.
-    """
-    found = _pooled(2, input, kernel_size, output_size, output_ratio, _random_samples)
-    return found if return_indices else found[0]
+output_size: H' and W', or output_ratio: their ratios to H and W. return_indices: a pair with the maxima's numbers in
+their planes. _random_samples: (N, C, 2) numbers of [0, 1), for width and height.
+""")  # fmt: skip
+fractional_max_pool3d = _function(3, False, """\
+The maxima of windows at pseudo-random steps. input: (N, C, T, H, W) or (C, T, H, W) -> with T', H', W'.
 
-
-def fractional_max_pool3d_with_indices(
-    input: Tensor,
-    kernel_size: Any,
-    output_size: Any = None,
-    output_ratio: Any = None,
-    return_indices: bool = False,
-    _random_samples: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """fractional_max_pool3d with return_indices=True. (N, C, D, H, W) -> (N, C, *output_size) twice."""
-    return _pooled(3, input, kernel_size, output_size, output_ratio, _random_samples)
-
-
-def fractional_max_pool3d(
-    input: Tensor,
-    kernel_size: Any,
-    output_size: Any = None,
-    output_ratio: Any = None,
-    return_indices: bool = False,
-    _random_samples: Tensor | None = None,
-) -> Any:
-    """The maxima of windows at pseudo-random steps. input: (N, C, T, H, W) or (C, T, H, W) -> with T', H', W'.
-
-    See fractional_max_pool2d. _random_samples: (N, C, 3) numbers of [0, 1), for time, height and width.
-    """
-    found = _pooled(3, input, kernel_size, output_size, output_ratio, _random_samples)
-    return found if return_indices else found[0]
+See fractional_max_pool2d. _random_samples: (N, C, 3) numbers of [0, 1), for time, height and width.
+""")  # fmt: skip
+_BOTH = "fractional_max_pool{}d with return_indices=True. (N, C, {}) -> (N, C, *output_size) twice."
+fractional_max_pool2d_with_indices = _function(2, True, _BOTH.format(2, "H, W"))
+fractional_max_pool3d_with_indices = _function(3, True, _BOTH.format(3, "D, H, W"))
