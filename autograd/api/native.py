@@ -337,64 +337,38 @@ def max_pool2d_with_indices_backward(
     return out + input.masked_fill(ones(1, dtype=from_numpy_dtype("bool"), device=input.device), 0)
 
 
-def _antialiased(method: str, input: Tensor, output_size: Any, align_corners: bool, scales: Any) -> Tensor:
-    if output_size is None:
-        output_size = [int(n * s) for n, s in zip(input.array.shape[2:], scales, strict=True)]
-    resize = getattr(interpolate, interpolate.OP_OF_METHOD[method])
-    scales = None if scales is None or None in scales else tuple(scales)
-    return resize(input, size=tuple(output_size), method=method, align_corners=bool(align_corners), scales=scales)
+def _antialiased(mode: str, word: str) -> Any:
+    """The function that resizes images by a mode of interpolate with antialias, whose word in ops.interpolate is given."""
+    method = f"{word}-antialias"
+
+    def resize(
+        input: Tensor,
+        output_size: Any,
+        align_corners: bool,
+        scales_h: Any = None,
+        scales_w: float | None = None,
+        *,
+        scale_factors: Any = None,
+    ) -> Tensor:
+        scales: Any = scales_h, scales_w
+        if scale_factors is not None:
+            scales = scale_factors
+        elif isinstance(scales_h, (list, tuple)):  # the other overload: one number per dimension
+            scales = scales_h
+        if output_size is None:
+            output_size = [int(n * s) for n, s in zip(input.array.shape[2:], scales, strict=True)]
+        scales = None if None in scales else tuple(scales)
+        op = getattr(interpolate, interpolate.OP_OF_METHOD[method])
+        return op(input, size=tuple(output_size), method=method, align_corners=bool(align_corners), scales=scales)
+
+    resize.__name__ = resize.__qualname__ = f"_upsample_{mode}2d_aa"
+    resize.__doc__ = f'interpolate(mode="{mode}", antialias=True). input: (N, C, H, W) -> (N, C, *output_size).'
+    return public(method=False)(resize)
 
 
-def _scales(scales_h: Any, scales_w: Any, scale_factors: Any) -> Any:
-    """The scales of either overload: a list, in the place of scales_h or by name, or one number per dimension."""
-    if scale_factors is not None or isinstance(scales_h, (list, tuple)):
-        return scales_h if scale_factors is None else scale_factors
-    return scales_h, scales_w
-
-
-@public(method=False)
-def _upsample_bilinear2d_aa(
-    input: Tensor,
-    output_size: Any,
-    align_corners: bool,
-    scales_h: Any = None,
-    scales_w: float | None = None,
-    *,
-    scale_factors: Any = None,
-) -> Tensor:
-    """interpolate(mode="bilinear", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
-    scales = _scales(scales_h, scales_w, scale_factors)
-    return _antialiased("linear-antialias", input, output_size, align_corners, scales)
-
-
-@public(method=False)
-def _upsample_bicubic2d_aa(
-    input: Tensor,
-    output_size: Any,
-    align_corners: bool,
-    scales_h: Any = None,
-    scales_w: float | None = None,
-    *,
-    scale_factors: Any = None,
-) -> Tensor:
-    """interpolate(mode="bicubic", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
-    scales = _scales(scales_h, scales_w, scale_factors)
-    return _antialiased("cubic-antialias", input, output_size, align_corners, scales)
-
-
-@public(method=False)
-def _upsample_lanczos2d_aa(
-    input: Tensor,
-    output_size: Any,
-    align_corners: bool,
-    scales_h: Any = None,
-    scales_w: float | None = None,
-    *,
-    scale_factors: Any = None,
-) -> Tensor:
-    """interpolate(mode="lanczos", antialias=True). input: (N, C, H, W) -> (N, C, *output_size)."""
-    scales = _scales(scales_h, scales_w, scale_factors)
-    return _antialiased("lanczos-antialias", input, output_size, align_corners, scales)
+_upsample_bilinear2d_aa = _antialiased("bilinear", "linear")
+_upsample_bicubic2d_aa = _antialiased("bicubic", "cubic")
+_upsample_lanczos2d_aa = _antialiased("lanczos", "lanczos")
 
 
 def _inside(input: Tensor, indices: Any) -> tuple[Any, ...]:
