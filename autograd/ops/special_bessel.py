@@ -107,52 +107,24 @@ def modified_bessel_i1(xp, x):
 # ---- of the library: PyTorch gives none of them a gradient -----------------------------------------------------------
 
 
-@op(promote="float", public="special", library="special")
-def modified_bessel_k0(special, x):
-    """The modified Bessel function K_0; NaN below 0. x: (*S) -> (*S), float32 or float64."""
-    return special.k0(single_or_double("modified_bessel_k0", x))
+def _of_library(name, called, doc):
+    """The op that is one function of the library. x: (*S) -> (*S)."""
+
+    def forward(special, x):
+        return getattr(special, called)(single_or_double(name, x))
+
+    forward.__doc__ = f"{doc}. x: (*S) -> (*S), float32 or float64."
+    return op(forward, name=name, promote="float", public="special", library="special")
 
 
-@op(promote="float", public="special", library="special")
-def modified_bessel_k1(special, x):
-    """The modified Bessel function K_1; NaN below 0. x: (*S) -> (*S), float32 or float64."""
-    return special.k1(single_or_double("modified_bessel_k1", x))
-
-
-@op(promote="float", public="special", library="special")
-def scaled_modified_bessel_k0(special, x):
-    """exp(x) K_0(x); NaN below 0. x: (*S) -> (*S), float32 or float64."""
-    return special.k0e(single_or_double("scaled_modified_bessel_k0", x))
-
-
-@op(promote="float", public="special", library="special")
-def scaled_modified_bessel_k1(special, x):
-    """exp(x) K_1(x); NaN below 0. x: (*S) -> (*S), float32 or float64."""
-    return special.k1e(single_or_double("scaled_modified_bessel_k1", x))
-
-
-@op(promote="float", public="special", library="special")
-def bessel_j0(special, x):
-    """The Bessel function J_0. x: (*S) -> (*S), float32 or float64."""
-    return special.j0(single_or_double("bessel_j0", x))
-
-
-@op(promote="float", public="special", library="special")
-def bessel_j1(special, x):
-    """The Bessel function J_1. x: (*S) -> (*S), float32 or float64."""
-    return special.j1(single_or_double("bessel_j1", x))
-
-
-@op(promote="float", public="special", library="special")
-def bessel_y0(special, x):
-    """The Bessel function Y_0; NaN below 0. x: (*S) -> (*S), float32 or float64."""
-    return special.y0(single_or_double("bessel_y0", x))
-
-
-@op(promote="float", public="special", library="special")
-def bessel_y1(special, x):
-    """The Bessel function Y_1; NaN below 0. x: (*S) -> (*S), float32 or float64."""
-    return special.y1(single_or_double("bessel_y1", x))
+modified_bessel_k0 = _of_library("modified_bessel_k0", "k0", "The modified Bessel function K_0; NaN below 0")
+modified_bessel_k1 = _of_library("modified_bessel_k1", "k1", "The modified Bessel function K_1; NaN below 0")
+scaled_modified_bessel_k0 = _of_library("scaled_modified_bessel_k0", "k0e", "exp(x) K_0(x); NaN below 0")
+scaled_modified_bessel_k1 = _of_library("scaled_modified_bessel_k1", "k1e", "exp(x) K_1(x); NaN below 0")
+bessel_j0 = _of_library("bessel_j0", "j0", "The Bessel function J_0")
+bessel_j1 = _of_library("bessel_j1", "j1", "The Bessel function J_1")
+bessel_y0 = _of_library("bessel_y0", "y0", "The Bessel function Y_0; NaN below 0")
+bessel_y1 = _of_library("bessel_y1", "y1", "The Bessel function Y_1; NaN below 0")
 
 
 @op(promote="float", public="special", library="special")

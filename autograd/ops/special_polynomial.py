@@ -86,52 +86,25 @@ def _by_angle(xp, x, n, kind):
     return xp.sin((n + 0.5) * angle) / xp.sin(angle / 2)
 
 
-@op(broadcasts=True, promote="float", public="special")
-def chebyshev_polynomial_t(xp, x, degree):
-    """T_n(x) = cos(n arccos x). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "chebyshev_polynomial_t", x, degree, "t", False)
+def _chebyshev_op(kind, doc, shifted=False):
+    """The op of a kind. x: (*S), degree: (*T) -> (*broadcast(S, T))."""
+    name = f"{'shifted_' if shifted else ''}chebyshev_polynomial_{kind}"
+
+    def forward(xp, x, degree):
+        return _chebyshev(xp, name, x, degree, kind, shifted)
+
+    forward.__doc__ = f"{doc}. x: (*S), degree: (*T) -> (*broadcast(S, T))."
+    return op(forward, name=name, broadcasts=True, promote="float", public="special")
 
 
-@op(broadcasts=True, promote="float", public="special")
-def chebyshev_polynomial_u(xp, x, degree):
-    """U_n(cos t) = sin((n + 1) t) / sin(t). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "chebyshev_polynomial_u", x, degree, "u", False)
-
-
-@op(broadcasts=True, promote="float", public="special")
-def chebyshev_polynomial_v(xp, x, degree):
-    """V_n(cos t) = cos((n + 1/2) t) / cos(t / 2). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "chebyshev_polynomial_v", x, degree, "v", False)
-
-
-@op(broadcasts=True, promote="float", public="special")
-def chebyshev_polynomial_w(xp, x, degree):
-    """W_n(cos t) = sin((n + 1/2) t) / sin(t / 2). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "chebyshev_polynomial_w", x, degree, "w", False)
-
-
-@op(broadcasts=True, promote="float", public="special")
-def shifted_chebyshev_polynomial_t(xp, x, degree):
-    """T_n(2 x - 1). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "shifted_chebyshev_polynomial_t", x, degree, "t", True)
-
-
-@op(broadcasts=True, promote="float", public="special")
-def shifted_chebyshev_polynomial_u(xp, x, degree):
-    """U_n(2 x - 1). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "shifted_chebyshev_polynomial_u", x, degree, "u", True)
-
-
-@op(broadcasts=True, promote="float", public="special")
-def shifted_chebyshev_polynomial_v(xp, x, degree):
-    """V_n(2 x - 1). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "shifted_chebyshev_polynomial_v", x, degree, "v", True)
-
-
-@op(broadcasts=True, promote="float", public="special")
-def shifted_chebyshev_polynomial_w(xp, x, degree):
-    """W_n(2 x - 1). x: (*S), degree: (*T) -> (*broadcast(S, T))."""
-    return _chebyshev(xp, "shifted_chebyshev_polynomial_w", x, degree, "w", True)
+chebyshev_polynomial_t = _chebyshev_op("t", "T_n(x) = cos(n arccos x)")
+chebyshev_polynomial_u = _chebyshev_op("u", "U_n(cos t) = sin((n + 1) t) / sin(t)")
+chebyshev_polynomial_v = _chebyshev_op("v", "V_n(cos t) = cos((n + 1/2) t) / cos(t / 2)")
+chebyshev_polynomial_w = _chebyshev_op("w", "W_n(cos t) = sin((n + 1/2) t) / sin(t / 2)")
+shifted_chebyshev_polynomial_t = _chebyshev_op("t", "T_n(2 x - 1)", shifted=True)
+shifted_chebyshev_polynomial_u = _chebyshev_op("u", "U_n(2 x - 1)", shifted=True)
+shifted_chebyshev_polynomial_v = _chebyshev_op("v", "V_n(2 x - 1)", shifted=True)
+shifted_chebyshev_polynomial_w = _chebyshev_op("w", "W_n(2 x - 1)", shifted=True)
 
 
 def _hermite(xp, name, x, n, a, step):
