@@ -338,7 +338,7 @@ def max_pool2d_with_indices_backward(
 
 
 def _antialiased(mode: str, word: str) -> Any:
-    """The function that resizes images by a mode of interpolate with antialias, whose word in ops.interpolate is given."""
+    """The function of a mode of interpolate, antialiased; word: what ops.interpolate calls it. (N, C, H, W) -> same."""
     method = f"{word}-antialias"
 
     def resize(
