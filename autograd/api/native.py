@@ -338,7 +338,7 @@ def max_pool2d_with_indices_backward(
 
 
 def _antialiased(mode: str, word: str) -> Any:
-    """A mode of interpolate, antialiased, as a function; word: what ops.interpolate calls it. (N, C, H, W) -> (N, C, *T)."""
+    """A mode of interpolate, antialiased; word: what ops.interpolate calls it. (N, C, H, W) -> (N, C, *output_size)."""
     method = f"{word}-antialias"
 
     def resize(
