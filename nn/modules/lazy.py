@@ -94,6 +94,23 @@ class LazyModuleMixin(Module):
             "Run a dummy forward pass to correctly initialize the modules"
         )
 
+
+class _LazyLayer(LazyModuleMixin):
+    """What the layers below share: each stands before the ordinary layer that it becomes."""
+
+    _missing: str  # the attribute that is 0 until the first call
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        ordinary: Any = cls.__bases__[-1]
+        if cls.cls_to_become is None and not issubclass(ordinary, LazyModuleMixin):
+            cls.cls_to_become = ordinary
+
+    def reset_parameters(self) -> None:
+        """The ordinary layer's first values, once the shapes are known."""
+        if not self.has_uninitialized_params() and getattr(self, self._missing) != 0:
+            super().reset_parameters()  # type: ignore[misc]
+
     def _lazy_parameters(self, weight: bool, bias: bool, device: Any, dtype: Any) -> None:
         for name, wanted in (("weight", weight), ("bias", bias)):
             if wanted:
@@ -109,20 +126,15 @@ class LazyModuleMixin(Module):
             self.reset_parameters()
 
 
-class LazyLinear(LazyModuleMixin, Linear):
+class LazyLinear(_LazyLayer, Linear):
     """A Linear whose in_features is the last extent of its first input. input: (*, in) -> (*, out_features)."""
 
-    cls_to_become = Linear
+    _missing = "in_features"
 
     def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
         super().__init__(0, 0, False)
         self.out_features = out_features
         self._lazy_parameters(True, bias, device, dtype)
-
-    def reset_parameters(self) -> None:
-        """Draws weight, then bias, once their shapes are known."""
-        if not self.has_uninitialized_params() and self.in_features != 0:
-            super().reset_parameters()
 
     def initialize_parameters(self, input: Tensor) -> None:
         if self.has_uninitialized_params():
@@ -137,9 +149,10 @@ class LazyLinear(LazyModuleMixin, Linear):
             self.in_features = input.shape[-1]
 
 
-class _LazyConvNd(LazyModuleMixin):
+class _LazyConvNd(_LazyLayer):
     """What the lazy convolutions share; `rank`, `transposed`, ... come from the ordinary layer beside it."""
 
+    _missing = "in_channels"
     rank: int
     transposed: bool
     groups: int
@@ -147,11 +160,6 @@ class _LazyConvNd(LazyModuleMixin):
     out_channels: int
     kernel_size: tuple[int, ...]
     bias: Any
-
-    def reset_parameters(self) -> None:
-        """Draws weight, then bias, once their shapes are known."""
-        if not self.has_uninitialized_params() and self.in_channels != 0:
-            super().reset_parameters()  # type: ignore[misc]
 
     def initialize_parameters(self, input: Tensor, *args: Any, **kwargs: Any) -> None:
         if not self.has_uninitialized_params():
@@ -221,8 +229,6 @@ class _LazyConvTranspose(_LazyConvNd):
 class LazyConv1d(_LazyConv, Conv1d):
     """A Conv1d that takes in_channels from its first input. input: (N, C, L) or (C, L) -> out_channels for C, L'."""
 
-    cls_to_become = Conv1d
-
 
 class LazyConv2d(_LazyConv, Conv2d):
     """A Conv2d that takes in_channels from its first input. input: (N, C, H, W) or without N, as Conv2d.
@@ -233,36 +239,27 @@ class LazyConv2d(_LazyConv, Conv2d):
     (torch.Size([1, 8, 3, 3]), 3)
     """
 
-    cls_to_become = Conv2d
-
 
 class LazyConv3d(_LazyConv, Conv3d):
     """A Conv3d that takes in_channels from its first input. input: (N, C, D, H, W) or without N, as Conv3d."""
-
-    cls_to_become = Conv3d
 
 
 class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
     """A ConvTranspose1d that takes in_channels from its first input. input: (N, C, L) or (C, L)."""
 
-    cls_to_become = ConvTranspose1d
-
 
 class LazyConvTranspose2d(_LazyConvTranspose, ConvTranspose2d):
     """A ConvTranspose2d that takes in_channels from its first input. input: (N, C, H, W) or without N."""
-
-    cls_to_become = ConvTranspose2d
 
 
 class LazyConvTranspose3d(_LazyConvTranspose, ConvTranspose3d):
     """A ConvTranspose3d that takes in_channels from its first input. input: (N, C, D, H, W) or without N."""
 
-    cls_to_become = ConvTranspose3d
 
-
-class _LazyNormBase(LazyModuleMixin):
+class _LazyNormBase(_LazyLayer):
     """What the lazy normalisations share: num_features is the extent of dimension 1 of the first input."""
 
+    _missing = "num_features"
     num_features: int
 
     def __init__(
@@ -285,11 +282,6 @@ class _LazyNormBase(LazyModuleMixin):
             self.running_var = UninitializedBuffer(device=device, dtype=dtype)
             self.num_batches_tracked = tensor(0, dtype=int64, device=device)
 
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0, and the running statistics anew, once their shapes are known."""
-        if not self.has_uninitialized_params() and self.num_features != 0:
-            super().reset_parameters()  # type: ignore[misc]
-
     def initialize_parameters(self, input: Tensor) -> None:
         if self.has_uninitialized_params():
             self.num_features = input.shape[1]
@@ -300,34 +292,22 @@ class _LazyNormBase(LazyModuleMixin):
 class LazyBatchNorm1d(_LazyNormBase, BatchNorm1d):
     """A BatchNorm1d that takes num_features from its first input. (N, C) or (N, C, L) -> same."""
 
-    cls_to_become = BatchNorm1d
-
 
 class LazyBatchNorm2d(_LazyNormBase, BatchNorm2d):
     """A BatchNorm2d that takes num_features from its first input. (N, C, H, W) -> same."""
-
-    cls_to_become = BatchNorm2d
 
 
 class LazyBatchNorm3d(_LazyNormBase, BatchNorm3d):
     """A BatchNorm3d that takes num_features from its first input. (N, C, D, H, W) -> same."""
 
-    cls_to_become = BatchNorm3d
-
 
 class LazyInstanceNorm1d(_LazyNormBase, InstanceNorm1d):
     """An InstanceNorm1d that takes num_features from its first input. (N, C, L) -> same."""
-
-    cls_to_become = InstanceNorm1d
 
 
 class LazyInstanceNorm2d(_LazyNormBase, InstanceNorm2d):
     """An InstanceNorm2d that takes num_features from its first input. (N, C, H, W) -> same."""
 
-    cls_to_become = InstanceNorm2d
-
 
 class LazyInstanceNorm3d(_LazyNormBase, InstanceNorm3d):
     """An InstanceNorm3d that takes num_features from its first input. (N, C, D, H, W) -> same."""
-
-    cls_to_become = InstanceNorm3d
