@@ -138,3 +138,26 @@ def number_of(value: Any, name: str, what: str) -> Any:
 def tensor_beside(like: Any, array: Any) -> Any:
     """A tensor, on the device of `like`, of what a function of its array module gave."""
     return wrap(backend_of(like.array).tidy(array))
+
+
+def normalized_shape_of(input: Any, normalized_shape: Any, **affine: Any) -> tuple[int, ...]:
+    """The extents that a normalisation goes over, checked against those of the input and of `affine`: weight, bias."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
+            "normalized_shape = []"
+        )
+    for word, t in affine.items():
+        if t is not None and t.array.shape != shape:
+            raise RuntimeError(
+                f"Expected {word} to be of same shape as normalized_shape, but got {word} of shape {list(t.shape)} and "
+                f"normalized_shape = {list(shape)}"
+            )
+    if input.array.shape[-len(shape) :] != shape:
+        text = ", ".join(map(str, shape))
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape [*, {text}], but got input of "
+            f"size{list(input.shape)}"
+        )
+    return shape

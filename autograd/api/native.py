@@ -14,7 +14,7 @@ from ..modes import no_grad
 from ..op import GRAPH
 from ..ops import grid, interpolate, norm
 from ..tensor import Tensor
-from .args import dim_of, to_dtype
+from .args import dim_of, normalized_shape_of, to_dtype
 from .creation import linspace, ones
 from .table import public
 
@@ -145,24 +145,7 @@ def native_layer_norm(
 
     input: (*L, *N), weight, bias: (*N) -> ((*L, *N), (*L, 1, ...), (*L, 1, ...)).
     """
-    shape = tuple(normalized_shape)
-    if not shape:
-        raise RuntimeError(
-            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
-            "normalized_shape = []"
-        )
-    for word, t in (("weight", weight), ("bias", bias)):
-        if t is not None and t.array.shape != shape:
-            raise RuntimeError(
-                f"Expected {word} to be of same shape as normalized_shape, but got {word} of shape {list(t.shape)} and "
-                f"normalized_shape = {list(shape)}"
-            )
-    if input.array.shape[-len(shape) :] != shape:
-        text = ", ".join(map(str, shape))
-        raise RuntimeError(
-            f"Given normalized_shape={list(shape)}, expected input with shape [*, {text}], but got input of "
-            f"size{list(input.shape)}"
-        )
+    shape = normalized_shape_of(input, tuple(normalized_shape), weight=weight, bias=bias)
     out = norm.layer_norm(input, weight, bias, n_axes=len(shape), eps=eps)
     mean, rstd = _statistics(input.detach(), tuple(range(-len(shape), 0)), eps)
     return out, mean, rstd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...autograd.api.args import normalized_shape_of
 from ...autograd.modes import no_grad
 from ...autograd.op import GRAPH
 from ...autograd.ops import norm as op
@@ -94,7 +95,7 @@ def layer_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     """Normalised over the last dimensions, which are normalized_shape. input: (*L, *N), weight, bias: (*N) -> same."""
-    shape = _check_normalized("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    shape = normalized_shape_of(input, normalized_shape, weight=weight, bias=bias)
     return op.layer_norm(input, weight, bias, n_axes=len(shape), eps=eps)
 
 
@@ -102,34 +103,12 @@ def rms_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """Divided by the root mean square over the last dimensions. eps: by default that of the dtype. (*L, *N) -> same."""
-    shape = _check_normalized("rms_norm", input, normalized_shape, weight=weight)
+    shape = normalized_shape_of(input, normalized_shape, weight=weight)
     if eps is None:
         from ...autograd.info import finfo
 
         eps = finfo(input.dtype).eps if input.dtype.itemsize > 2 else 1.1920928955078125e-07
     return op.rms_norm(input, weight, n_axes=len(shape), eps=eps)
-
-
-def _check_normalized(name: str, input: Tensor, normalized_shape: Any, **affine: Any) -> tuple[int, ...]:
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not shape:
-        raise RuntimeError(
-            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
-            "normalized_shape = []"
-        )
-    for word, t in affine.items():
-        if t is not None and t.array.shape != shape:
-            raise RuntimeError(
-                f"Expected {word} to be of same shape as normalized_shape, but got {word} of shape {list(t.shape)} and "
-                f"normalized_shape = {list(shape)}"
-            )
-    if input.array.shape[-len(shape) :] != shape:
-        text = ", ".join(map(str, shape))
-        raise RuntimeError(
-            f"Given normalized_shape={list(shape)}, expected input with shape [*, {text}], but got input of "
-            f"size{list(input.shape)}"
-        )
-    return shape
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
