@@ -6,6 +6,7 @@ that passes must be put down. `pytest --parity` (`make parity` before it writes 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ def lines(kind: str, found: dict[str, Any]) -> str:
 
 
 def replayed(kind: str, name: str, limit: int | None) -> dict[str, Any]:
-    return {name: table.replay(kind, name, limit)[1]}
+    """The entry's record, made in a thread: torch's samples look at the whole stack, and pytest's is deep."""
+    with ThreadPoolExecutor(1) as thread:
+        return {name: thread.submit(table.replay, kind, name, limit).result()[1]}
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +66,10 @@ def test_what_passes_still_passes(group: int) -> None:
 
 @pytest.mark.parametrize("kind", table.KINDS[1:])
 def test_modules_and_optimizers(kind: str, request: pytest.FixtureRequest) -> None:
-    """A fourth of the modules, optimizers and schedulers (all of them with --parity)."""
+    """An eighth of the modules, optimizers and schedulers (all of them with --parity)."""
     chosen = table.entries(kind)
     if not request.config.getoption("--parity"):
-        chosen = chosen[::4]
+        chosen = chosen[::8]
     assert not (wrong := [line for name in chosen for line in table.against(kind, replayed(kind, name, None))]), wrong
 
 

@@ -75,6 +75,7 @@ def _set_operator(cls: Any, op_name: str, method: str, made: str | None = None) 
 
     def first(self: Any, other: Any) -> Any:
         function = operator_of(op_name, made or method)
+        function.__wrapped__ = first  # type: ignore[attr-defined]  # for inspect.signature: (self, other)
         setattr(cls, method, function)
         return function(self, other)
 

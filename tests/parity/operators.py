@@ -82,7 +82,7 @@ def generated(info: Any, dtype: torch.dtype, requires_grad: bool, form: Any) -> 
 def samples(key: int, dtype: torch.dtype, requires_grad: bool, limit: int | None, form: Any = None) -> list[Any]:
     """The samples of the operator with that id, the same in every run; none where torch gives none."""
     info = by_id(key)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed asks every kind of device, which takes a millisecond
     np.random.seed(0)
     random.seed(0)
     try:
@@ -333,7 +333,7 @@ def inplace(info: Any, call: Call, dtype: torch.dtype) -> Any:
     theirs_args = (call.theirs[0][0].detach().clone(), *call.theirs[0][1:]), call.theirs[1]
     mine_args = (call.mine[0][0].detach().clone(), *call.mine[0][1:]), call.mine[1]
     with torch.no_grad(), tapegrad.no_grad():  # some draw: from one seed
-        torch.manual_seed(42)
+        torch.default_generator.manual_seed(42)
         theirs = run(info.inplace_variant, theirs_args)
         tapegrad.manual_seed(42)
         mine = run(function(info.inplace_variant), mine_args)

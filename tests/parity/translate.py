@@ -215,6 +215,7 @@ class Sharing:
     def __init__(self) -> None:
         self.tensors: dict[int, Any] = {}
         self.storages: dict[int, Any] = {}
+        self.alive: list[Any] = []  # a storage is known by its address, which another may take once it is gone
 
 
 _sharing: list[Sharing] = []
@@ -245,6 +246,7 @@ def _tensor(t: torch.Tensor, known: Sharing) -> Any:
         return dense.to_sparse().requires_grad_(t.requires_grad)
     plain = t.detach().resolve_conj().resolve_neg()
     storage = plain.untyped_storage()
+    known.alive.append(plain)
     length = storage.nbytes() // plain.element_size()
     if storage._cdata not in known.storages:
         whole = array(torch.as_strided(plain, (length,), (1,), 0))
