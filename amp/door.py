@@ -17,7 +17,7 @@ from ..autograd import api
 from ..autograd.codegen import ENVIRONMENT, materialise
 from ..autograd.dtypes import FLOAT, by_name, dtype, float32, float64, promote_types
 from ..autograd.modes import mode
-from ..autograd.op import OPS
+from ..autograd.op import OPS, load_late
 from ..autograd.tensor import Tensor
 from .lists import OTHER, POLICIES
 
@@ -168,6 +168,7 @@ def _resolve(name: str) -> Any:
 
 
 def _swap_all() -> None:
+    load_late()
     for name in {name for table in POLICIES.values() for name in table}:
         function = _resolve(name)
         if _inner_name(function):

@@ -28,7 +28,7 @@ from ..backends.base import Backend, DeviceKey
 from ..backends.registry import backend_of, register
 from . import coerce
 from .codegen import ENVIRONMENT
-from .op import OPS, Op, Raw, _raw, bind_first, raw_by_type
+from .op import Op, Raw, _raw, bind_first, find, raw_by_type
 
 _numbers = itertools.count(1).__next__
 
@@ -526,7 +526,7 @@ class RawBatched(Raw):
     def __getattr__(self, name: str) -> Any:
         from .batching_rules import rule_of
 
-        op = OPS.get(name)
+        op = find(name)
         if op is None:
             raise AttributeError(f"no op named '{name}'")
         kernel = bind_first(op.generic, self) if op.composite else rule_of(op)

@@ -17,6 +17,7 @@ the function object that everybody already holds.
 
 from __future__ import annotations
 
+import importlib
 import types
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,22 @@ from ..backends.registry import backend_of_type, kernels_of
 from .graph import OWNED
 
 OPS: dict[str, Op] = {}
+LATE: list[str] = []  # modules of op families that are loaded when nn, or one of their ops, is asked for
+
+
+def load_late() -> None:
+    """Loads the families of ops that `import tapegrad` leaves out, so that OPS is complete."""
+    for module in list(LATE):
+        importlib.import_module(module)
+    LATE.clear()
+
+
+def find(name: str) -> Op | None:
+    """The op of that name; None where there is none."""
+    if name not in OPS and LATE:
+        load_late()
+    return OPS.get(name)
+
 
 VARIADIC = 0x04  # co_flags: the function takes *args
 
@@ -205,7 +222,7 @@ class Raw:
         self.xp = backend.xp
 
     def __getattr__(self, name: str) -> Any:
-        op = OPS.get(name)
+        op = find(name)
         if op is None:
             raise AttributeError(f"no op named '{name}'")
         kernel = kernels_of(self.backend).get(name)
@@ -277,7 +294,7 @@ class Graph:
     recording = True
 
     def __getattr__(self, name: str) -> Any:
-        op = OPS.get(name)
+        op = find(name)
         if op is None:
             raise AttributeError(f"no op named '{name}'")
         value = bind_first(op.generic, self) if op.composite else op.fn

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..coerce import into
-from ..op import OPS, Op
+from ..op import OPS, Op, load_late
 from ..tensor import Tensor
 from .elementwise import NUMBERS
 from .elementwise import SPECIAL as _ELEMENTWISE
@@ -73,6 +73,7 @@ _TOP_LEVEL = {
     "logsumexp": "logsumexp", "softmax": "softmax",
 }  # fmt: skip
 
+load_late()
 # A name is in PUBLIC once the whole api is imported, so this module is imported from outside it.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: _made(op) for name, op in OPS.items() if op.public == "special"},

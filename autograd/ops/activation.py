@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 
 from ..op import composite, op
+from .elementwise import relu as relu
+from .elementwise import relu_backward as relu_backward
 from .kinds import only
 from .reduce import narrow, wide
 from .special import erf
@@ -20,25 +22,6 @@ def floating(name, x):
 
 
 # ---- rectifiers ------------------------------------------------------------------------------------------------------
-
-
-@op(public="inplace")
-def relu(xp, x):
-    """max(x, 0). x: (*S) -> (*S). The gradient at 0 is 0."""
-    if x.dtype.kind in "bc":
-        if x.dtype.kind == "b":
-            raise RuntimeError("Boolean inputs not supported for relu")
-        only("", "relu", x)
-    return xp.maximum(0, x)  # the second of equal zeros is taken: -0.0 stays
-
-
-@composite
-def relu_backward(F, g, out):
-    """g where out > 0, else 0. g, out: (*S) -> (*S)."""
-    return F.zero_where(g, F.le(out, 0))
-
-
-relu.vjp(x=lambda F, g, *, out: F.relu_backward(g, out))
 
 
 @op()

@@ -513,3 +513,22 @@ def nextafter(xp, x, y):
 
 
 nextafter.vjp(x=lambda F, g, *, x, y: F.zero_where(g, F.eq(x, y)), y=no_gradient)
+
+
+@op(public="inplace")
+def relu(xp, x):
+    """max(x, 0). x: (*S) -> (*S). The gradient at 0 is 0."""
+    if x.dtype.kind in "bc":
+        if x.dtype.kind == "b":
+            raise RuntimeError("Boolean inputs not supported for relu")
+        only("", "relu", x)
+    return xp.maximum(0, x)  # the second of equal zeros is taken: -0.0 stays
+
+
+@composite
+def relu_backward(F, g, out):
+    """g where out > 0, else 0. g, out: (*S) -> (*S)."""
+    return F.zero_where(g, F.le(out, 0))
+
+
+relu.vjp(x=lambda F, g, *, out: F.relu_backward(g, out))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from tapegrad.autograd.op import load_late
+
 from .base import Record
+
+load_late()  # records are of all ops
 
 RECORDS: dict[str, Record] = {}
 for _module in pkgutil.iter_modules(__path__):
