@@ -12,6 +12,12 @@ from both import Programs, check
 torch = pytest.importorskip("torch")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def checks_as_at_first() -> None:
+    """torch's distributions check their arguments again: torch._dynamo, which other tests wake, switches that off."""
+    torch.distributions.Distribution.set_default_validate_args(True)
+
+
 def param(T, values):
     """A float64 leaf, or an integer as it is."""
     return T.tensor(values, dtype=T.float64, requires_grad=True) if isinstance(values, (float, list)) else values
