@@ -105,8 +105,8 @@ def _wrap_int(value: int, np_dtype: Any) -> Any:
     return np.array(int(value) & ((1 << (8 * np_dtype.itemsize)) - 1), dtype=f"u{np_dtype.itemsize}").astype(np_dtype)
 
 
-# Ops that PyTorch also does on two Python numbers.
-_OF_NUMBERS = {"add", "sub", "mul", "div", "floor_divide", "div_trunc"}
+# What PyTorch also does on two Python numbers: ops, and true_divide, another name of div.
+OF_NUMBERS = {"add", "sub", "mul", "div", "true_divide", "floor_divide", "div_trunc"}
 
 
 def _promote(op: Op, names: list[str], items: list[Any], scalars: list[int]) -> list[int]:
@@ -123,7 +123,7 @@ def _promote(op: Op, names: list[str], items: list[Any], scalars: list[int]) -> 
                 "Convert them with .to(dtype) first"
             )
         return []
-    if not tensors and op.name in _OF_NUMBERS:
+    if not tensors and op.name in OF_NUMBERS:
         items[0] = Tensor._of(np.array(items[0], scalar_dtype(items[0]).np))
         return _promote(op, names, items, [1])
     if not tensors:

@@ -316,7 +316,7 @@ def _stub(op: Op) -> Any:
     function.__kwdefaults__ = {"op_name": op.name}
     function.__module__, function.__doc__ = op.generic.__module__, op.generic.__doc__
     if op.public and op.inputs in _PROTOTYPES:
-        function.__wrapped__ = _PROTOTYPES[op.inputs]  # type: ignore[attr-defined]
+        function.__wrapped__ = _PROTOTYPES[op.inputs]  # type: ignore[attr-defined]  # for inspect.signature
     return function
 
 

@@ -229,7 +229,7 @@ class profile:
                 op.kernels[kind] = _timed(op.name, kernel)
             if op.run is not None and op.differentiable:
                 op.vjp = _timed(op.grad_name, op.vjp)
-        Kernels.__missing__ = _link_timed  # type: ignore[method-assign]
+        Kernels.__missing__ = _link_timed  # type: ignore[method-assign]  # the swap is what a profile is
 
     def _note(self, event: FunctionEvent) -> None:
         if self._events is not None and event.start >= self._start:

@@ -82,3 +82,13 @@ def test_parameter_names_are_torch_names() -> None:
         read += 1
         wrong += not set(expected) - {"out"} <= set(found)  # the table adds out=
     assert read > 10 and wrong == 0
+
+
+def test_public_ops_of_late_families_are_public_too() -> None:
+    """An op that is its own public function must stand in a family that `import tapegrad` loads."""
+    from tapegrad.autograd.api.table import PUBLIC
+    from tapegrad.autograd.op import OPS, load_late
+
+    load_late()
+    missing = [name for name, op in OPS.items() if op.public and op.public != "special" and name not in PUBLIC]
+    assert not missing, f"move them out of LATE (autograd/ops/__init__.py): {missing}"

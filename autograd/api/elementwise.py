@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..coerce import cast, into, scalar_tensor
+from ..coerce import OF_NUMBERS, cast, into, scalar_tensor
 from ..dtypes import BOOL, COMPLEX, F32, F64, INT, complex128, dtype, float64, result_dtype, scalar_dtype
 from ..inplace import inplace
 from ..op import GRAPH, OPS
@@ -25,7 +25,6 @@ from .table import PUBLIC, Entry, declare, public
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 NUMBERS_OR_TENSOR = (Tensor, *NUMBERS)
-OF_NUMBERS = {"add", "sub", "mul", "div", "true_divide", "floor_divide"}  # PyTorch does these on two numbers
 
 
 def plain(value: Any) -> Any:

@@ -81,7 +81,8 @@ def public(
     if not is_function and not any(p in code.co_varnames[1 : code.co_argcount] for p in ("dim", "keepdim", "other")):
         PUBLIC[name] = Entry(function, is_function, method, inplace)
         return function  # a method without aliases: there is nothing to add
-    # what functools.wraps does, without what nobody reads: there are hundreds of these at import
+    # what functools.wraps does, without what nobody reads: there are hundreds of these at import (mypy knows no
+    # attributes of functions)
     call.__name__ = call.__qualname__ = name
     call.__doc__, call.__module__, call.__wrapped__ = function.__doc__, function.__module__, function  # type: ignore[attr-defined]
     PUBLIC[name] = Entry(call, is_function, method, inplace)
