@@ -1,7 +1,6 @@
 """Switches of the whole process that PyTorch programs set: threads, precision, determinism, warnings.
 
-Here they are kept and told back. Results are the same in every run without them, and how many threads a matrix product
-takes is the affair of the BLAS library below NumPy (OPENBLAS_NUM_THREADS and the like, read when it is loaded).
+All but the number of threads are kept and told back; results are the same in every run without them.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ import os
 import warnings
 from typing import Any
 
+from ..backends import threads
+
 
 class _State:
     """What was set, and what holds before."""
 
-    threads = interop = os.cpu_count() or 1
+    interop = os.cpu_count() or 1
     matmul = "highest"
     deterministic = warn_only = warn_always = False
 
@@ -30,12 +31,12 @@ def _whole(name: str, value: Any) -> int:
 
 def get_num_threads() -> int:
     """How many threads one op may use: what was set, else the number of cores."""
-    return _State.threads
+    return threads.count()
 
 
 def set_num_threads(int: int) -> None:
-    """Notes how many threads one op may use. RuntimeError for what is no positive int."""
-    _State.threads = _whole("set_num_threads", int)
+    """Sets how many threads one op may use, in kernels and in NumPy's BLAS. RuntimeError for what is no positive int."""
+    threads.set_count(_whole("set_num_threads", int))
 
 
 def get_num_interop_threads() -> int:

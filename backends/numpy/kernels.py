@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import blas as blas  # follows the number of threads
+
 KERNELS: dict[str, Callable[..., Any]] = {}
 for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
     if _module.name.endswith("_kernels"):

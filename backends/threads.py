@@ -1,0 +1,137 @@
+"""Worker threads for kernels: NumPy's functions give the interpreter up while they compute, so two of them can run.
+
+A kernel splits its work into spans of rows or elements and hands them to `over`; the caller works too. Below some
+hundred thousand elements the handing over (about 30 us) costs more than it gains: the kernel decides by `worth`.
+
+How many threads: `set_count`, else the environment's OMP_NUM_THREADS, else the cores that this process may use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+GRAIN = 1 << 17  # elements of a cheap function below which one thread is faster
+
+
+def _default_count() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+class _Pool:
+    """The workers of this process; started when first needed, again after a fork."""
+
+    def __init__(self) -> None:
+        self.count = _default_count()
+        self.started = 0
+        self.tasks: SimpleQueue[tuple[Callable[[int, int], Any], int, int, _Join]] = SimpleQueue()
+        self.busy = threading.Lock()  # one kernel at a time; a second one, or one inside another, runs alone
+
+    def reset(self) -> None:
+        self.started = 0
+        self.tasks = SimpleQueue()
+        self.busy = threading.Lock()
+
+    def start(self, count: int) -> None:
+        while self.started < count:
+            self.started += 1
+            threading.Thread(target=_work, args=(self.tasks,), name="tapegrad-kernel", daemon=True).start()
+
+
+class _Join:
+    """Waits until as many spans are done as were handed over; keeps the first error."""
+
+    __slots__ = ("left", "lock", "done", "error")
+
+    def __init__(self, left: int):
+        self.left, self.error = left, None
+        self.lock, self.done = threading.Lock(), threading.Lock()
+        self.done.acquire()
+
+    def one(self, error: BaseException | None) -> None:
+        with self.lock:
+            self.error = self.error or error
+            self.left -= 1
+            last = not self.left
+        if last:
+            self.done.release()
+
+
+def _work(tasks: SimpleQueue[tuple[Callable[[int, int], Any], int, int, _Join]]) -> None:
+    while True:
+        function, start, stop, join = tasks.get()
+        error = None
+        try:
+            function(start, stop)
+        except BaseException as caught:  # carried to the caller, whichever it is
+            error = caught
+        join.one(error)
+        del function, join, error  # nothing is kept while the worker waits
+
+
+_pool = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.reset)
+
+
+def count() -> int:
+    """How many threads a kernel may use."""
+    return _pool.count
+
+
+def set_count(number: int) -> None:
+    """Sets how many threads a kernel may use; 1 is none but the caller's. Libraries below follow (`followers`)."""
+    _pool.count = number
+    for follow in followers:
+        follow(number)
+
+
+followers: list[Callable[[int], None]] = []  # told of every change: BLAS and other libraries with threads of their own
+
+
+def worth(size: int, grain: int = GRAIN) -> bool:
+    """Whether `size` elements are enough for more than one thread."""
+    return size >= 2 * grain and _pool.count > 1
+
+
+def over(function: Callable[[int, int], Any], length: int, parts: int = 0, align: int = 1) -> None:
+    """function(start, stop) for spans that cover range(length), in as many threads as `parts` (default: all allowed).
+
+    The spans begin at multiples of `align`. The function must not ask for the order of the spans, and writes only
+    where no other span does. Its first error is raised here when all spans are done. Inside another call of `over`, or
+    while another thread is in one, the function is called once for the whole range.
+    """
+    parts = min(parts or _pool.count, -(-length // align))
+    pool = _pool
+    if parts < 2 or not pool.busy.acquire(blocking=False):
+        function(0, length)
+        return
+    try:
+        pool.start(parts - 1)
+        step = -(-length // parts)
+        step += -step % align
+        starts = range(0, length, step)
+        join = _Join(len(starts) - 1)
+        for start in starts[1:]:
+            pool.tasks.put((function, start, min(start + step, length), join))
+        own = None
+        try:
+            function(0, min(step, length))
+        except BaseException as caught:
+            own = caught
+        if len(starts) > 1:
+            join.done.acquire()
+        error = own or join.error
+        if error is not None:
+            raise error
+    finally:
+        pool.busy.release()
