@@ -25,9 +25,10 @@ class NumpyBackend(Backend):
     @functools.cached_property
     def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
         """The fused kernels, loaded when the first op is linked."""
+        from .. import fast
         from .kernels import KERNELS
 
-        return KERNELS
+        return fast.over(KERNELS)
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
         return np.array(obj, dtype=dtype, copy=copy)

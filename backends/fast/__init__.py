@@ -1,0 +1,61 @@
+"""Faster kernels for the NumPy backend, where the extra `tapegrad[fast]` is installed: same arrays, same results.
+
+Every file `*_kernels.py` here has a table KERNELS (op name -> kernel on NumPy arrays) and NEEDS, the package without
+which its kernels are left out. The files import that package when one of their kernels first runs, not before. A
+kernel that answers NotImplemented leaves the call to the NumPy backend's own, and that one to the op's generic form.
+
+TAPEGRAD_FAST=0 in the environment leaves the extra out.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+_PROBE = {"numba": "numba"}  # package of the extra -> the module whose presence shows that it is installed
+
+
+@functools.cache
+def has(package: str) -> bool:
+    """Whether a package of the extra is installed and not switched off; nothing is imported."""
+    return os.environ.get("TAPEGRAD_FAST", "1") != "0" and importlib.util.find_spec(_PROBE[package]) is not None
+
+
+def tables() -> list[tuple[str, str, Mapping[str, Callable[..., Any]]]]:
+    """(file, package, kernels) of every file whose package is installed."""
+    found = []
+    if os.environ.get("TAPEGRAD_FAST", "1") == "0":
+        return found
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.name.endswith("_kernels"):
+            loaded = importlib.import_module(f"{__package__}.{module.name}")
+            if has(loaded.NEEDS):
+                found.append((module.name, loaded.NEEDS, loaded.KERNELS))
+    return found
+
+
+def over(kernels: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """The NumPy backend's kernels with those of the extra before them."""
+    merged = dict(kernels)
+    for _, _, table in tables():
+        for name, kernel in table.items():
+            below = merged.get(name)
+            if below is not None and getattr(kernel, "may_decline", False):
+                kernel = _first_of(kernel, below)
+            merged[name] = kernel
+    return merged
+
+
+def _first_of(kernel: Callable[..., Any], below: Callable[..., Any]) -> Callable[..., Any]:
+    def first(*arrays: Any, **kw: Any) -> Any:
+        out = kernel(*arrays, **kw)
+        return below(*arrays, **kw) if out is NotImplemented else out
+
+    first.may_decline = getattr(below, "may_decline", False)  # type: ignore[attr-defined]
+    return first
