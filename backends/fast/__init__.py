@@ -29,7 +29,7 @@ def has(package: str) -> bool:
 
 def tables() -> list[tuple[str, str, Mapping[str, Callable[..., Any]]]]:
     """(file, package, kernels) of every file whose package is installed."""
-    found = []
+    found: list[tuple[str, str, Mapping[str, Callable[..., Any]]]] = []
     if os.environ.get("TAPEGRAD_FAST", "1") == "0":
         return found
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):

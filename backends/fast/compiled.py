@@ -1,0 +1,314 @@
+"""Compiled kernels: sources in Python, translated by Numba in child processes, kept on disk, called through ctypes.
+
+How a kernel is added. A source, in sources/GROUP.py (the group is compiled as one; see sources/language.py):
+
+    @kernel("T* T* T* i8 i8")                    # two pointers in, one out, start, stop: float32 and float64 versions
+    def scaled_add(x, y, out, start, stop):
+        for i in range(start, stop):
+            out[i] = T(0.5) * x[i] + y[i]
+
+and a function on NumPy arrays in one of the files *_kernels.py, with NEEDS = "numba":
+
+    SOURCE = Group("pointwise")
+
+    @may_decline
+    def scaled_add(x, y):
+        if x.size < SMALL or x.dtype is not F32 or ...:  # a small array must not load anything
+            return NotImplemented
+        run = SOURCE.get("scaled_add_f4")                # compiles what is missing; None where that failed
+        if run is None:
+            return NotImplemented
+        x, y = rows(x), rows(y)                          # contiguous, aligned
+        out = np.empty(x.shape, x.dtype)
+        run.over(x.size, x, y, out)                      # spans in all threads; run(...) for one call of your own
+        return out
+
+The last two arguments of a kernel run by `over` are start and stop. Arrays are given as they are (None is a null
+pointer), numbers as Python numbers. Sources are not checked at run time: shapes, dtypes and strides are the caller's.
+
+The program itself never imports Numba: object files are linked by llvmlite, which takes 40 ms once. They lie in
+TAPEGRAD_CACHE_DIR, else in the user's cache folder, named by the sources, the versions and the processor; where that
+folder cannot be written they are made again by each process, in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import threads
+from . import build
+
+_CTYPES = {
+    "f4": ctypes.c_float, "f8": ctypes.c_double, "i4": ctypes.c_int32, "i8": ctypes.c_int64, "u1": ctypes.c_uint8
+}  # fmt: skip
+_lock = threading.RLock()
+_scratch = ctypes.create_string_buffer(64)  # where compiled code writes its result None and, never, an exception
+
+# ---- arrays as arguments
+
+_HEAD = object.__basicsize__  # an array's data pointer follows the head that all objects have
+
+
+def _address(array: Any) -> int:
+    return _from_address(id(array) + _HEAD).value or 0
+
+
+def _slow_address(array: Any) -> int:
+    return array.ctypes.data
+
+
+_from_address = ctypes.c_void_p.from_address
+_probe = np.empty(1)
+address: Callable[[Any], int] = _address if _address(_probe) == _probe.ctypes.data else _slow_address
+
+
+def rows(x: Any) -> Any:
+    """x itself, or a copy of it that is row-major and aligned."""
+    flags = x.flags
+    return x if flags.c_contiguous and flags.aligned else np.array(x, order="C")
+
+
+class Function:
+    """One compiled kernel."""
+
+    __slots__ = ("call", "name")
+
+    def __init__(self, name: str, place: int, codes: list[str]):
+        kinds: list[Any] = [ctypes.c_void_p if code.endswith("*") else _CTYPES[code] for code in codes]
+        function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(place)
+        self.name = name
+        self.call = functools.partial(function, *[ctypes.addressof(_scratch)] * 2)
+
+    def __call__(self, *args: Any) -> None:
+        """Runs it in this thread. Arrays, None, numbers; an integer in an array's place is an address."""
+        self.call(*[address(a) if isinstance(a, np.ndarray) else a for a in args])
+
+    def over(self, length: int, *args: Any, grain: int = 1, size: int = 0, align: int = 1) -> None:
+        """Runs it over range(length), in several threads where `size` elements (default: length) are worth it.
+
+        size, grain: see threads.worth. align: spans begin at its multiples.
+        """
+        bound = functools.partial(self.call, *[address(a) if isinstance(a, np.ndarray) else a for a in args])
+        if threads.worth(size or length, grain if grain > 1 else threads.GRAIN):
+            threads.over(bound, length, align=align)
+        else:
+            bound(0, length)
+
+
+class Group:
+    """The kernels of one file of sources; nothing is loaded before one is asked for."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.functions: dict[str, Function | None] = {}
+        self.code = b""
+        self.table: dict[str, Any] | None = None  # see build.py; None until a kernel is asked for
+
+    def get(self, kernel: str) -> Function | None:
+        """The kernel of that name, such as "exp_f4"; None where it could not be compiled, which is warned of once."""
+        try:
+            return self.functions[kernel]
+        except KeyError:
+            with _lock:
+                if kernel not in self.functions:
+                    self.functions[kernel] = self._made(kernel)
+            return self.functions[kernel]
+
+    def _made(self, kernel: str) -> Function | None:
+        if self.table is None:
+            self.table = {}
+            try:
+                head, _, self.code = _contents(self.name).partition(b"\n")
+                self.table = json.loads(head)
+            except Exception as error:
+                _warn(f"the compiled kernels '{self.name}' cannot be had: {type(error).__name__}: {error}")
+        entry = self.table.get(kernel) if self.table else None
+        if isinstance(entry, list):
+            symbol, codes, offset, length = entry
+            return Function(kernel, _link(symbol, self.code[offset : offset + length]), codes)
+        if entry is not None:
+            _warn(f"the kernel '{kernel}' could not be compiled: {entry['error']}")
+        elif self.table:
+            raise KeyError(f"no kernel '{kernel}' in the sources '{self.name}'")
+        return None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"tapegrad[fast]: {text}. NumPy serves in their place.", RuntimeWarning, stacklevel=2)
+
+
+# ---- machine code
+
+
+@functools.cache
+def _engine() -> Any:
+    """llvmlite's linker, kept for the life of the process."""
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    machine = binding.Target.from_default_triple().create_target_machine(jit=True)
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+
+
+def _link(symbol: str, code: bytes) -> int:
+    from llvmlite import binding
+
+    engine = _engine()
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    place = engine.get_function_address(symbol)
+    if not place:
+        raise RuntimeError(f"no function {symbol}")
+    return place
+
+
+# ---- files
+
+SOURCES = Path(__file__).parent / "sources"
+
+
+def groups() -> list[str]:
+    """The names of all groups."""
+    shared = {"__init__", "language", "maths"}
+    return sorted(path.stem for path in SOURCES.glob("*.py") if path.stem not in shared)
+
+
+@functools.cache
+def _environment() -> bytes:
+    """What machine code depends on besides its source: versions, processor, and the files that all groups share."""
+    from importlib.metadata import version
+
+    from llvmlite import binding
+
+    words = [sys.version, version("numba"), version("llvmlite"), binding.get_process_triple()]
+    words += [os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()]
+    words += [os.environ.get("NUMBA_CPU_FEATURES") or binding.get_host_cpu_features().flatten()]
+    shared = [Path(build.__file__), SOURCES / "language.py", SOURCES / "maths.py"]
+    return "\n".join(words).encode() + b"".join(path.read_bytes() for path in shared)
+
+
+def key(group: str) -> str:
+    """Names the version of the group's machine code that fits this process."""
+    made = hashlib.sha256(_environment() + (SOURCES / f"{group}.py").read_bytes())
+    return made.hexdigest()[:20]
+
+
+def cache_folder() -> Path:
+    """Where machine code is kept: TAPEGRAD_CACHE_DIR, else `tapegrad` in the user's cache folder."""
+    own = os.environ.get("TAPEGRAD_CACHE_DIR")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "tapegrad"
+
+
+@functools.cache
+def _temporary() -> Path:
+    """A folder of this process, for where the cache cannot be written."""
+    folder = Path(tempfile.mkdtemp(prefix="tapegrad-"))
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not a fork of it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _read(folder: Path, group: str) -> bytes | None:
+    try:
+        return (folder / build.file_name(group, key(group))).read_bytes()
+    except OSError:
+        return None
+
+
+def _contents(group: str) -> bytes:
+    """The group's file; if there is none, all groups without one are compiled first."""
+    folder = cache_folder()
+    found = _read(folder, group)
+    if found is None:
+        if not _writable(folder):
+            print(f"tapegrad: {folder} cannot be written; set TAPEGRAD_CACHE_DIR to keep kernels", file=sys.stderr)
+            folder = _temporary()
+        compile_missing(folder)
+        found = _read(folder, group)
+        if found is None:
+            raise RuntimeError("compiling failed (see above)")
+    return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time compiles into the folder, where the system has file locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def compile_missing(folder: Path, quiet: bool = False) -> list[str]:
+    """Compiles the groups that have no file in `folder`, in as many processes as threads are allowed.
+
+    Returns the groups that were compiled. Says so on stderr, unless quiet.
+    """
+    with _alone(folder):
+        missing = [group for group in groups() if not (folder / build.file_name(group, key(group))).exists()]
+        if not missing:
+            return []
+        start = time.perf_counter()
+        if not quiet:
+            print(f"tapegrad: compiling kernels for this processor, once, into {folder} ...", file=sys.stderr)
+        missing.sort(key=lambda group: -(SOURCES / f"{group}.py").stat().st_size)  # the longest first
+        _compile(folder, missing)
+        if not quiet:
+            print(f"tapegrad: compiled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return missing
+
+
+def _compile(folder: Path, missing: list[str]) -> None:
+    if not sys.executable:  # Python inside another program: no child can be started
+        for group in missing:
+            build.write(folder, key(group), group)
+        return
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment.pop("NUMBA_DISABLE_JIT", None)
+    waiting, running = list(missing), list[subprocess.Popen[bytes]]()
+    while waiting or running:
+        while waiting and len(running) < max(1, os.cpu_count() or 1):
+            group = waiting.pop(0)
+            command = [sys.executable, "-P", build.__file__, str(folder), key(group), group]
+            running.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+        running = [child for child in running if child.poll() is None]
+        time.sleep(0.02)

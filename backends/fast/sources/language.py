@@ -1,0 +1,152 @@
+"""What the sources are written in: pointers that are indexed as in C, and the decorators `kernel` and `inline`.
+
+T stands for the floating type of the version being compiled, Int for the integer of its size; a constant is T(0.5).
+There are no checks of bounds, no negative indices and no exceptions.
+"""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core import types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin
+
+T: Any = np.float32
+Int: Any = np.int32
+
+TYPES = {"f4": types.float32, "f8": types.float64, "i4": types.int32, "i8": types.int64, "u1": types.uint8}
+FLOATS = {"f4": (np.float32, np.int32), "f8": (np.float64, np.int64)}
+
+# Products and sums may become one instruction. Sums are reordered (which makes them vectors) only where a kernel says
+# so; NaN and infinities stay what they are everywhere.
+EXACT, SUMS = {"contract"}, {"contract", "reassoc"}
+
+KERNELS: list[tuple[Callable[..., None], str, set[str]]] = []  # of all groups imported: (body, signature, flags)
+
+
+def kernel(signature: str, sums: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A compiled kernel. signature: the arguments' types, such as "T* f4* i8 T"; T makes two, NAME_f4 and NAME_f8.
+
+    sums: its additions may be reordered.
+    """
+
+    def add(body: Callable[..., None]) -> Callable[..., None]:
+        KERNELS.append((body, signature, SUMS if sums else EXACT))
+        return body
+
+    return add
+
+
+class Inline:
+    """A function that kernels call. It is compiled for each floating type with the flags given."""
+
+    def __init__(self, body: Callable[..., Any], flags: set[str], double: Inline | None = None):
+        self.body, self.flags, self.double = body, flags, double
+        self.made: dict[str, Any] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        return self.body(*args)
+
+    def of(self, kind: str) -> Any:
+        """The version for "f4" or "f8"."""
+        if kind == "f8" and self.double is not None:
+            return self.double.of(kind)
+        if kind not in self.made:
+            self.made[kind] = njit(fastmath=self.flags, error_model="numpy")(specialised(self.body, kind))
+        return self.made[kind]
+
+
+def inline(body: Callable[..., Any]) -> Inline:
+    """A function for kernels, from a body that serves both floating types."""
+    return Inline(body, EXACT)
+
+
+def inline_sums(body: Callable[..., Any]) -> Inline:
+    """As `inline`; its additions may be reordered."""
+    return Inline(body, SUMS)
+
+
+def either(single: Inline, double: Inline) -> Inline:
+    """A function that is written differently for float32 and float64."""
+    return Inline(single.body, single.flags, double)
+
+
+def specialised(body: Any, kind: str) -> Any:
+    """The function with T, Int and the inline functions that it names bound to one floating type."""
+    scope = dict(body.__globals__)
+    for name in body.__code__.co_names:
+        if isinstance(scope.get(name), Inline):
+            scope[name] = scope[name].of(kind)
+    scope["T"], scope["Int"] = FLOATS[kind]
+    return FunctionType(body.__code__, scope, f"{body.__name__}_{kind}")
+
+
+def type_of(code: str, kind: str) -> Any:
+    """Numba's type of an argument of a signature."""
+    plain = TYPES[kind if code.startswith("T") else code.rstrip("*")]
+    return types.CPointer(plain) if code.endswith("*") else plain
+
+
+# ---- pointers
+
+
+@infer_global(operator.getitem)
+class _LoadTyping(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        pointer, index = args
+        if isinstance(pointer, types.CPointer) and isinstance(index, types.Integer):
+            return signature(pointer.dtype, pointer, types.intp)
+        return None
+
+
+@infer_global(operator.setitem)
+class _StoreTyping(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        pointer, index, _ = args
+        if isinstance(pointer, types.CPointer) and isinstance(index, types.Integer):
+            return signature(types.none, pointer, types.intp, pointer.dtype)
+        return None
+
+
+@lower_builtin(operator.getitem, types.CPointer, types.Integer)
+def _load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.load(builder.gep(args[0], [args[1]]))
+
+
+@lower_builtin(operator.setitem, types.CPointer, types.Integer, types.Any)
+def _store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    builder.store(args[2], builder.gep(args[0], [args[1]]))
+    return context.get_dummy_value()
+
+
+@intrinsic
+def at(context: Any, pointer: Any, offset: Any) -> Any:
+    """The pointer moved on by so many elements."""
+    return pointer(pointer, types.intp), lambda c, builder, s, args: builder.gep(args[0], [args[1]])
+
+
+@intrinsic
+def is_null(context: Any, pointer: Any) -> Any:
+    """Whether None was given for an array."""
+    return types.boolean(pointer), lambda c, b, s, args: b.icmp_unsigned("==", args[0], args[0].type(None))
+
+
+# ---- bits
+
+
+_PAIRS = ((types.float32, types.int32), (types.float64, types.int64))
+_SAME_SIZE = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
+
+
+@intrinsic
+def bits(context: Any, value: Any) -> Any:
+    """A float's bits as an integer, or the float that has these bits."""
+    other = _SAME_SIZE[value]
+    return other(value), lambda c, builder, s, args: builder.bitcast(args[0], c.get_value_type(other))
