@@ -18,13 +18,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_PROBE = {"numba": "numba"}  # package of the extra -> the module whose presence shows that it is installed
+def _onednn() -> bool:
+    from . import onednn
+
+    return onednn.path() is not None
+
+
+# package of the extra -> whether it is installed
+_PROBE: dict[str, Callable[[], bool]] = {
+    "numba": lambda: importlib.util.find_spec("numba") is not None,
+    "onednn": _onednn,
+}
 
 
 @functools.cache
 def has(package: str) -> bool:
     """Whether a package of the extra is installed and not switched off; nothing is imported."""
-    return os.environ.get("TAPEGRAD_FAST", "1") != "0" and importlib.util.find_spec(_PROBE[package]) is not None
+    return os.environ.get("TAPEGRAD_FAST", "1") != "0" and _PROBE[package]()
 
 
 def tables() -> list[tuple[str, str, Mapping[str, Callable[..., Any]]]]:
