@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+
 def _onednn() -> bool:
     from . import onednn
 

@@ -32,7 +32,7 @@ _QUERY = {SRC: 129, DIFF_SRC: 130, WEIGHTS: 131, BIAS: 131, DIFF_WEIGHTS: 132, D
 FORWARD_TRAINING, FORWARD_INFERENCE = 64, 96
 CONVOLUTION_DIRECT = 1
 _CPU, _F32, _TAG_ANY, _SCRATCHPAD_USER, _IMPLEMENTATION = 1, 3, 1, 1, 8
-_STATUS = "success, out of memory, invalid arguments, unimplemented, no implementation left, runtime error, not required"
+_STATUS = "success, out of memory, invalid arguments, unimplemented, no implementation, runtime error, not required"
 _REFUSALS = (2, 3, 4)
 
 _Dims = c_int64 * 12  # DNNL_MAX_NDIMS
@@ -299,4 +299,3 @@ def reorder(source: Layout, target: Layout) -> Primitive | None:
 def spatial(values: Sequence[int]) -> Any:
     """Strides, dilations or paddings as the library takes them."""
     return _Dims(*values)
-
