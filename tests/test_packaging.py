@@ -20,7 +20,7 @@ from library import NOT_LIBRARY, ROOT, library_files, module_name, package_names
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 MAX_WHEEL_BYTES = 1_000_000
-DATA = [ROOT / "py.typed", ROOT / "compat" / "parity.json"]
+DATA = [ROOT / "py.typed", ROOT / "compat" / "parity.json", *sorted(ROOT.glob("backends/cupy/source/*.cuh"))]
 # Packages that only an extra or the user's own program brings.
 OPTIONAL = ["scipy", "cupy", "cupyx", "matplotlib", "torch", "ml_dtypes", "tqdm", "sklearn", "PIL", "pandas"]
 # Each costs milliseconds, so the library imports it in the function that needs it; NumPy imports none of them.

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..base import Backend, DeviceKey
+from .errors import found_cupy, usable_devices
 
 
 class CupyBackend(Backend):
-    """Arrays are cupy.ndarray; every op runs in its generic form on CuPy's NumPy-like module."""
+    """Arrays are cupy.ndarray; ops without a kernel run in their generic form on CuPy's NumPy-like module."""
 
     name = "cupy"
     device_types = ("cuda",)
 
     def __init__(self) -> None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise ImportError("the package cupy is not installed") from error
-        try:
-            self._count = cupy.cuda.runtime.getDeviceCount()
-        except Exception as error:
-            raise ImportError(f"CuPy finds no usable NVIDIA device ({error})") from error
+        cupy = found_cupy()
+        self._count = usable_devices(cupy)
         self.xp = cupy
         self.array_type = cupy.ndarray
+
+    @functools.cached_property
+    def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
+        """The fused kernels, loaded when the first op is linked."""
+        from . import launch
+        from .kernels import KERNELS
+
+        launch.use(launch.Machine(self.xp))
+        return KERNELS
 
     @property
     def special(self) -> Any:

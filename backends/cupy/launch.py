@@ -1,0 +1,165 @@
+"""Kernels as Python objects, and the machine that runs them: the one place where arrays become arguments.
+
+    ROWS = Kernel("softmax.cuh", "softmax_rows", "PPli", T=TYPES, LOG=FLAGS, VECTOR=FLAGS)
+    ROWS(("float", "true", "false"), grid, block, x, y, rows, n)
+
+A kernel is a template of source/*.cuh with the values that each of its template arguments may have; a combination is
+compiled when it is first used. `machine` is the CuPy that arrays come from; tests put another in its place, which
+records launches, or executes the same sources on the CPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .compile import on_device
+
+TYPES = ("float", "__half", "__nv_bfloat16")
+FLAGS = ("false", "true")
+# NumPy's name of a dtype -> the type in the sources
+NAMES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+FLAG = {False: "false", True: "true"}
+
+NULL = np.int64(0)
+# How arguments are passed, by the letter of a kernel's signature; CuPy takes NumPy's scalars by value and arrays of its
+# own as pointers. Python numbers would arrive as 64 bits wide.
+PACKING: dict[str, Callable[[Any], Any]] = {
+    "P": lambda array: NULL if array is None else array,  # pointer, None for a null one
+    "i": np.int32,
+    "l": np.int64,
+    "u": np.uint64,
+    "f": np.float32,
+    "S": lambda struct: struct,  # a NumPy array of one element: the struct by value
+}
+
+
+class Machine:
+    """Where kernels run and memory comes from: CuPy and the current device."""
+
+    def __init__(self, xp: Any):
+        self.xp = xp
+
+    def link(self, source: str, expression: str) -> Callable[..., None]:
+        """The function (grid, block, arguments) that launches a kernel on the current stream."""
+        return on_device(self.xp, source, expression)
+
+    def pointer(self, array: Any) -> int:
+        """The address of an array's first element."""
+        return array.data.ptr
+
+    def processors(self) -> int:
+        """How many multiprocessors the current device has."""
+        return int(self.xp.cuda.Device().attributes["MultiProcessorCount"])
+
+
+class _Current:
+    machine: Machine
+    processors = 0
+
+
+_current = _Current()
+
+
+def use(machine: Machine) -> None:
+    """Makes a machine the one that kernels run on; what was linked before is forgotten."""
+    _current.machine, _current.processors = machine, 0
+    for kernel in Kernel.declared:
+        kernel.linked.clear()
+
+
+def current() -> Machine:
+    """The machine that kernels run on."""
+    return _current.machine
+
+
+def blocks_for(work: int, each: int) -> int:
+    """How many blocks for `work` items, `each` at a time; more than fill the device twice over would only queue."""
+    if not _current.processors:
+        _current.processors = _current.machine.processors()
+    return max(1, min(-(-work // each), _current.processors * 16))
+
+
+class Kernel:
+    """A `__global__` template of a source file.
+
+    signature: one letter per argument, see PACKING. choices: the template arguments in order, each with all the values
+    that it is used with.
+    """
+
+    declared: list[Kernel] = []
+
+    def __init__(self, source: str, name: str, signature: str, **choices: tuple[str, ...]):
+        self.source, self.name, self.signature, self.choices = source, name, signature, choices
+        self.packing = [PACKING[letter] for letter in signature]
+        self.linked: dict[tuple[str, ...], Callable[..., None]] = {}
+        Kernel.declared.append(self)
+
+    def expression(self, values: tuple[str, ...]) -> str:
+        """The name of one combination of template arguments, as C++ has it."""
+        return f"{self.name}<{', '.join(values)}>" if values else self.name
+
+    def expressions(self) -> Iterator[str]:
+        """All combinations that may be used."""
+        return (self.expression(values) for values in itertools.product(*self.choices.values()))
+
+    def __call__(self, values: tuple[str, ...], grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+        function = self.linked.get(values)
+        if function is None:
+            function = self.linked[values] = _current.machine.link(self.source, self.expression(values))
+        function(grid, block, tuple([pack(a) for pack, a in zip(self.packing, args, strict=True)]))
+
+
+# ---- what wrappers decide with
+
+
+def empty(shape: Any, dtype: Any, order: str = "C") -> Any:
+    """A new array of the machine, its memory not set."""
+    return _current.machine.xp.empty(shape, dtype, order)
+
+
+def zeros(shape: Any, dtype: Any) -> Any:
+    """A new array of the machine, all zero."""
+    return _current.machine.xp.zeros(shape, dtype)
+
+
+def served(*arrays: Any) -> str | None:
+    """The sources' name of the arrays' one dtype, None where the kernels do not take them or there is no element."""
+    dtype = arrays[0].dtype
+    name = NAMES.get(dtype.name)
+    if name is None or not arrays[0].size:
+        return None
+    for a in arrays:
+        if a is not None and a.dtype != dtype:
+            return None
+    return name
+
+
+def aligned(*arrays: Any) -> bool:
+    """Whether all arrays begin at multiples of 16 bytes."""
+    pointer = _current.machine.pointer
+    return not any(a is not None and pointer(a) % 16 for a in arrays)
+
+
+def vector(n: int, *arrays: Any) -> bool:
+    """Whether rows of n elements can be read 16 bytes at a time."""
+    return n % (16 // arrays[0].itemsize) == 0 and aligned(*arrays)
+
+
+def contiguous(x: Any) -> Any:
+    """The array in row-major order: itself, or a copy."""
+    return x if x is None or x.flags.c_contiguous else _current.machine.xp.ascontiguousarray(x)
+
+
+def row_blocks(rows: int, width: int, each: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(grid, block) for rows of `width` elements, a thread taking `each` at a time.
+
+    Short rows get a warp each, four to a block; longer ones a block with as many threads as have two accesses to make.
+    """
+    threads = -(-width // each)
+    if threads <= 128:
+        return (-(-rows // 4),), (32, 4)
+    return (rows,), (min(1024, max(64, threads // 2 // 32 * 32)),)
