@@ -44,6 +44,7 @@ def compiled(body: Any, types: list[Any], flags: set[str]) -> tuple[str, bytes]:
     chosen.no_cpython_wrapper = chosen.no_cfunc_wrapper = True
     chosen.nrt = False
     chosen.error_model = "numpy"
+    chosen.noalias = True  # without it LLVM gives up on loops over many arrays
     chosen.fastmath = cpu.FastMathOptions(flags)
     target = registry.cpu_target
     made = compiler.compile_extra(target.typing_context, target.target_context, body, tuple(types), void, chosen, {})

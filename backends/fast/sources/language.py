@@ -1,7 +1,9 @@
 """What the sources are written in: pointers that are indexed as in C, and the decorators `kernel` and `inline`.
 
 T stands for the floating type of the version being compiled, Int for the integer of its size; a constant is T(0.5).
-There are no checks of bounds, no negative indices and no exceptions.
+There are no checks of bounds, no negative indices and no exceptions; what a kernel writes lies in no other argument's
+memory. Numba's integers grow: an int32 result is Int(...), T's integer Int.
+
 """
 
 # mypy: ignore-errors
@@ -13,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit
 from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -136,6 +139,30 @@ def at(context: Any, pointer: Any, offset: Any) -> Any:
 def is_null(context: Any, pointer: Any) -> Any:
     """Whether None was given for an array."""
     return types.boolean(pointer), lambda c, b, s, args: b.icmp_unsigned("==", args[0], args[0].type(None))
+
+
+def _llvm(name: str, builder: Any, args: Any) -> Any:
+    kind = args[0].type
+    made = ir.FunctionType(kind, [kind] * len(args))
+    return builder.call(builder.module.declare_intrinsic(name, [kind], made), args)
+
+
+@intrinsic
+def maximum(context: Any, x: Any, y: Any) -> Any:
+    """The larger number, NaN if there is one; unlike a comparison, LLVM makes vectors of it in a running maximum."""
+    return x(x, x), lambda c, builder, s, args: _llvm("llvm.maximum", builder, args)
+
+
+@intrinsic
+def minimum(context: Any, x: Any, y: Any) -> Any:
+    """The smaller number, NaN if there is one."""
+    return x(x, x), lambda c, builder, s, args: _llvm("llvm.minimum", builder, args)
+
+
+@intrinsic
+def sqrt(context: Any, x: Any) -> Any:
+    """The square root, as one instruction."""
+    return x(x), lambda c, builder, s, args: _llvm("llvm.sqrt", builder, args)
 
 
 # ---- bits

@@ -126,3 +126,74 @@ tanh = either(tanh32, tanh64)
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
     return T(1) / (T(1) + exp(-x))
+
+
+# ---- logarithm of 1 + e for 0 <= e <= 1: 2 artanh(e / (2 + e))
+
+
+@inline
+def log1p_of_unit32(e):
+    """log(1 + e) for 0 <= e <= 1."""
+    s = e / (e + T(2))
+    q = s * s
+    p = T(1 / 17)
+    p = p * q + T(1 / 15)
+    p = p * q + T(1 / 13)
+    p = p * q + T(1 / 11)
+    p = p * q + T(1 / 9)
+    p = p * q + T(1 / 7)
+    p = p * q + T(1 / 5)
+    p = p * q + T(1 / 3)
+    return T(2) * (s + s * (q * p))
+
+
+@inline
+def log1p_of_unit64(e):
+    """log(1 + e) for 0 <= e <= 1."""
+    s = e / (e + T(2))
+    q = s * s
+    p = T(1 / 37)
+    p = p * q + T(1 / 35)
+    p = p * q + T(1 / 33)
+    p = p * q + T(1 / 31)
+    p = p * q + T(1 / 29)
+    p = p * q + T(1 / 27)
+    p = p * q + T(1 / 25)
+    p = p * q + T(1 / 23)
+    p = p * q + T(1 / 21)
+    p = p * q + T(1 / 19)
+    p = p * q + T(1 / 17)
+    p = p * q + T(1 / 15)
+    p = p * q + T(1 / 13)
+    p = p * q + T(1 / 11)
+    p = p * q + T(1 / 9)
+    p = p * q + T(1 / 7)
+    p = p * q + T(1 / 5)
+    p = p * q + T(1 / 3)
+    return T(2) * (s + s * (q * p))
+
+
+log1p_of_unit = either(log1p_of_unit32, log1p_of_unit64)  # the rests of the series are below 1e-10 and 1e-18
+
+
+@inline
+def softplus(x):
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
+    return (T(0) if x < T(0) else x) + log1p_of_unit(exp(-abs(x)))
+
+
+# ---- normal distribution: 1 - Phi(a) = M(a) exp(-a**2 / 2) for a >= 0, M smooth and bounded
+# (the rational function of ../numpy/activation_kernels.py, for float32)
+
+
+@inline
+def mills(a):
+    """M(a) for 0 <= a <= 12, to 1e-9."""
+    p = a * T(0.398516489) + T(3.27556282)
+    p = p * a + T(10.9361558)
+    p = p * a + T(17.3083334)
+    q = a + T(8.18179104)
+    q = q * a + T(28.7321366)
+    q = q * a + T(49.4924079)
+    q = q * a + T(34.6166668)
+    return p / q
