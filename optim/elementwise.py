@@ -8,7 +8,7 @@ p, g and the state arrays have one shape and one real floating dtype; `p` and th
 The loop here prepares such arrays: complex parameters come as their real and imaginary parts, half precision in
 float32, and large arrays on the CPU in pieces that fit the cache, so that a formula's temporaries stay small. A backend
 may put a fused kernel in the place of a formula by listing it under the formula's name, with the formula's signature
-less `xp`; it gets whole arrays.
+less `xp`; it gets whole arrays, and answers NotImplemented before it has written anything where it does not serve them.
 """
 
 from __future__ import annotations
@@ -236,8 +236,8 @@ class _Apply:
         if p.dtype.kind == "c":
             self(p.real, g.real, [a if a is None else a.real for a in state], options)
             self(p.imag, g.imag, [a if a is None else a.imag for a in state], options)
-        elif kernel is not None:
-            kernel(p, g, *state, **options)
+        elif kernel is not None and kernel(p, g, *state, **options) is not NotImplemented:
+            pass
         elif on_cpu:
             self.in_pieces(backend.xp, [p, g, *state], options)
         else:
