@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 
-import numpy as np
 import pytest
 import tapegrad as torch
 from spatial import same, same_error, same_layer
-from tapegrad.backends.numpy import conv_kernels
 
 F = torch.nn.functional
 
@@ -300,28 +298,6 @@ def test_transposed_convolution_is_the_adjoint(rank: int, groups: int) -> None:
     back = adjoint(y, w, stride=2, padding=1, groups=groups)
     assert back.shape == x.shape
     assert (out * y).sum().item() == pytest.approx((x * back).sum().item(), rel=1e-12)
-
-
-@pytest.mark.parametrize("few", [1, 1 << 20])  # images interleaved, or not
-@pytest.mark.parametrize("block", [64, 1 << 10, 1 << 14, 1 << 20])
-@pytest.mark.parametrize("channels", [(2, 3), (5, 1), (1, 12)])
-def test_blocks_change_nothing(
-    monkeypatch: pytest.MonkeyPatch, few: int, block: int, channels: tuple[int, int]
-) -> None:
-    """However the kernel cuts images and rows into blocks, the numbers are the same."""
-    x = torch.randn(11, channels[0], 9, 5, dtype=torch.float64, requires_grad=True)
-    w = torch.randn(channels[1], channels[0], 3, 3, dtype=torch.float64, requires_grad=True)
-
-    def run() -> list[np.ndarray]:
-        out = F.conv2d(x, w, stride=(1, 2), padding=(0, 1))
-        return [t.cpu().numpy() for t in (out.detach(), *torch.autograd.grad(out, (x, w), torch.ones_like(out)))]
-
-    whole = run()
-    monkeypatch.setattr(conv_kernels, "BLOCK", block)
-    monkeypatch.setattr(conv_kernels, "PLACES", 2)
-    monkeypatch.setattr(conv_kernels, "FEW", few)
-    for a, b in zip(run(), whole, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_layers_are_trained_copied_and_pickled() -> None:

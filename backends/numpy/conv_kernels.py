@@ -1,33 +1,45 @@
-"""Convolution on NumPy arrays: blocks of im2col columns that stay in the cache, one matrix product per block.
+"""Convolution on NumPy arrays: columns that stay in the cache, and matrix products with them.
 
-Most rests on `correlate`: a convolution whose low padding, output size and output memory are free. A transposed
-convolution with stride s is s correlations per dimension, each with the taps that meet its phase of the output, so no
-product is spent on inserted zeros and nothing is scattered (`gather`). Where the result has few channels or places,
-products first and sums after are less to move (`scatter`).
+Most rests on `correlate`: a convolution whose low padding, output size and output memory are free. It goes row by row
+(`conv_rows`), image by image for kernels of one tap, and else over columns of any dimensions (`conv_columns`). A
+transposed convolution with stride s is s correlations per dimension, each with the taps that meet its phase of the
+output, so no product is spent on inserted zeros and nothing is scattered (`gather`). Where the result has few channels
+or places, products first and sums after are less to move (`scatter`).
 
-Depthwise convolutions go the same way, one small product per channel: adding up shifted products of whole images, tap
-by tap, was measured 1.0 to 2.5 times as slow.
+The worker threads share the images, each with buffers of its own: so the copies run on all of them, not only the
+matrix products, which the BLAS then computes in the thread that asks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+
+from .. import threads
+from . import blas
+from .conv_columns import by_columns, weight_by_columns
+from .conv_rows import as_images, by_rows, serves, weight_by_rows
 
 Array = Any
 Ints = tuple[int, ...]
 
-# Bytes of columns per block: half of a usual second-level cache, measured best between 1/2 and 2 MB.
+# Bytes that stay in a usual second-level cache of 1 MB.
 BLOCK = 1 << 20
-# Below so many values per column, interleaving the images costs more than it saves.
-FEW = 32
-# A weight's gradient adds a matrix of the weight's size per block: enough places to make that addition small.
-PLACES = 1024
+# Products from which sharing the images among threads gains more than its 50 us.
+SHARED = 1 << 22
+
+
+def over_images(function: Callable[[int, int], Any], count: int, products: int) -> None:
+    """function(start, stop) over spans of the images, in several threads where the work is worth it."""
+    if count > 1 and products >= SHARED and threads.count() > 1 and blas.controlled():
+        with blas.alone():
+            threads.over(function, count)
+    else:
+        function(0, count)
 
 
 def _widened(*arrays: Array) -> list[Array]:
@@ -39,103 +51,33 @@ def _narrowed(out: Array, dtype: Any) -> Array:
     return out if out.dtype == dtype else out.astype(dtype)
 
 
-class Columns:
-    """The im2col columns of an input, block by block: for each output place, the C * K values that it sees.
-
-    Iterating gives (images, rows, columns): the slice of images, the slice of the first spatial dimension of the
-    output, and an array (C * K, places), which the next block overwrites. Blocks hold about `limit` bytes: several
-    images, one, or some rows of one. Outside of x is zero: place t sees t * stride + k * dilation - low.
-
-    `order` takes an array (images, O, *rows) to (O, places) in the columns' order of places. Where a block
-    holds more images than a row has places, they are interleaved, the batch last: longer runs to copy.
-    """
-
-    def __init__(self, x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, dilation: Ints, limit: int):
-        rank = len(kernel)
-        extents = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(size, stride, kernel, dilation, strict=True)]
-        starts = [max(0, -p) for p in low]
-        stops = [min(n, e - p) for n, e, p in zip(x.shape[2:], extents, low, strict=True)]
-        # a 1x1 kernel on whole images needs no copy: the columns are the image
-        self.direct = math.prod(kernel) == 1 and x.flags.c_contiguous and x.shape[2:] == size and not any(low)
-        self.x = x[(..., *[slice(a, max(a, b)) for a, b in zip(starts, stops, strict=True)])]
-        self.padded = self.x.shape[2:] != tuple(extents)
-        before = [max(0, p) for p in low]
-        self.inside = tuple([slice(p, p + n) for p, n in zip(before, self.x.shape[2:], strict=True)])
-        self.extents, self.kernel, self.size, self.stride, self.dilation = extents, kernel, size, stride, dilation
-        self.height = x.shape[1] * math.prod(kernel)
-        row = self.height * math.prod(size[1:]) * x.itemsize
-        self.images = max(1, min(len(x), limit // (row * size[0])))
-        parts = 1 if self.images > 1 else min(-(-size[0] * row // limit), size[0])
-        self.rows = -(-size[0] // parts)
-        self.interleaved = self.images > size[-1] * stride[-1] and self.height >= FEW and math.prod(kernel) > 1
-        self.order = (1, *range(2, rank + 2), 0) if self.interleaved else (1, 0, *range(2, rank + 2))
-
-    def __iter__(self) -> Iterator[tuple[slice, slice, Array]]:
-        rank, source, columns = len(self.kernel), None, None
-        for first in range(0, len(self.x), self.images):
-            images = slice(first, min(first + self.images, len(self.x)))
-            view, source = self._windows(self.x[images], source)
-            for top in range(0, self.size[0], self.rows):
-                rows = slice(top, min(top + self.rows, self.size[0]))
-                part = view[(slice(None),) * (1 + rank + (not self.interleaved)) + (rows,)]
-                width = part.size // self.height
-                if self.direct and self.images == 1:
-                    yield images, rows, part.reshape(self.height, width)
-                    continue
-                if columns is None:
-                    columns = np.empty(part.size, part.dtype)
-                block = columns[: part.size]
-                np.copyto(block.reshape(part.shape), part)
-                yield images, rows, block.reshape(self.height, width)
-
-    def _windows(self, x: Array, source: Array) -> tuple[Array, Array]:
-        """(what each place of these images sees, in the columns' order: a view; the buffer for the next images)."""
-        channels, count = x.shape[1], len(x)
-        if self.interleaved:
-            if source is None:  # the zeros around the images stay as they are from block to block
-                source = np.zeros((channels, *self.extents, count), x.dtype)
-            source[(slice(None), *self.inside, slice(0, count))] = x.transpose(self.order)
-            x = np.moveaxis(source, -1, 1)
-        else:
-            if self.padded:
-                if source is None:
-                    source = np.zeros((count, channels, *self.extents), x.dtype)
-                source[(slice(0, count), slice(None), *self.inside)] = x
-                x = source
-            x = x.swapaxes(0, 1)
-        first, batch, *steps = x.strides
-        within = [s * d for s, d in zip(steps, self.dilation, strict=True)]
-        between = [s * d for s, d in zip(steps, self.stride, strict=True)]
-        if self.interleaved:
-            shape, strides = (*self.kernel, *self.size, count), (*within, *between, batch)
-        else:
-            shape, strides = (*self.kernel, count, *self.size), (*within, batch, *between)
-        return as_strided(x, (channels, *shape), (first, *strides)), source
-
-
 def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, dilation: Ints, groups: int) -> None:
     """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t * stride + k * dilation - low], x = 0 outside."""
-    kernel, size, channels = w.shape[2:], out.shape[2:], out.shape[1]
-    bias = 0 if b is None else b.reshape(-1, *[1] * (out.ndim - 1))
+    kernel = w.shape[2:]
     if not out.size or not w.size:  # no places, no channels or no taps
-        out.swapaxes(0, 1)[...] = bias
-        return
-    # contiguous: BLAS takes no negative strides
-    weight = np.ascontiguousarray(w).reshape(groups, channels // groups, w.shape[1] * math.prod(kernel))
-    blocks = Columns(x, kernel, size, low, stride, dilation, BLOCK)
-    buffer = None
-    for images, rows, columns in blocks:
-        width = columns.shape[1]
-        if buffer is None:
-            buffer = np.empty(channels * width, out.dtype)
-        result = buffer[: channels * width]
-        factor = columns.reshape(groups, weight.shape[2], width)
-        np.matmul(weight, factor, out=result.reshape(groups, channels // groups, width))
-        target = out[images, :, rows].transpose(blocks.order)
-        if b is None:
-            np.copyto(target, result.reshape(target.shape))
-        else:
-            np.add(result.reshape(target.shape), bias, out=target)
+        out.swapaxes(0, 1)[...] = 0 if b is None else b.reshape(-1, *[1] * (out.ndim - 1))
+    elif math.prod(kernel) == 1 and not any(low) and x.shape[2:] == out.shape[2:] and out.flags.c_contiguous:
+        pointwise(x, w, b, out, groups)
+    elif not serves(kernel, dilation):
+        by_columns(x, w, b, out, low, stride, dilation, groups)
+    elif len(kernel) == 1:
+        by_rows(*as_images(x, w), b, *as_images(out), (0, *low), (1, *stride), groups)
+    else:
+        by_rows(x, w, b, out, low, stride, groups)
+
+
+def pointwise(x: Array, w: Array, b: Array, out: Array, groups: int) -> None:
+    """`correlate` with a kernel of one tap: the images are the columns."""
+    count, places, channels = len(x), math.prod(out.shape[2:]), out.shape[1] // groups
+    source = np.ascontiguousarray(x).reshape(count, groups, w.shape[1], places)
+    target = out.reshape(count, groups, channels, places)
+    weight = np.ascontiguousarray(w).reshape(groups, channels, w.shape[1])
+    step = max(1, BLOCK // (out.itemsize * out.shape[1] * places))
+    for first in range(0, count, step):
+        block = target[first : first + step]
+        np.matmul(weight, source[first : first + step], out=block)
+        if b is not None:
+            block += b.reshape(groups, channels, 1)
 
 
 def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
@@ -145,7 +87,11 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
     geometry = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in geometry]
     out = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
-    correlate(x, w, b, out, padding, stride, dilation, groups)
+
+    def some(start: int, stop: int) -> None:
+        correlate(x[start:stop], w, b, out[start:stop], padding, stride, dilation, groups)
+
+    over_images(some, len(x), out.size * math.prod(w.shape[1:]))
     return _narrowed(out, dtype)
 
 
@@ -186,10 +132,12 @@ def conv_input(
     out = np.empty(shape, g.dtype)
     gathered = w.shape[0] * math.prod(shape[2:]) // math.prod(stride)
     scattered = shape[1] * math.prod(g.shape[2:])
-    if 2 * scattered < gathered and g.size and w.size:
-        scatter(g, w, b, out, stride, padding, dilation, groups)
-    else:
-        gather(g, w, b, out, stride, padding, dilation, groups)
+    way = scatter if 2 * scattered < gathered and g.size and w.size else gather
+
+    def some(start: int, stop: int) -> None:
+        way(g[start:stop], w, b, out[start:stop], stride, padding, dilation, groups)
+
+    over_images(some, len(g), g.size * math.prod(w.shape[1:]))
     return _narrowed(out, dtype)
 
 
@@ -229,17 +177,30 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     """The op conv_weight."""
     dtype = x.dtype
     x, g = _widened(x, g)
-    kernel, channels = shape[2:], shape[0]
-    rows = shape[1] * math.prod(kernel)
-    out = np.zeros((groups, channels // groups, rows), x.dtype)
-    if out.size and g.size:
-        limit = max(BLOCK, x.shape[1] * math.prod(kernel) * PLACES * x.itemsize)
-        blocks = Columns(x, kernel, g.shape[2:], padding, stride, dilation, limit)
-        for images, heights, columns in blocks:
-            width = columns.shape[1]
-            part = g[images, :, heights].transpose(blocks.order).reshape(groups, channels // groups, width)
-            out += np.matmul(part, columns.reshape(groups, rows, width).swapaxes(1, 2))
-    return _narrowed(out, dtype).reshape(shape)
+    kernel, channels, depth = shape[2:], shape[0] // groups, shape[1]
+    taps = math.prod(kernel)
+    if not math.prod(shape) or not g.size:
+        return np.zeros(shape, dtype)
+    rowwise = serves(kernel, dilation) and taps > 1
+    parts: dict[int, Array] = {}
+
+    def some(start: int, stop: int) -> None:
+        parts[start] = out = np.zeros((groups, channels, depth * taps), x.dtype)
+        if not rowwise:
+            weight_by_columns(x[start:stop], g[start:stop], out, kernel, padding, stride, dilation)
+        elif len(kernel) == 1:
+            images = as_images(x[start:stop], g[start:stop])
+            weight_by_rows(*images, out, (1, *kernel), (0, *padding), (1, *stride))
+        else:
+            weight_by_rows(x[start:stop], g[start:stop], out, kernel, padding, stride)
+
+    over_images(some, len(x), g.size * depth * taps)
+    first, *others = [parts[start] for start in sorted(parts)]  # in this order, however the threads ended
+    for other in others:
+        first += other
+    if rowwise:
+        first = np.ascontiguousarray(first.reshape(shape[0], taps, depth).swapaxes(1, 2))
+    return _narrowed(first, dtype).reshape(shape)
 
 
 def channel_sum(g: Array) -> Array:
