@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .libraries import LIBRARIES
+from .libraries import LIBRARIES, path_with
 
 THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -33,10 +33,11 @@ def cores() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
-def environment(library: str, threads: int, backend: str) -> dict[str, str]:
+def environment(library: str, threads: int, backend: str, python: str = sys.executable) -> dict[str, str]:
     """This process's environment with the thread counts, the library's own settings, and nothing that picks kernels."""
     out = {key: value for key, value in os.environ.items() if key not in UNSET}
     out.update(dict.fromkeys(THREADS, str(threads)))
+    out["PATH"] = path_with(python)
     out.update(LIBRARIES[library].environment)
     if LIBRARIES[library].module == "tapegrad":
         out["TAPEGRAD_BACKEND"] = backend
@@ -59,9 +60,9 @@ class Process:
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("worker.py")), json.dumps(asked)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, cwd=self.folder.name,
-            env=environment(library, threads, backend), bufsize=0,
+            env=environment(library, threads, backend, python), bufsize=0,
         )  # fmt: skip
-        if hasattr(os, "sched_setaffinity"):  # for libraries that count the cores themselves
+        if hasattr(os, "sched_setaffinity") and threads < len(cores()):  # for libraries that count the cores
             os.sched_setaffinity(self.process.pid, bound)
 
     def ask(self, order: str, limit: float = 900.0, **arguments: Any) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from .statistic import geometric_mean
 
 def duration(seconds: float) -> str:
     """Three digits and a unit: "812 us", "4.05 ms", "1.32 s"."""
-    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= factor:
-            break
+    unit, factor = next((pair for pair in (("s", 1.0), ("ms", 1e-3)) if seconds >= pair[1]), ("us", 1e-6))
     number = seconds / factor
     return f"{number:.{0 if number >= 100 else 1 if number >= 10 else 2}f} {unit}"
 
@@ -50,12 +48,13 @@ def cell(results: Mapping[str, Any], library: str) -> list[str]:
     value = ratio(results, library)
     mark = "" if result.get("agrees", True) else " (!)"
     shown = "" if value is None or library == REFERENCE else f"{value:.2f}{mark}"
-    memory = f"{added(result) / 1e6:.0f}" if result["memory"]["peak"] else ""
+    held = result["memory"]
+    memory = f"{added(result) / 1e6:.0f}/{held['peak'] / 1e6:.0f}" if held["peak"] else ""
     return [f"{duration(result['seconds'])} +-{spread(result):3.0%}", shown, memory]
 
 
 def header(libraries: Sequence[str]) -> list[list[str]]:
-    """Two lines: the libraries, and what their columns are."""
+    """Two lines: the libraries, and what their columns are; memory is the peak above the import / absolute."""
     first, second = ["workload"], [""]
     for library in libraries:
         first += [library, "", ""]

@@ -68,6 +68,7 @@ def measure(
         _rounds(workload, workers, results, settings, tell)
         for library, worker in workers.items():
             results[library]["memory"] = worker.ask("memory")
+            results[library]["about"] = worker.ask("describe")
     finally:
         for worker in workers.values():
             worker.close()

@@ -63,8 +63,10 @@ class Worker:
         self.workload, self.sizes = workload, sizes
         self.step: Callable[[], Any] = lambda: None
         self.synchronize: Callable[[], Any] = lambda: None
+        self.set_up: Callable[[], Callable[[], Any]]
         self.wait: Callable[[Any], Any] = lambda value: None  # until a lazily computed value is there
-        self.baseline = self.before = self.block = 0
+        self.value: Callable[[Any], float] = float
+        self.before = self.block = 0
         self.each = 0.0
 
     def load(self) -> dict[str, Any]:
@@ -101,15 +103,18 @@ class Worker:
         module = importlib.import_module(f"benchmarks.peers.{peer}")
         entry = registry()[self.workload]
         self.wait = getattr(module, "wait", self.wait)
+        self.value = getattr(module, "value", float)
         return lambda: module.WORKLOADS[self.workload](**{**entry.sizes, **self.sizes})
 
-    def prepare(self) -> dict[str, Any]:
-        """Sets the workload up and takes its first steps, whose losses are compared."""
+    def prepare(self, sizes: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Sets the workload up (again, with other sizes) and takes its first steps, whose losses are compared."""
+        self.step = lambda: None  # frees the workload before
+        self.sizes = {**self.sizes, **(sizes or {})}
         self.step = self.set_up()
         losses, seconds = [], []
         for _ in range(CHECKED):
             began = time.perf_counter()
-            losses.append(float(self.step()))
+            losses.append(self.value(self.step()))
             seconds.append(time.perf_counter() - began)
         self.each = seconds[-1]
         return {"losses": losses, "first_seconds": seconds[0]}
@@ -158,13 +163,16 @@ class Worker:
         return {"early": early, "late": status("VmRSS")}
 
     def describe(self) -> dict[str, Any]:
-        """The BLAS and OpenMP libraries in this process (threadpoolctl), where that is installed."""
+        """The BLAS and OpenMP libraries in this process (threadpoolctl), where that is installed; NumPy's version."""
+        import numpy
+
+        out: dict[str, Any] = {"numpy": numpy.__version__, "python": sys.version.split()[0], "pools": []}
         try:
             from threadpoolctl import threadpool_info
         except ImportError:
-            return {"pools": []}
+            return out
         kept = ("internal_api", "version", "architecture", "threading_layer", "num_threads")
-        return {"pools": [{k: pool[k] for k in kept if k in pool} for pool in threadpool_info()]}
+        return {**out, "pools": [{k: pool[k] for k in kept if k in pool} for pool in threadpool_info()]}
 
 
 def main() -> None:
