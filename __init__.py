@@ -104,6 +104,7 @@ _ELSEWHERE = {
         "sym_sqrt sym_sum use_deterministic_algorithms while_loop"
     ),
     "autograd.vmap": "vmap",
+    "backends.config": "show_config",
     "compiler": "compile",
     "cuda": "OutOfMemoryError",
     # PyTorch has these here too, with the same arguments

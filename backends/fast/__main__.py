@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from . import compiled, has
+from . import cache, has
 
 if not has("numba"):
     sys.exit("tapegrad[fast] is not installed (pip install 'tapegrad[fast]'), or TAPEGRAD_FAST=0 is set")
-folder = compiled.cache_folder()
+folder = cache.cache_folder()
 folder.mkdir(parents=True, exist_ok=True)
-made = compiled.compile_missing(folder)
-print(f"{folder}: {len(compiled.groups())} groups of kernels, {len(made)} of them compiled now")
+made = cache.compile_missing(folder)
+print(f"{folder}: {len(cache.groups())} groups of kernels, {len(made)} of them compiled now")

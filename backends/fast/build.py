@@ -71,7 +71,7 @@ def build(group: str) -> bytes:
         generic = any(c.startswith("T") for c in codes)
         for kind in ("f4", "f8") if generic else ("f4",):
             name = f"{body.__name__}_{kind}" if generic else body.__name__
-            plain = [c.replace("T", kind) for c in codes]
+            plain = [c.replace("T", kind).replace("I", "i" + kind[1]) for c in codes]
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", NumbaWarning)

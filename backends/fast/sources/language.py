@@ -35,7 +35,8 @@ KERNELS: list[tuple[Callable[..., None], str, set[str]]] = []  # of all groups i
 
 
 def kernel(signature: str, sums: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A compiled kernel. signature: the arguments' types, such as "T* f4* i8 T"; T makes two, NAME_f4 and NAME_f8.
+    """A compiled kernel. signature: the arguments' types, such as "T* f4* i8 T"; T makes two, NAME_f4 and NAME_f8,
+    in which I is the integer of T's size.
 
     sums: its additions may be reordered.
     """
@@ -93,7 +94,8 @@ def specialised(body: Any, kind: str) -> Any:
 
 def type_of(code: str, kind: str) -> Any:
     """Numba's type of an argument of a signature."""
-    plain = TYPES[kind if code.startswith("T") else code.rstrip("*")]
+    same = {"T": kind, "I": "i" + kind[1]}
+    plain = TYPES[same.get(code[0]) or code.rstrip("*")]
     return types.CPointer(plain) if code.endswith("*") else plain
 
 
