@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from . import fast, registry, threads
 
+_ROOT = __name__.partition(".")[0]
 _SHOWN = {"numba": "Numba", "onednn": "oneDNN"}
 _WITH = {"numba": ("numba", "llvmlite"), "onednn": ("onednn-cpu-gomp",)}  # packages whose versions are shown
 
@@ -83,10 +85,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', not {mode!r}")
-    from ..version import __version__
-
     found: dict[str, Any] = {
-        "versions": {"tapegrad": __version__, "python": platform.python_version(), "numpy": np.__version__},
+        "versions": {"tapegrad": sys.modules[_ROOT].__version__, "python": platform.python_version(), "numpy": np.__version__},
         "processor": platform.processor() or platform.machine(),
         "threads": threads.count(),
         "BLAS": _blas(),

@@ -40,8 +40,8 @@ def squares(x, out, start, stop):
     out[0] = total
 
 
-# ---- maximum pooling of planes (H, W) -> (OH, OW); start and stop count planes. rows, columns: for each tap of a window
-# in that dimension its offset, and the first and the end of the windows that it serves
+# ---- maximum pooling of planes (H, W) -> (OH, OW); start and stop count planes. rows, columns: for each tap of a
+# window in that dimension its offset, and the first and the end of the windows that it serves
 
 
 @kernel("T* T* i8* i8* i8 i8 i8 i8 i8 i8 i8 i8 T i8 i8")
