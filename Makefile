@@ -30,8 +30,8 @@ test: $(VENV)/.stamp-test  ## run all tests and the examples in the docstrings
 demo: $(VENV)/.stamp-demo  ## train a small network on handwritten digits and draw the result
 	$(BIN)/python examples/demo.py $(ARGS)
 
-bench: $(VENV)/.stamp-base $(VENV)/.stamp-torch  ## time the overhead per operation against PyTorch (downloads it)
-	$(BIN)/python benchmarks/overhead.py $(ARGS)
+bench: $(VENV)/.stamp-bench $(VENV)/.stamp-torch  ## measure against PyTorch (downloads it): ARGS=--quick is a minute
+	$(BIN)/python -m benchmarks $(ARGS)
 
 parity: $(VENV)/.stamp-test $(VENV)/.stamp-torch  ## replay PyTorch's own databases, write docs/parity.md (downloads it)
 	cd tests && ../$(BIN)/python -m parity $(or $(ARGS),--jobs 2 --write)

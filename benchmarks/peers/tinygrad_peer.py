@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinygrad import Tensor, TinyJit, nn
-from tinygrad.helpers import Context
+from tinygrad import Context, Tensor, TinyJit, nn
 
 from ..workloads.common import Step, initial, integers, normal
 from . import shapes
@@ -220,9 +219,8 @@ def adam(size: int, tensors: int = 20) -> Step:
         with Context(TRAINING=1):
             for weight, value in zip(weights, g, strict=True):
                 weight.grad = value
-            first = weights[0][0, 0]
             Tensor.realize(*optimizer.schedule_step())
-            return first.contiguous().realize()
+            return weights[0][0, 0].contiguous().realize()
 
     return step
 

@@ -27,7 +27,7 @@ def chain(lib: Any, shape: tuple[int, ...], length: int = 250) -> Step:
         x.grad = a.grad = b.grad = None
         loss = run()
         loss.backward()
-        return loss
+        return loss.detach()
 
     return step
 
