@@ -1,6 +1,8 @@
-"""Attention: a matrix product per head over contiguous slices, softmax in place on scores that fit the cache.
+"""Attention by blocks of queries, some heads per thread; the scores of a block stay in the cache and are never kept.
 
-Halves are left to the generic form.
+Kept are, per query, lse = log(sum(exp(scores))), from which the backward pass makes the weights again as exp(scores -
+lse): Dao et al., FlashAttention, 2022. Causal blocks end at their last visible key. Inside, arrays are (B, H, M, N)
+whatever the caller's leading dimensions are. Halves are left to the generic form.
 """
 
 from __future__ import annotations
@@ -11,74 +13,211 @@ from typing import Any
 
 import numpy as np
 
+from .. import threads
 from ..base import may_decline
+from . import blas
 
-SMALLEST = {4: 1e-20, 8: 1e-200}  # below such a sum of a row, its own maximum must be taken off
+SMALLEST = {4: 1e-20, 8: 1e-200}  # a sum of a row below it, or above 1 / it: its maximum must be taken off
+BLOCK = 1 << 16  # scores that are worked on together
+ROWS = 64  # queries of a block at least: products of fewer are slow
+CAUSAL_ROWS = 128  # queries of a block at most, where later keys are hidden
 
 
-def _heads(x: Any) -> Any:
-    """(*B, M, N) as a row-major (heads, M, N)."""
-    return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+class _Blocks:
+    """What hides scores, and how the work is cut: heads into groups, queries into blocks."""
+
+    def __init__(self, q: Any, k: Any, mask: Any, keep: Any, causal: bool):
+        lead, rows, columns = q.shape[:-2], q.shape[-2], k.shape[-2]
+        self.lead, self.rows, self.columns, self.causal, self.dtype = lead, rows, columns, causal, q.dtype
+        outer, heads = math.prod(lead[:-1]), math.prod(lead[-1:])
+        self.batch = (outer, heads)
+        height = min(rows, max(ROWS, BLOCK // columns), CAUSAL_ROWS if causal else rows)
+        ends = [(i, min(i + height, rows)) for i in range(0, rows, height)]
+        self.cuts = [(i, j, min(j, columns) if causal else columns) for i, j in ends]
+        together = max(1, min(BLOCK // (rows * columns), -(-outer * heads // threads.count())))
+        step, many = min(together, heads), max(1, together // heads)
+        self.groups = [
+            (slice(b, b + many), slice(h, h + step)) for b in range(0, outer, many) for h in range(0, heads, step)
+        ]
+        self.integer = np.dtype(f"i{q.dtype.itemsize}")
+        self.keep = None if keep is None else self.four(keep)
+        self.bits = self.added = None
+        if mask is not None and mask.dtype.kind == "b":
+            self.bits = self.four(-mask.astype(self.integer))
+        elif mask is not None:
+            self.added = self.four(mask)
+        if causal:
+            self.order = -np.tri(height, dtype=self.integer)
+
+    def four(self, x: Any) -> Any:
+        """x, of which the leading dimensions may be broadcast, as (B, H, M, N)."""
+        shape = (*self.lead, *x.shape[-2:])
+        whole = x if x.shape == shape else np.broadcast_to(x, shape)
+        return whole if len(shape) == 4 else whole.reshape(*self.batch, *shape[-2:])
+
+    def empty(self, rows: int, columns: int) -> Any:
+        """(B, H, rows, columns) in the memory order (B, rows, H, columns), as which the heads are joined next."""
+        outer, heads = self.batch
+        return np.empty((outer, rows, heads, columns), self.dtype).swapaxes(1, 2)
+
+    def given(self, x: Any) -> Any:
+        """An array from `empty` with the caller's leading dimensions."""
+        return x if len(self.lead) == 2 else x.reshape(*self.lead, *x.shape[2:])
+
+    def run(self, function: Callable[[tuple[slice, slice]], None]) -> None:
+        """function(group) for all groups of heads."""
+        groups = self.groups
+
+        def span(start: int, stop: int) -> None:
+            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+                for group in groups[start:stop]:
+                    function(group)
+
+        if len(groups) == 1:
+            span(0, 1)
+            return
+        with blas.alone():
+            threads.over(span, len(groups))
+
+    def parts(self, group: tuple[slice, slice], i: int, j: int, end: int) -> list[Any]:
+        """(numbers to add, bits, factors) of a block's scores; None where there are none."""
+        found = []
+        for x in (self.added, self.bits, self.keep):
+            part = None if x is None else x[group]
+            if part is not None:  # a dimension of size 1 stays so
+                part = part[:, :, i:j] if part.shape[2] > 1 else part
+                part = part[..., :end] if part.shape[3] > 1 else part
+            found.append(part)
+        return found
+
+    def hide(self, e: Any, bits: Any, i: int) -> None:
+        """Zeros where a key may not be seen, whatever stands there. e: (B, H, rows, keys), rows from i on."""
+        if self.causal:
+            part = e[..., i:].view(self.integer)
+            np.bitwise_and(part, self.order[: part.shape[2], : part.shape[3]], out=part)
+        if bits is not None:
+            whole = e.view(self.integer)
+            np.bitwise_and(whole, bits, out=whole)
+
+    def careful(self, s: Any, bits: Any, i: int) -> tuple[Any, Any]:
+        """Each row's maximum and sum of exp(s - maximum), which s becomes. A row that sees nothing has inf and 1."""
+        if bits is not None:
+            s[np.broadcast_to(bits, s.shape) == 0] = -math.inf
+        if self.causal:
+            part = s[..., i:]
+            part[..., self.order[: part.shape[2], : part.shape[3]] == 0] = -math.inf
+        top = s.max(axis=-1)
+        blind = top == -math.inf
+        np.exp(np.subtract(s, np.where(blind, 0, top)[..., None], out=s), out=s)
+        total = np.add.reduce(s, axis=-1)
+        total[blind], top[blind] = 1, math.inf
+        return top, total
 
 
-def _softmax_rows(s: Any, scores: Callable[[], Any]) -> None:
-    """Softmax of each row of s: (L, S), in place. `scores()` makes s again.
+def _scores(q: Any, k: Any, scale: Any, added: Any, out: Any) -> None:
+    np.matmul(q, k.swapaxes(-1, -2), out=out)
+    if scale != 1:
+        np.multiply(out, scale, out=out)
+    if added is not None:
+        np.add(out, added, out=out)
 
-    One maximum for the whole matrix is far cheaper than one per row; rows far below it are done again by themselves.
-    """
-    top = s.max()
-    if not -math.inf < top < math.inf:
-        top = 0.0  # nothing may be seen, or no number is left: the rows decide
-    np.subtract(s, top, out=s)
-    np.exp(s, out=s)
-    total = np.add.reduce(s, axis=1)
-    low = ~((total > SMALLEST[s.itemsize]) & (total < math.inf))
-    if low.any():
-        again = scores()[low]
-        tops = again.max(axis=1, keepdims=True)
-        again = np.exp(again - np.where(tops == -math.inf, 0, tops))
-        s[low] = again
-        sums = np.add.reduce(again, axis=1)
-        total[low] = np.where(sums == 0, 1, sums)
-    s *= (1 / total)[:, None]
+
+def _forward(blocks: _Blocks, q: Any, k: Any, v: Any, out: Any, lse: Any, scale: Any) -> Callable[..., None]:
+    """The function that does a group of heads. Rows that exp(scores) without their maximum does not serve are rare."""
+    smallest, ones = SMALLEST[out.dtype.itemsize], np.ones(blocks.columns, out.dtype)
+
+    def work(group: tuple[slice, slice]) -> None:
+        queries, keys, values, results = q[group], k[group], v[group], out[group]
+        shape = queries.shape[:2]
+        buffer = np.empty(math.prod(shape) * max([(j - i) * end for i, j, end in blocks.cuts]), out.dtype)
+        for i, j, end in blocks.cuts:
+            s = buffer[: math.prod(shape) * (j - i) * end].reshape(*shape, j - i, end)
+            added, bits, keep = blocks.parts(group, i, j, end)
+            _scores(queries[:, :, i:j], keys[:, :, :end], scale, added, s)
+            np.exp(s, out=s)
+            blocks.hide(s, bits, i)
+            top, total = 0, np.matmul(s, ones[:end])
+            if not (total.min() > smallest and total.max() < 1 / smallest):
+                _scores(queries[:, :, i:j], keys[:, :, :end], scale, added, s)
+                top, total = blocks.careful(s, bits, i)
+            part = results[:, :, i:j]
+            np.matmul(s if keep is None else np.multiply(s, keep, out=s), values[:, :, :end], out=part)
+            np.multiply(part, (1 / total)[..., None], out=part)
+            lse[group][..., i:j] = np.log(total) + top
+
+    return work
 
 
 @may_decline
 def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, causal: bool, scale: float) -> Any:
-    """Op attention."""
+    """Op attention: (out, lse). lse: (*B, L), inf for a query that sees nothing."""
     if q.dtype.itemsize < 4 or q.dtype.kind != "f" or not q.size or not k.size or not v.size:
         return NotImplemented
-    lead, rows, columns = q.shape[:-2], q.shape[-2], k.shape[-2]
+    lead, columns = q.shape[:-2], k.shape[-2]
     if k.shape[:-2] != lead or v.shape[:-2] != lead or k.shape[-1] != q.shape[-1] or v.shape[-2] != columns:
         return NotImplemented
-    queries, keys, values = _heads(q), _heads(k), _heads(v)
-    hidden = None
-    if causal:
-        hidden = np.triu(np.full((rows, columns), -math.inf, q.dtype), 1)
-    if mask is not None:
-        added = np.where(mask, 0, -math.inf).astype(q.dtype) if mask.dtype.kind == "b" else mask
-        hidden = added if hidden is None else added + hidden
-    hidden = None if hidden is None else np.broadcast_to(hidden, (*lead, rows, columns))
-    factors = None if keep is None else _heads(keep)
-    weights = np.empty((len(queries), rows, columns), q.dtype)
-    out = np.empty((len(queries), rows, v.shape[-1]), q.dtype)
-    scaled = np.empty(queries.shape[1:], q.dtype)
-    dropped = None if keep is None else np.empty((rows, columns), q.dtype)
-    for i, place in enumerate(np.ndindex(*lead)):
-        s = weights[i]
-        np.multiply(queries[i], scale, out=scaled)
+    blocks = _Blocks(q, k, mask, keep, causal)
+    out = blocks.empty(q.shape[-2], v.shape[-1])
+    lse = np.empty((*blocks.batch, blocks.rows), q.dtype)
+    blocks.run(_forward(blocks, *[blocks.four(x) for x in (q, k, v)], out, lse, q.dtype.type(scale)))
+    return blocks.given(out), lse.reshape(*lead, blocks.rows)
 
-        def scores(s: Any = None, i: int = i, place: Any = place) -> Any:
-            s = np.matmul(scaled, keys[i].T, out=s)
-            if hidden is not None:
-                s += hidden[place]
-            return s
 
-        scores(s)
-        with np.errstate(invalid="ignore", over="ignore"):
-            _softmax_rows(s, scores)
-        np.matmul(s if factors is None else np.multiply(s, factors[i], out=dropped), values[i], out=out[i])
-    return out.reshape(*lead, rows, v.shape[-1]), weights.reshape(*lead, rows, columns)
+class _Gradients:
+    """What the backward pass reads and writes. gq, gk, gv, gm: None where not needed."""
+
+    def __init__(self, blocks: _Blocks, arrays: Any, lse: Any, needs: Any, scale: Any):
+        self.blocks, self.scale = blocks, scale
+        self.g, self.q, self.k, self.v, self.out = arrays
+        self.lse = lse.reshape(*blocks.batch, blocks.rows)
+        self.gq, self.gk, self.gv = [
+            blocks.empty(*x.shape[-2:]) if need else None for x, need in zip(arrays[1:4], needs, strict=False)
+        ]
+        self.gm = np.zeros((*blocks.batch, blocks.rows, blocks.columns), self.q.dtype) if needs[3] else None
+        self.scores = needs[0] or needs[1] or needs[3]
+
+    def work(self, group: tuple[slice, slice]) -> None:
+        """A group of heads; the last block of queries first, as it may see all keys."""
+        blocks = self.blocks
+        g, q, k, v, lse = [x[group] for x in (self.g, self.q, self.k, self.v, self.lse)]
+        gq, gk, gv, gm = [None if x is None else x[group] for x in (self.gq, self.gk, self.gv, self.gm)]
+        shape = q.shape[:2]
+        delta = np.einsum("bhlv,bhlv->bhl", g, self.out[group]) if self.scores else None
+        buffers = np.empty((2, math.prod(shape) * max([(j - i) * end for i, j, end in blocks.cuts])), q.dtype)
+        for i, j, end in reversed(blocks.cuts):
+            p, d = [x[: math.prod(shape) * (j - i) * end].reshape(*shape, j - i, end) for x in buffers]
+            added, bits, keep = blocks.parts(group, i, j, end)
+            _scores(q[:, :, i:j], k[:, :, :end], self.scale, added, p)
+            np.subtract(p, lse[..., i:j, None], out=p)
+            np.exp(p, out=p)
+            blocks.hide(p, bits, i)
+            if gv is not None:
+                _add_product(gv, p if keep is None else np.multiply(p, keep, out=d), g[:, :, i:j], j == blocks.rows)
+            if delta is None:
+                continue
+            np.matmul(g[:, :, i:j], v[:, :, :end].swapaxes(-1, -2), out=d)
+            if keep is not None:
+                np.multiply(d, keep, out=d)
+            np.subtract(d, delta[..., i:j, None], out=d)
+            np.multiply(d, p, out=d)
+            if gm is not None:
+                gm[:, :, i:j, :end] = d
+            if self.scale != 1:
+                np.multiply(d, self.scale, out=d)
+            if gq is not None:
+                np.matmul(d, k[:, :, :end], out=gq[:, :, i:j])
+            if gk is not None:
+                _add_product(gk, d, q[:, :, i:j], j == blocks.rows)
+
+
+def _add_product(out: Any, weights: Any, x: Any, first: bool) -> None:
+    """Adds weights^T x to the first keys of out; `first`: to zeros. weights: (B, H, rows, keys), x: (B, H, rows, N)."""
+    end = weights.shape[3]
+    if first:
+        np.matmul(weights.swapaxes(-1, -2), x, out=out[:, :, :end])
+        out[:, :, end:] = 0
+    else:
+        out[:, :, :end] += np.matmul(weights.swapaxes(-1, -2), x)
 
 
 @may_decline
@@ -86,41 +225,17 @@ def attention_backward(
     g: Any, q: Any, k: Any, v: Any, mask: Any, keep: Any, out: Any, weights: Any, *, needs: Any, causal: bool,
     scale: float
 ) -> Any:  # fmt: skip
-    """Composite attention_backward."""
-    if q.dtype.itemsize < 4 or not weights.size or not out.size:
+    """Composite attention_backward; `weights` is lse."""
+    if q.dtype.itemsize < 4 or not weights.size or not out.size or weights.shape != q.shape[:-1]:
         return NotImplemented
-    lead = q.shape[:-2]
-    grads, queries, keys, values, p = _heads(g), _heads(q), _heads(k), _heads(v), _heads(weights)
-    factors = None if keep is None else _heads(keep)
-    gq, gk, gv = (np.empty_like(x) if need else None for x, need in zip((queries, keys, values), needs, strict=False))
-    scores = needs[0] or needs[1] or needs[3]
-    deltas = np.einsum("hlv,hlv->hl", grads, _heads(out)) if scores else np.empty(0)
-    gm = np.empty_like(p) if needs[3] else None
-    work, dropped = np.empty_like(p[0]), None if keep is None else np.empty_like(p[0])
-    for i in range(len(p)):
-        if gv is not None:
-            shown = p[i] if factors is None else np.multiply(p[i], factors[i], out=dropped)
-            np.matmul(shown.T, grads[i], out=gv[i])
-        if not scores:
-            continue
-        d = work if gm is None else gm[i]
-        np.matmul(grads[i], values[i].T, out=d)
-        if factors is not None:
-            d *= factors[i]
-        d -= deltas[i][:, None]
-        d *= p[i]
-        if gq is not None:
-            np.matmul(d, keys[i], out=gq[i])
-        if gk is not None:
-            np.matmul(d.T, queries[i], out=gk[i])
-    if gm is not None:
-        gm = _summed(gm.reshape(*lead, *gm.shape[1:]), mask.shape)
-    found = []
-    for x, like, factor in ((gq, q, scale), (gk, k, scale), (gv, v, None)):
-        if x is not None and factor is not None:
-            x *= factor
-        found.append(None if x is None else x.reshape(like.shape))
-    return (*found, gm)
+    blocks = _Blocks(q, k, mask, keep, causal)
+    arrays = [blocks.four(x) for x in (g, q, k, v, out)]
+    made = _Gradients(blocks, arrays, weights, needs, q.dtype.type(scale))
+    blocks.run(made.work)
+    found = [None if x is None else blocks.given(x) for x in (made.gq, made.gk, made.gv, made.gm)]
+    if found[3] is not None:
+        found[3] = _summed(found[3], mask.shape)
+    return tuple(found)
 
 
 def _summed(x: Any, shape: tuple[int, ...]) -> Any:
