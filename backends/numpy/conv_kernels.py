@@ -1,10 +1,10 @@
 """Convolution on NumPy arrays: columns that stay in the cache, and matrix products with them.
 
 Most rests on `correlate`: a convolution whose low padding, output size and output memory are free. It goes row by row
-(`conv_rows`), image by image for kernels of one tap, and else over columns of any dimensions (`conv_columns`). A
-transposed convolution with stride s is s correlations per dimension, each with the taps that meet its phase of the
-output, so no product is spent on inserted zeros and nothing is scattered (`gather`). Where the result has few channels
-or places, products first and sums after are less to move (`scatter`).
+(`conv_rows`; with half the products where that pays, `conv_winograd`), image by image for kernels of one tap, and else
+over columns of any dimensions (`conv_columns`). A transposed convolution with stride s is s correlations per dimension,
+each with the taps that meet its phase of the output, so no product is spent on inserted zeros and nothing is scattered
+(`gather`). Where the result has few channels or places, products first and sums after are less to move (`scatter`).
 
 The worker threads share the images, each with buffers of its own: so the copies run on all of them, not only the
 matrix products, which the BLAS then computes in the thread that asks.
@@ -23,6 +23,7 @@ from .. import threads
 from . import blas
 from .conv_columns import by_columns, weight_by_columns
 from .conv_rows import as_images, by_rows, serves, weight_by_rows
+from .conv_winograd import by_tiles, pays, weight_by_tiles
 
 Array = Any
 Ints = tuple[int, ...]
@@ -62,7 +63,7 @@ def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints,
         by_columns(x, w, b, out, low, stride, dilation, groups)
     elif len(kernel) == 1:
         by_rows(*as_images(x, w), b, *as_images(out), (0, *low), (1, *stride), groups)
-    else:
+    elif not (pays(x.shape[1], out.shape[1], kernel, stride, groups, x.dtype) and by_tiles(x, w, b, out, low)):
         by_rows(x, w, b, out, low, stride, groups)
 
 
@@ -182,6 +183,7 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     if not math.prod(shape) or not g.size:
         return np.zeros(shape, dtype)
     rowwise = serves(kernel, dilation) and taps > 1
+    tiled = rowwise and pays(depth, channels, kernel, stride, groups, x.dtype)
     parts: dict[int, Array] = {}
 
     def some(start: int, stop: int) -> None:
@@ -191,7 +193,7 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
         elif len(kernel) == 1:
             images = as_images(x[start:stop], g[start:stop])
             weight_by_rows(*images, out, (1, *kernel), (0, *padding), (1, *stride))
-        else:
+        elif not (tiled and weight_by_tiles(x[start:stop], g[start:stop], out[0], padding)):
             weight_by_rows(x[start:stop], g[start:stop], out, kernel, padding, stride)
 
     over_images(some, len(x), g.size * depth * taps)
