@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .libraries import LIBRARIES, REFERENCE
-from .report import added, ratios
+from .report import ratios
 
 COLOURS = dict(
     zip(
@@ -34,59 +34,74 @@ def draw(run: Mapping[str, Any], stem: Path) -> list[Path]:
     return out
 
 
-def _bars(figure: Any, names: list[str], values: Mapping[str, Mapping[str, float]]) -> Any:
-    """Horizontal bars: a group per name from the top, a bar per library in it."""
-    axes = figure.subplots()
-    height = 0.8 / len(values)
+def _groups(names: list[str], values: Mapping[str, Mapping[str, Any]]) -> Any:
+    """(library, heights on the vertical axis, what is drawn there) for groups from the top, a line per library."""
+    step = 0.8 / len(values)
     for i, (library, found) in enumerate(values.items()):
-        where = [j + (i - (len(values) - 1) / 2) * height for j, name in enumerate(names) if name in found]
-        axes.barh(where, [found[n] for n in names if n in found], height, label=library, color=COLOURS[library])
+        offset = (i - (len(values) - 1) / 2) * step
+        pairs = [(j + offset, found[name]) for j, name in enumerate(names) if name in found]
+        yield library, [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _axes(names: list[str], lines: int) -> tuple[Any, Any]:
+    """A figure high enough for the groups, and its axes with their names."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.2 + len(names) * (0.14 + 0.12 * lines)))
+    axes = figure.subplots()
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xscale("log", base=2)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _finish(axes: Any, label: str, low: float, high: float) -> None:
+    axes.set_xlim(low, high)
+    powers = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
+    axes.set_xticks([2.0**power for power in powers], [f"{2.0**power:g}" for power in powers])
+    axes.set_xlabel(label)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
-    return axes
-
-
-def _figure(rows: int, bars: int) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(9, 1.2 + rows * (0.14 + 0.12 * bars)))
 
 
 def _ratios(run: Mapping[str, Any]) -> Any:
+    """Bars from 1, where PyTorch is: to the left faster, to the right slower."""
     values = {name: ratios(run, name) for name in run["libraries"] if name != REFERENCE}
     values = {name: found for name, found in values.items() if found}
     if not values:
         return None
     names = [name for name in run["workloads"] if any(name in found for found in values.values())]
-    figure = _figure(len(names), len(values))
-    axes = _bars(figure, names, values)
+    figure, axes = _axes(names, len(values))
+    for library, where, found in _groups(names, values):
+        height = 0.8 / len(values)
+        axes.barh(where, [v - 1 for v in found], height, left=1.0, label=library, color=COLOURS[library])
     every = [value for found in values.values() for value in found.values()]
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(min(0.25, min(every) / 1.2), max(2.0, max(every) * 1.2))
-    low, high = (math.log2(limit) for limit in axes.get_xlim())
-    ticks = [2.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.axvline(1, color=COLOURS[REFERENCE], linewidth=1.5)
-    axes.set_xlabel(f"time of a step / eager {REFERENCE}'s (left of the line is faster); {run['threads']} threads")
+    label = f"time of a step / eager {REFERENCE}'s (left of the line is faster); threads: {run['threads']}"
+    _finish(axes, label, min(0.25, min(every) / 1.2), max(2.0, max(every) * 1.2))
     return figure
 
 
 def _memory(run: Mapping[str, Any]) -> Any:
-    values: dict[str, dict[str, float]] = {}
-    for name, entry in run["workloads"].items():
-        for library, result in entry["results"].items():
-            if "memory" in result and result["memory"]["peak"]:
-                values.setdefault(library, {})[name] = max(added(result) / 1e6, 0.1)
+    """A line from what a process held after its import to its peak, with a dot there."""
+    values: dict[str, dict[str, Any]] = {}
+    for library in run["libraries"]:
+        for name, entry in run["workloads"].items():
+            held = entry["results"].get(library, {}).get("memory", {})
+            if held.get("peak"):
+                values.setdefault(library, {})[name] = held
     if not values:
         return None
-    figure = _figure(len(run["workloads"]), len(values))
-    axes = _bars(figure, list(run["workloads"]), values)
-    axes.set_xscale("log")
-    axes.set_xlabel("peak memory above what the process held after its import, MB")
+    names = list(run["workloads"])
+    figure, axes = _axes(names, len(values))
+    for library, where, found in _groups(names, values):
+        base, peak = ([one[key] / 1e6 for one in found] for key in ("baseline", "peak"))
+        axes.hlines(where, base, peak, color=COLOURS[library], linewidth=2)
+        axes.plot(peak, where, "o", markersize=4, color=COLOURS[library], label=library)
+    every = [one[key] / 1e6 for found in values.values() for one in found.values() for key in ("baseline", "peak")]
+    _finish(axes, "memory of the process, MB: from after the import to the peak", min(every) / 1.2, max(every) * 1.2)
     return figure
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .libraries import REFERENCE
-from .report import added, duration, ratio, ratios
-from .statistic import geometric_mean
+from .report import SUMMARIES, added, duration, ratio, ratios, summaries
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 MB = 1e6
@@ -43,7 +42,7 @@ def circumstances(run: Mapping[str, Any]) -> str:
 
 
 def times(run: Mapping[str, Any]) -> str:
-    """Step time and ratio of every workload, and the geometric mean of the ratios."""
+    """Step time and ratio of every workload."""
     libraries = run["libraries"]
     head = ["workload", *(f"{name}{'' if name == REFERENCE else ' (ratio)'}" for name in libraries)]
     lines = []
@@ -58,11 +57,15 @@ def times(run: Mapping[str, Any]) -> str:
             shown = duration(result["seconds"])
             line.append(shown if value is None or library == REFERENCE else f"{shown} (**{value:.2f}**)")
         lines.append(line)
-    means = ["geometric mean"]
-    for library in libraries:
-        found = list(ratios(run, library).values())
-        means.append(f"**{geometric_mean(found):.2f}** of {len(found)}" if found and library != REFERENCE else "")
-    return markdown(head, [*lines, means])
+    return markdown(head, lines)
+
+
+def means(run: Mapping[str, Any]) -> str:
+    """Geometric mean and largest of each library's ratios, of time and of memory."""
+    measured = [library for library in run["libraries"] if library != REFERENCE and ratios(run, library)]
+    columns = zip(*(summaries(run, library) for library in measured), strict=True)
+    lines = [[title, *texts] for title, texts in zip(SUMMARIES, columns, strict=True)]
+    return markdown([f"ratios to eager {REFERENCE}", *measured], lines) if measured else ""
 
 
 def memory(run: Mapping[str, Any]) -> str:
@@ -130,7 +133,8 @@ def trouble(run: Mapping[str, Any]) -> str:
 def sections(run: Mapping[str, Any], charts: Mapping[str, str]) -> str:
     """All of it; charts: name -> path to write into the page."""
     parts = [
-        ("Circumstances", circumstances(run), None), ("Time of a step", times(run), "ratios"),
+        ("Circumstances", circumstances(run), None), ("All together", means(run), None),
+        ("Time of a step", times(run), "ratios"),
         ("Memory", memory(run), "memory"), ("Import, size, growth", fixed_costs(run), None),
         ("Scaling", growth_of_cost(run), "scaling"), ("Not measured", trouble(run), None),
     ]  # fmt: skip

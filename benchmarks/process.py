@@ -67,21 +67,29 @@ class Process:
 
     def ask(self, order: str, limit: float = 900.0, **arguments: Any) -> dict[str, Any]:
         """Sends an order and waits for its answer, `limit` seconds at most."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        text = b""
+        self.send(order, **arguments)
+        return self.receive(limit)
+
+    def send(self, order: str, **arguments: Any) -> None:
+        """Sends an order; its answer must be received before the next."""
+        assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"order": order, **arguments}).encode() + b"\n")
-            end = time.monotonic() + limit
-            while not text.endswith(b"\n"):
-                ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
-                if not ready:
-                    raise WorkerError(f"no answer to {order!r} within {limit:g} s\n{self._said()}")
-                part = self.process.stdout.read(1 << 16)
-                if not part:
-                    raise WorkerError(f"it ended with status {self.process.wait()} during {order!r}\n{self._said()}")
-                text += part
         except BrokenPipeError:
-            raise WorkerError(f"it ended with status {self.process.wait()} before {order!r}\n{self._said()}") from None
+            pass  # `receive` tells how the worker ended
+
+    def receive(self, limit: float = 900.0) -> dict[str, Any]:
+        """The answer to the order that was sent, waited for `limit` seconds at most."""
+        assert self.process.stdout is not None
+        text, end = b"", time.monotonic() + limit
+        while not text.endswith(b"\n"):
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise WorkerError(f"no answer within {limit:g} s\n{self._said()}")
+            part = self.process.stdout.read(1 << 16)
+            if not part:
+                raise WorkerError(f"it ended with status {self.process.wait()}\n{self._said()}")
+            text += part
         answer = json.loads(text)
         if "error" in answer:
             raise WorkerError(answer["error"])

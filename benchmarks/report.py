@@ -83,15 +83,39 @@ def layout(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(out)
 
 
+def memory_ratios(run: Mapping[str, Any], library: str) -> dict[str, float]:
+    """{workload: peak of the process by the reference's} where both were measured."""
+    out = {}
+    for name, entry in run["workloads"].items():
+        peaks = [entry["results"].get(one, {}).get("memory", {}).get("peak") for one in (library, REFERENCE)]
+        if all(peaks):
+            out[name] = peaks[0] / peaks[1]
+    return out
+
+
+def summaries(run: Mapping[str, Any], library: str) -> list[str]:
+    """[geometric mean, largest, of memory: geometric mean, largest] of the library's ratios; empty texts of none."""
+    out = []
+    for found in (ratios(run, library), memory_ratios(run, library)):
+        most = max(found, key=found.__getitem__, default="")
+        there = bool(found) and library != REFERENCE
+        out.append(f"{geometric_mean(list(found.values())):.2f} of {len(found)}" if there else "")
+        out.append(f"{found[most]:.2f} {most}" if there else "")
+    return out
+
+
+SUMMARIES = ("geometric mean", "largest ratio", "peak memory, geometric mean", "peak memory, largest ratio")
+
+
 def table(run: Mapping[str, Any]) -> str:
-    """All of a run's workloads, the geometric means, what failed and what disagreed."""
+    """All of a run's workloads, what the ratios come to, what failed and what disagreed."""
     libraries = run["libraries"]
-    lines = header(libraries) + rows(run)
-    mean = ["geometric mean"]
-    for library in libraries:
-        found = list(ratios(run, library).values())
-        mean += ["", f"{geometric_mean(found):.2f}" if found and library != REFERENCE else "", ""]
-    out = [layout([*lines, mean])]
+    out = [layout(header(libraries) + rows(run))]
+    measured = [library for library in libraries if library != REFERENCE and ratios(run, library)]
+    if measured:
+        columns = zip(*(summaries(run, library) for library in measured), strict=True)
+        lines = [[title, *texts] for title, texts in zip(SUMMARIES, columns, strict=True)]
+        out.append("\n" + layout([[f"ratios to {REFERENCE}", *measured], *lines]))
     for name, entry in run["workloads"].items():
         for library, result in entry["results"].items():
             if "error" in result:

@@ -29,7 +29,7 @@ class Settings:
 Tell = Callable[[str], None]
 
 
-def natural(workload: str, library: str, python: str = sys.executable) -> bool:
+def natural(workload: str, library: str) -> bool:
     """Whether the library has code for the workload: torch-like ones for all, peers what their file names."""
     from .peers import covers
 
@@ -49,7 +49,7 @@ def measure(
         for library, worker in list(workers.items()):
             tell(f"{workload} {library}: {order}")
             try:
-                results[library].update(worker.ask(order, **arguments))
+                results[library].update(worker.ask(order, **arguments) if order != "load" else worker.receive())
                 worker.settle()
             except WorkerError as error:
                 results[library] = {"error": str(error)}
@@ -61,9 +61,10 @@ def measure(
             workers[library] = Process(
                 workload, library, settings.threads, sizes=sizes, backend=settings.backend, python=python
             )
+            workers[library].send("load")  # all at once: importing is not measured here
             results[library] = {}
-        for order in ("load", "prepare"):
-            each(order)
+        each("load")
+        each("prepare")
         each("warm", seconds=settings.warm)
         _rounds(workload, workers, results, settings, tell)
         for library, worker in workers.items():

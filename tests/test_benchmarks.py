@@ -161,8 +161,8 @@ def example_run() -> dict[str, Any]:
 def test_table_has_ratios_their_mean_and_the_failures() -> None:
     text = suite("report").table(example_run())
     assert "0.50" in text and "2.00" in text and "three, tapegrad failed:" in text and "E: why" in text
-    mean = next(line for line in text.splitlines() if line.startswith("geometric mean"))
-    assert mean.split()[-1] == "1.00"
+    assert "geometric mean               1.00 of 2" in text and "largest ratio                 2.00 two" in text
+    assert "peak memory, geometric mean  1.00 of 2" in text
 
 
 def test_table_marks_results_that_disagree() -> None:
@@ -205,7 +205,7 @@ def test_page_is_written_between_its_markers(tmp_path: Any) -> None:
         page.write(example_run(), source, target)
     text = target.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert text.count("### Time of a step") == 1 and "(**0.50**)" in text and "**1.00** of 2" in text
+    assert text.count("### Time of a step") == 1 and "(**0.50**)" in text and "| geometric mean | 1.00 of 2 |" in text
     assert "![Time of a step](run-ratios.png)" in text and "jax not installed" in text and "`E: why`" in text
     assert "+0.5 MB" in text and "8 to 16" in text
     target.write_text("nothing")

@@ -18,7 +18,7 @@ def linear_regression(lib: Any, rows: int, columns: int) -> Step:
     )
 
 
-@workload("logistic-regression", "10,000 x 100, full batch, SGD", 21, quick=True, rows=10_000, columns=100)
+@workload("logistic-regression", "10,000 x 100, full batch, SGD", 21, rows=10_000, columns=100)
 def logistic_regression(lib: Any, rows: int, columns: int) -> Step:
     x = normal((rows, columns))
     target = (x @ normal((columns, 1), 2) > 0).astype("f4")
