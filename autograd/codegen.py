@@ -12,20 +12,23 @@ op's `run` function: the same without the guard.
 
 from __future__ import annotations
 
+import functools
 import linecache
 import threading
+from types import FunctionType
 from typing import Any
 
 from ..backends.registry import backend_of
 from . import coerce
 from .device import device_of
 from .dtypes import F32, F64
-from .graph import OWNED, Node, counter, output_node
-from .modes import inference_blocks, mode
+from .graph import OWNED, Node, numbers, output_node, show_saved
+from .modes import mode, shared
 from .op import GRAPH, OPS, Holomorphic, Op
 from .views import link_view
 
-ENVIRONMENT: dict[str, Any] = inference_blocks
+ENVIRONMENT: dict[str, Any] = shared
+HOST = coerce.np.ndarray
 
 
 def unbroadcast(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
@@ -83,6 +86,7 @@ def prepare(op: Op) -> None:
             if request not in requests:
                 requests.append(request)
     op.requests = tuple(requests)
+    show_saved(requests)
     clash = _RESERVED & {*op.inputs, *op.params, *op.aux, op.variadic}
     if clash:
         raise TypeError(f"op {op.name}: {sorted(clash)} are names of the generated code's own; choose others")
@@ -91,12 +95,14 @@ def prepare(op: Op) -> None:
     op.saves_arrays = bool(op.array_slots)
     op.differentiable = tuple(n for n in (*op.inputs, *([op.variadic] if op.variadic else [])) if n in _ruled(op))
     env["K_" + op.name], env["OP_" + op.name] = op.kernels, op
+    op.kernels.on_host = (env, "H_" + op.name, HOST)
+    env["H_" + op.name] = op.kernels.get(HOST) or functools.partial(_link_and_run, op.kernels)
     if op.holomorphic:
         env["HOP_" + op.name] = Holomorphic(op)
     for name, rule in rules.items():
-        env[f"R_{op.name}_{name}"] = rule
+        env[f"R_{op.name}_{name}"] = _positional(rule)
     for name, rule in op.into.items():
-        env[f"I_{op.name}_{name}"] = rule
+        env[f"I_{op.name}_{name}"] = _positional(rule)
     if op.differentiable:
         op.vjp = _define(op, "vjp_" + op.name, _vjp_source(op))
     if op.scalars:
@@ -105,8 +111,23 @@ def prepare(op: Op) -> None:
             env[name] = _define(op, name, _record_source(op, name, guard=False, scalar=scalar))
 
 
+def _link_and_run(kernels: Any, *arrays: Any, **kw: Any) -> Any:
+    """What stands for an op's kernel for the host's arrays before its first use."""
+    return kernels[HOST](*arrays, **kw)
+
+
+def _positional(rule: Any) -> Any:
+    """The rule with what is saved for it as positional arguments, in their order: the faster call."""
+    code = rule.__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    if not code.co_kwonlyargcount or rule.__defaults__:
+        return rule
+    code = code.replace(co_argcount=count, co_kwonlyargcount=0)
+    return FunctionType(code, rule.__globals__, rule.__name__, None, rule.__closure__)
+
+
 # Locals of the generated functions, which an op's arguments may not be called.
-_RESERVED = {"n", "m", "o", "c", "dt", "t0", "mode", "new", "counter", "slow", "into", "explain", "tidy", "mixed"}
+_RESERVED = {"n", "m", "o", "cls", "dt", "t0", "mode", "new", "numbers", "slow", "into", "explain", "tidy", "mixed"}
 
 
 def _ruled(op: Op) -> tuple[str, ...]:
@@ -168,8 +189,7 @@ def _guard_lines(op: Op, arg: dict[str, str], data: dict[str, str], reads: list[
     if op.scalars:
         x, y = arg[names[0]], arg[names[1]]
         lines += [
-            f"    c = {y}.__class__",
-            "    if c is float or c is int:",
+            f"    if {y}.__class__ is not Tensor and ({y}.__class__ is float or {y}.__class__ is int):",
             f"        try: dt = {x}.array.dtype",
             f"        except AttributeError: {slow}",
             f"        if dt is F32 or dt is F64: return ts_{op.name}({x}, {y})",
@@ -185,11 +205,12 @@ def _guard_lines(op: Op, arg: dict[str, str], data: dict[str, str], reads: list[
             maybe = f"{data[n]} is not None and " if n in op.optional else ""
             checks.append(f"({maybe}{data[n]}.__class__ is not {d0}.__class__)")
             if op.promote and n in typed[1:]:
-                checks.append(f"({maybe}{data[n]}.dtype is not {first}.dtype)")
+                checks.append(f"({maybe}{data[n]}.dtype is not dt)")
         if op.variadic:
             checks.append(f"mixed({d0}, d_{op.variadic}, {op.promote is not None and op.variadic not in op.index})")
-        if op.promote == "float" or op.holomorphic:
+        if op.promote and (len(typed) > 1 or op.promote == "float") or op.holomorphic:
             lines.append(f"    dt = {first}.dtype")
+        if op.promote == "float" or op.holomorphic:
             checks.append("(dt is not F32 and dt is not F64)")
     elif op.variadic:
         checks.append(f"not d_{op.variadic} or mixed(d_{op.variadic}[0], d_{op.variadic}, {op.promote is not None})")
@@ -206,12 +227,13 @@ def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str
     results += [f"a_{n}" for n in op.aux]
     target = ", ".join(results)
     lines = [
-        f"    try: {target} = K_{op.name}[{first}.__class__]({call})",
+        f"    cls = {first}.__class__",
+        f"    try: {target} = (H_{op.name} if cls is HOST else K_{op.name}[cls])({call})",
         f"    except Exception as error: raise explain(OP_{op.name}, error, {shown}, {kw})",
     ]
     for r in results:
         if r[0] == "o" and not op.moves:
-            lines.append(f"    if {r}.__class__ is not {first}.__class__: {r} = tidy({first}, {r})")
+            lines.append(f"    if {r}.__class__ is not cls: {r} = tidy({first}, {r})")
         if r[0] == "o" and op.row_major:
             lines.append(f"    if not {r}.flags.c_contiguous: {r} = {r}.copy()")
     return lines
@@ -233,7 +255,7 @@ def _node_lines(op: Op, arg: dict[str, str], data: dict[str, str], scalar: str |
                 wants.append(f"({arg[n]} is not None and {arg[n]}._rg)")
             else:
                 wants.append(f"{arg[n]}._rg")
-        lines.append(f"    if ({' or '.join(wants)}) and (m := mode.grad):")
+        lines.append(f"    if ({' or '.join(wants)}) and (m := mode.grad if switched else True):")
         lines += ["        " + line for line in _make_node_lines(op, arg, data, diff, wants, scalar)]
         if op.outputs:
             lines.append(f"        attach_outputs(n, ({', '.join(tensors)},))")
@@ -255,7 +277,7 @@ def _node_lines(op: Op, arg: dict[str, str], data: dict[str, str], scalar: str |
 def _make_node_lines(
     op: Op, arg: dict[str, str], data: dict[str, str], diff: list[str], wants: list[str], scalar: str | None
 ) -> list[str]:
-    lines = [f"n = Node(); n.op = OP_{op.name}; n.seq = counter()"]
+    lines = [f"n = Node(); n.op = OP_{op.name}; n.seq = next(numbers)"]
     edges = []
     for n, want in zip(diff, wants, strict=True):
         if n == op.variadic:
@@ -344,7 +366,10 @@ def _vjp_source(op: Op) -> str:
             lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
         lines += [
             f"        held = grads[e_{n}]",
-            f"        grads[e_{n}] = r_{n} if held is None else add_gradient(held, r_{n}, e_{n}, grads)",
+            "        if held is not None:",
+            f"            if e_{n} in grads['{OWNED}']: held += r_{n}; r_{n} = held",
+            f"            else: r_{n} = add_gradient(held, r_{n}, e_{n}, grads)",
+            f"        grads[e_{n}] = r_{n}",
         ]
     if many:
         lines += [
@@ -383,7 +408,8 @@ def _into_lines(op: Op, n: str) -> list[str]:
 
 
 def _passed(rule: Any) -> str:
-    return "".join(f", {r}=s_{r}" for r in _requests_of(rule))
+    word = "{0}=s_{0}" if rule.__defaults__ else "s_{0}"
+    return "".join(", " + word.format(r) for r in _requests_of(rule))
 
 
 def saved_as_tensor(op: Op, node: Node, request: str) -> Any:
@@ -460,8 +486,8 @@ def _mark_inference(*tensors: Any) -> None:
 
 ENVIRONMENT.update(
     device_of=_device_of,
-    __name__=__name__, __package__=__package__, new=object.__new__, Node=Node, counter=counter, mode=mode,
-    F32=F32, F64=F64, HOST=coerce.np.ndarray, S32=coerce.Numbers(F32), S64=coerce.Numbers(F64),
+    __name__=__name__, __package__=__package__, new=object.__new__, Node=Node, numbers=numbers, mode=mode,
+    F32=F32, F64=F64, HOST=HOST, S32=coerce.Numbers(F32), S64=coerce.Numbers(F64),
     slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backends.base import refcount
-from .graph import OWNED, Node
+from .graph import OWNED, Node, is_node
 from .modes import mode
 from .op import GRAPH, raw_by_type
 from .rows import Rows, add_to_grad
@@ -25,22 +25,23 @@ _by_seq = operator.attrgetter("seq")
 
 def collect(roots: Sequence[Any]) -> tuple[dict[Any, Any], list[Node]]:
     """A table with an entry (None) for every node and leaf under `roots`, and the nodes, youngest first."""
-    grads: dict[Any, Any] = {OWNED: set()}
+    grads: dict[Any, Any] = dict.fromkeys(roots)
+    stack = list(grads)
+    grads[OWNED] = set()
     nodes: list[Node] = []
-    stack = []
-    for root in roots:
-        if root not in grads:
-            grads[root] = None
-            stack.append(root)
+    found, later, take = nodes.append, stack.append, stack.pop
     while stack:
-        node = stack.pop()
-        if node.__class__ is not Node:
-            continue
-        nodes.append(node)
-        for edge in node.edges:
-            if edge is not None and edge not in grads:
-                grads[edge] = None
-                stack.append(edge)
+        node = take()
+        while node.__class__ is Node or isinstance(node, Node):  # down a chain, past the stack
+            found(node)
+            below = None
+            for edge in node.edges:
+                if edge is not None and edge not in grads:
+                    grads[edge] = None
+                    if below is not None:
+                        later(below)
+                    below = edge
+            node = below
     nodes.sort(key=_by_seq, reverse=True)
     return grads, nodes
 
@@ -113,7 +114,7 @@ def walk(
     wanted: set[Any] = set(targets) if targets is not None else set()
     if targets is not None:
         nodes = prune(grads, nodes, wanted)
-    if arrive is not None and (leaves := {t for t in grads if t.__class__ is not Node and has_hooks(t)}):
+    if arrive is not None and (leaves := {t for t in grads if not is_node(t) and has_hooks(t)}):
         nodes = with_arrivals(nodes, leaves, grads, seeds[0], arrive)
     for root, seed in zip(roots, seeds, strict=True):
         if root in grads:
@@ -132,7 +133,7 @@ def walk(
                 results[node] = op.arrived(g) if hasattr(op, "arrived") else g
                 continue
             results[node] = g
-        if node.seq < written[0] and node.saved and op.saves_arrays:
+        if node.seq < written[0] and op.saves_arrays and node.saved:
             check_saved(node)
         if create_graph:
             op.vjp_graph(node, g, F, grads)
@@ -140,7 +141,8 @@ def walk(
         if g.__class__ is not kind:
             kind = g.__class__
             F = raw_by_type[_first(g).__class__ if kind is list else kind]
-        op.vjp(node, g, F, grads)
+        vjp = op.vjp
+        vjp(node, g, F, grads)
         if not retain_graph and op.saves_arrays:
             node.saved = None
     del grads[OWNED]
@@ -181,7 +183,7 @@ def _first(gradients: list[Any]) -> Any:
 
 def edge_of(t: Any) -> Any:
     """The node or leaf where the gradient of a tensor arrives; a node or leaf is its own."""
-    return t if t.__class__ is Node or t._node is None else t._node
+    return t if is_node(t) or t._node is None else t._node
 
 
 def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) -> None:
@@ -257,7 +259,7 @@ def run_backward(
 
         grads = walk(roots, given, targets, retain_graph, create_graph, arrive)
         for leaf in list(grads) if targets is None else dict.fromkeys(targets):
-            if leaf.__class__ is not Node and leaf in grads:
+            if leaf in grads and not is_node(leaf):
                 accumulate(leaf, grads, create_graph, wrap)
 
 
@@ -280,5 +282,5 @@ def run_grad(
             g = grads.get(target)
             if g is not None and not create_graph:
                 g = g.tensor() if g.__class__ is Rows else wrap(raw_by_type[g.__class__].backend.tidy(g))
-            found.append(g if g is None or target.__class__ is Node else run_hooks(target, g))
+            found.append(g if g is None or is_node(target) else run_hooks(target, g))
         return found

@@ -13,7 +13,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from .codegen import raise_freed
-from .graph import Node, Refusal, counter, output_node
+from .graph import FunctionNode, Node, Refusal, counter, output_node
 from .inplace import rebase
 from .modes import mode, no_grad
 from .op import GRAPH, raw_by_type
@@ -387,7 +387,7 @@ def _returned(r: Any, args: tuple[Any, ...], ctx: FunctionCtx, name: str) -> Any
 def _record(cls: Any, ctx: FunctionCtx, args: tuple[Any, ...], results: list[Any]) -> list[Any]:
     """Makes the node of one call and ties the outputs to it."""
     op = _FunctionOp(cls, ctx, args, results)
-    node = Node()
+    node = FunctionNode()
     node.op = op
     node.edges = tuple([(args[i]._node or args[i]) if args[i]._rg else None for i in op.places])
     op.ties = [_tie(t, args, results, ctx) for t in ctx._to_save]

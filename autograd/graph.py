@@ -9,11 +9,14 @@ there are no reference cycles: dropping the last tensor frees the graph at once.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-counter = itertools.count(1).__next__
+numbers = itertools.count(1)
+counter = numbers.__next__
 
 # In a walk's table of gradients (node or leaf -> gradient), the key of the set of entries that are sums made by the
 # walk itself: nobody else holds them, so more can be added in place.
@@ -21,9 +24,12 @@ OWNED = "owned"
 
 
 class Node:
-    """One recorded call of an op, as `Tensor.grad_fn` shows it."""
+    """One recorded call of an op, as `Tensor.grad_fn` shows it.
 
-    __slots__ = ("op", "seq", "edges", "saved", "metadata", "__weakref__")
+    No `__getattr__` here: a class that has one reads its slots several times slower, and a walk reads all of them.
+    """
+
+    __slots__ = ("op", "seq", "edges", "saved", "_metadata", "__weakref__")
 
     op: Any
     seq: int
@@ -61,18 +67,49 @@ class Node:
 
         return call_node(self, gradients)
 
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("_saved_"):
-            return self.op.saved_value(self, attribute[7:])
-        if attribute == "metadata":
-            self.metadata: dict[Any, Any] = {}
-            return self.metadata
-        if attribute not in Node.__slots__ and (show := getattr(self.op, "attribute", None)) is not None:
-            return show(self, attribute)
-        raise AttributeError(f"'{self.name()}' object has no attribute '{attribute}'")
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary for the user's own notes."""
+        try:
+            return self._metadata
+        except AttributeError:
+            self._metadata: dict[Any, Any] = {}
+            return self._metadata
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {id(self):#x}>"
+
+
+def show_saved(names: Iterable[str]) -> None:
+    """Makes `node._saved_NAME` readable; each op that is called adds the names of what its nodes keep."""
+    for name in names:
+        if not hasattr(Node, f"_saved_{name}"):
+            setattr(Node, f"_saved_{name}", property(functools.partial(_saved_value, name)))
+
+
+def _saved_value(name: str, node: Node) -> Any:
+    return node.op.saved_value(node, name)
+
+
+show_saved(("self", "other", "result"))
+
+
+class FunctionNode(Node):
+    """The node of a user's Function: what it does not know is the context's."""
+
+    __slots__ = ()
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute in Node.__slots__:
+            raise AttributeError(attribute)
+        if attribute.startswith("_saved_"):
+            return self.op.saved_value(self, attribute[7:])
+        return self.op.attribute(self, attribute)
+
+
+def is_node(edge: Any) -> bool:
+    """Whether an edge leads to a node: else it is a leaf, or None."""
+    return edge.__class__ is Node or isinstance(edge, Node)
 
 
 class _OutputOp:
@@ -169,7 +206,7 @@ class AccumulateGrad:
 def _shown_edge(edge: Any) -> tuple[Any, int]:
     if edge is None:
         return (None, 0)
-    if edge.__class__ is not Node:
+    if not is_node(edge):
         return (AccumulateGrad(edge), 0)
     if edge.op.grad_name == "Output":
         return (edge.edges[0], edge.saved[1])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .engine import edge_of
-from .graph import OWNED, AccumulateGrad, GradientEdge, Node, output_count, stand_in
+from .graph import OWNED, AccumulateGrad, GradientEdge, Node, is_node, output_count, stand_in
 from .modes import mode
 from .op import GRAPH, raw_by_type
 from .tensor import Tensor, alias_op, wrap
@@ -255,7 +255,7 @@ def retain_grad(t: Tensor) -> None:
 
 def move_retained(t: Tensor, old: Any) -> None:
     """After an in-place write: what `t` retains is the gradient of its present value. `old`: its node before."""
-    if old.__class__ is Node and isinstance(old.op, HookedOp):
+    if is_node(old) and isinstance(old.op, HookedOp):
         old.op.retain = None
     hooked(t._node).retain = weakref.ref(t)
 

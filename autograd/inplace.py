@@ -12,7 +12,7 @@ from typing import Any
 from ..backends.registry import backend_of
 from .codegen import ENVIRONMENT
 from .dtypes import can_cast, from_numpy_dtype
-from .graph import Node, counter
+from .graph import Node, counter, is_node
 from .modes import mode
 from .op import GRAPH, OPS
 from .versions import UNTRACKED, mark_written
@@ -127,7 +127,7 @@ def _made_since(node: Any, since: int) -> list[Any]:
     found, stack = {node}, [node]
     while stack:
         for edge in stack.pop().edges:
-            if edge.__class__ is Node and edge.seq > since and edge not in found:
+            if is_node(edge) and edge.seq > since and edge not in found:
                 found.add(edge)
                 stack.append(edge)
     return sorted(found, key=lambda n: n.seq)

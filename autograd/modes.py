@@ -12,6 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+# What the record path of every op reads as globals of its own (see codegen), so that ordinary programs do not pay for a
+# thread-local look-up: how many inference_mode blocks are open in all threads, and in how many threads `mode.grad` is
+# something else than True.
+shared = {"inference_blocks": 0, "switched": 0}
+_lock = threading.Lock()
+
 
 class _Mode(threading.local):
     grad: Any = True  # False, True or a recorder
@@ -19,12 +25,18 @@ class _Mode(threading.local):
     inference: bool = False
     walk: Any = None  # the backward pass under way, see engine.Walk
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "grad" and (change := (value is not True) - (self.grad is not True)):
+            with _lock:
+                shared["switched"] += change
+        elif name == "inference" and (change := value - self.inference):
+            with _lock:
+                shared["inference_blocks"] += change
+        _set_own(self, name, value)
 
+
+_set_own = threading.local.__setattr__
 mode = _Mode()
-
-# How many inference_mode blocks are open in all threads. The record path of every op reads it as a global of its own
-# (see codegen), so that ordinary programs do not pay for a thread-local look-up.
-inference_blocks = {"inference_blocks": 0}
 
 
 class _ModeSwitch:
@@ -162,12 +174,10 @@ class inference_mode(_ModeSwitch):
         self._outer = mode.inference
         mode.grad = False if self._enabled else mode.recorder
         mode.inference = self._enabled
-        inference_blocks["inference_blocks"] += self._enabled
 
     def __exit__(self, *_: object) -> None:
         mode.grad = self._before
         mode.inference = self._outer
-        inference_blocks["inference_blocks"] -= self._enabled
 
 
 def is_grad_enabled() -> bool:

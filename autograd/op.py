@@ -196,11 +196,21 @@ class Holomorphic:
 
 
 class Kernels(dict[type, Any]):
-    """Array type -> the function that computes this op on it; linked at first use."""
+    """Array type -> the function that computes this op on it; linked at first use.
+
+    The one for the host's arrays is besides held in a global of the record functions (`on_host`), for which they need
+    no look-up.
+    """
 
     def __init__(self, op: Op):
         super().__init__()
         self.op = op
+        self.on_host: Any = None  # (the record functions' globals, the name there, the type), once they are written
+
+    def __setitem__(self, array_type: type, kernel: Any) -> None:
+        super().__setitem__(array_type, kernel)
+        if self.on_host is not None and array_type is self.on_host[2]:
+            self.on_host[0][self.on_host[1]] = kernel
 
     def __missing__(self, array_type: type) -> Any:
         kernel = getattr(raw_namespace(array_type), self.op.name)

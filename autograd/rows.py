@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .codegen import raise_freed
-from .graph import Node
+from .graph import Node, is_node
 from .op import raw_by_type
 
 
@@ -78,7 +78,7 @@ class RowsOp:
     def vjp(self, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         self._check()
         leaf = node.edges[0]
-        if leaf.__class__ is Node or g.__class__ is not self.index.__class__:
+        if is_node(leaf) or g.__class__ is not self.index.__class__:
             self.op.vjp(node, g, F, grads)
             return
         if node.saved is None:

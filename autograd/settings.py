@@ -35,7 +35,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(int: int) -> None:
-    """Sets how many threads one op may use, in kernels and in NumPy's BLAS. RuntimeError for what is no positive int."""
+    """Sets how many threads one op may use, in kernels and in NumPy's BLAS. RuntimeError for anything else than > 0."""
     threads.set_count(_whole("set_num_threads", int))
 
 

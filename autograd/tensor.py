@@ -17,7 +17,7 @@ from . import coerce
 from .codegen import ENVIRONMENT
 from .device import device, device_of
 from .dtypes import dtype, from_numpy_dtype
-from .graph import Node, shown, stand_in
+from .graph import is_node, shown, stand_in
 from .layout import strided
 from .modes import mode
 from .op import OPS
@@ -475,7 +475,7 @@ def tensor_of_edge(array: Any, edge: Any) -> Tensor:
     t = new(Tensor)
     t.array = array
     t._rg = edge is not None
-    if edge is None or edge.__class__ is Node:
+    if edge is None or is_node(edge):
         t._node = edge
         return t
     if edge.array is array:
