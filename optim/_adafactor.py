@@ -60,6 +60,7 @@ class Adafactor(FormulaOptimizer):
 
     formula = staticmethod(adafactor_step)
     elementwise = False
+    checks_all = True
     option_names = ("lr", "beta2_decay", "d", "weight_decay", "maximize")
     state_arrays = ("row_var", "col_var", "variance")
     later_options = {"foreach": None}

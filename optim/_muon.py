@@ -79,6 +79,7 @@ class Muon(FormulaOptimizer):
 
     formula = staticmethod(muon_step)
     elementwise = False
+    checks_all = True
     option_names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps")
     state_arrays = ("momentum_buffer",)
     counters = ()

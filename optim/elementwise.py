@@ -5,28 +5,24 @@ A subclass gives its formula as one function on raw arrays, which writes the par
     def sgd_step(xp, p, g, momentum_buffer, *, lr, momentum, ...): ...
 
 p, g and the state arrays have one shape and one real floating dtype; `p` and the state are written, `g` is only read.
-The loop here prepares such arrays: complex parameters come as their real and imaginary parts, half precision in
-float32, and large arrays on the CPU in pieces that fit the cache, so that a formula's temporaries stay small. A backend
-may put a fused kernel in the place of a formula by listing it under the formula's name, with the formula's signature
-less `xp`; it gets whole arrays, and answers NotImplemented before it has written anything where it does not serve them.
+What prepares such arrays is in blocks.py: complex parameters come as their real and imaginary parts, half precision in
+float32, large arrays on the CPU in blocks and small ones joined. A backend may put a fused kernel in the place of a
+formula by listing it under the formula's name, with the formula's signature less `xp`; it gets whole arrays, or spans
+of them in several threads, and answers NotImplemented before it has written anything where it does not serve them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from ..autograd.modes import enable_grad
 from ..autograd.tensor import Tensor, wrap
 from ..autograd.versions import mark_written
-from ..backends.registry import backend_of, kernels_of
+from ..backends.registry import backend_of
 from . import differentiable
+from .blocks import Work
 from .optimizer import Group, Optimizer, State, scalar_state
-
-# Bytes of one array in a piece: the six or so of a formula then stay in a core's caches. Measured on Adam and SGD with
-# 0.3 to 10 M float32 parameters: 256 KiB took 0.73 of the time of 64 KiB, and 0.36 to 1.03 of that of whole arrays.
-PIECE_BYTES = 256 * 1024
 
 FUSED_DEVICES = ["mps", "cuda", "xpu", "hpu", "cpu", "mtia", "privateuseone"]  # where PyTorch has fused=True
 
@@ -71,12 +67,6 @@ def full_like(p: Tensor, value: float = 0.0) -> Tensor:
     return wrap(xp.full_like(p.array, complex(value, value) if p.dtype.is_complex else value))
 
 
-def quiet(params: list[Tensor]) -> AbstractContextManager[Any]:
-    """No warnings inside where arithmetic gives inf or nan: PyTorch has none."""
-    errstate = getattr(backend_of(params[0].array).xp, "errstate", None) if params else None
-    return nullcontext() if errstate is None else errstate(all="ignore")
-
-
 class FormulaOptimizer(Optimizer):
     """An optimizer that is one formula: the class says what it keeps and hands over, this loop does the rest."""
 
@@ -85,9 +75,11 @@ class FormulaOptimizer(Optimizer):
     state_arrays: ClassVar[tuple[str, ...]]  # state handed to the formula after p and g; None where there is none
     optional_arrays: ClassVar[dict[str, str]] = {}  # which of these are kept only where an option of the group says so
     elementwise: ClassVar[bool] = True  # whether the formula may be applied to an array piece by piece
+    together: ClassVar[bool] = True  # whether it has enough operations for small parameters to be joined, see blocks
     counters: ClassVar[tuple[str, ...]] = ("step",)  # 0-d state
     later_options: ClassVar[dict[str, Any]] = {}  # options that old checkpoints lack, with the value they stood for
     no_sparse: ClassVar[str] = ""  # what is said of a sparse gradient, where it is not "NAME does not support ..."
+    checks_all: ClassVar[bool] = False  # whether `check` has more to say than on sparse, fused and differentiable ones
     takes_sparse: ClassVar[bool] = False  # whether a sparse gradient updates the entries that it has, and only those
 
     def state_of(self, p: Tensor, group: Group) -> State:
@@ -133,25 +125,30 @@ class FormulaOptimizer(Optimizer):
             return loss
         written: list[Tensor] = []
         try:
-            with quiet(self.param_groups[0]["params"]):
-                for group, entries in work:
-                    self._update(group, entries, written)
+            for group, entries in work:
+                self._update(group, entries, written)
         finally:
             mark_written(*written)
         return loss
 
     def _update(self, group: Group, entries: list[tuple[Tensor, Tensor]], written: list[Tensor]) -> None:
-        apply = _Apply(type(self).formula, self.elementwise)
+        work = Work(type(self).formula, self.elementwise, self.together)
         options = {name: number(group[name]) for name in self.option_names}
-        for p, grad in entries:
-            state = self.state_of(p, group)
-            numbers = self.advance(state, p, group)
-            arrays = [state[name].array if name in state else None for name in self.state_arrays]
-            written.append(p)
-            if grad.is_sparse:
-                _apply_sparse(apply, p.array, grad.coalesce(), arrays, {**options, **numbers})
-            else:
-                apply(p.array, grad.array, arrays, {**options, **numbers})
+        numbers: dict[str, Any] | None = None
+        try:
+            for p, grad in entries:
+                state = self.state_of(p, group)
+                last, numbers = numbers, self.advance(state, p, group)
+                if numbers != last:
+                    given = {**options, **numbers}
+                arrays = [state[name].array if name in state else None for name in self.state_arrays]
+                written.append(p)
+                if grad.is_sparse:
+                    _apply_sparse(work, p.array, grad.coalesce(), arrays, given)
+                else:
+                    work.add(p.array, grad.array, arrays, given)
+        finally:  # an error of one parameter does not take from the others what their state has counted
+            work.run()
 
     def _update_recorded(self, group: Group, entries: list[tuple[Tensor, Tensor]]) -> None:
         options = {name: differentiable.option(group[name]) for name in self.option_names}
@@ -163,9 +160,11 @@ class FormulaOptimizer(Optimizer):
 
     def _ready(self, group: Group) -> list[tuple[Tensor, Tensor]]:
         """(parameter, gradient) of the group's parameters that have one, all of them fit for the formula."""
-        entries = [(p, p.grad) for p in group["params"] if p.grad is not None]
+        entries = [(p, grad) for p in group["params"] if (grad := p.grad) is not None]
+        special = self.checks_all or group.get("fused") or self.defaults.get("differentiable")
         for p, grad in entries:
-            self.check(p, grad, group)
+            if special or grad.is_sparse:
+                self.check(p, grad, group)
         return entries
 
     def check_fused(self) -> None:
@@ -200,69 +199,17 @@ class FormulaOptimizer(Optimizer):
                         saved[name] = self.new_counter(float(saved[name]), p, group)
 
 
-def _apply_sparse(apply: _Apply, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:
+def _apply_sparse(work: Work, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:
     """The formula on the entries of p (*S) and its state at which the gradient, a coalesced COO tensor, has values."""
     place, values = tuple(grad.indices().array), grad.values().array
     if not values.size:
         return
+    work.run()  # what waits may be for the same memory
     backend, arrays = backend_of(p), (p, *state)
     with backend.guard(backend.device_of(p)):
         chosen = [a if a is None else a[place] for a in arrays]
-        apply(chosen[0], values, chosen[1:], options)
+        work.add(chosen[0], values, chosen[1:], options)
+        work.run()
         for array, new in zip(arrays, chosen, strict=True):
             if array is not None:
                 array[place] = new
-
-
-class _Apply:
-    """Applies one formula to raw arrays; what does not depend on the parameter is looked up once per step."""
-
-    def __init__(self, formula: Callable[..., None], elementwise: bool):
-        self.formula = formula
-        self.elementwise = elementwise
-        self.known: dict[type, tuple[Any, Any, bool]] = {}
-
-    def __call__(self, p: Any, g: Any, state: list[Any], options: dict[str, Any]) -> None:
-        found = self.known.get(type(p))
-        if found is None:
-            backend = backend_of(p)
-            kernel = kernels_of(backend).get(self.formula.__name__)
-            found = self.known[type(p)] = (backend, kernel, backend.device_of(p).type == "cpu")
-        backend, kernel, on_cpu = found
-        if p.size == 0:
-            return
-        if p.ndim == 0:  # NumPy's operators return scalars for 0-d arrays, which cannot be written in place
-            p, g, *state = (a if a is None else a.reshape(1) for a in (p, g, *state))
-        if p.dtype.kind == "c":
-            self(p.real, g.real, [a if a is None else a.real for a in state], options)
-            self(p.imag, g.imag, [a if a is None else a.imag for a in state], options)
-        elif kernel is not None and kernel(p, g, *state, **options) is not NotImplemented:
-            pass
-        elif on_cpu:
-            self.in_pieces(backend.xp, [p, g, *state], options)
-        else:
-            with backend.guard(backend.device_of(p)):
-                self.once(backend.xp, [p, g, *state], options)
-
-    def in_pieces(self, xp: Any, arrays: list[Any], options: dict[str, Any]) -> None:
-        p = arrays[0]
-        written = (p, *arrays[2:])
-        large = self.elementwise and p.nbytes > PIECE_BYTES
-        if large and all(a is None or a.flags.c_contiguous for a in written):
-            flat = [a if a is None else a.reshape(-1) for a in arrays]
-            count = PIECE_BYTES // p.itemsize
-            for start in range(0, p.size, count):
-                piece = slice(start, start + count)
-                self.once(xp, [a if a is None else a[piece] for a in flat], options)
-        else:
-            self.once(xp, arrays, options)
-
-    def once(self, xp: Any, arrays: list[Any], options: dict[str, Any]) -> None:
-        if arrays[0].dtype.itemsize > 2:
-            self.formula(xp, *arrays, **options)
-            return
-        wide = [a if a is None else a.astype("float32") for a in arrays]
-        self.formula(xp, *wide, **options)
-        for i, array in enumerate(arrays):
-            if array is not None and i != 1:
-                array[...] = wide[i]

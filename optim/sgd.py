@@ -54,6 +54,7 @@ class SGD(FormulaOptimizer):
     state_arrays = ("momentum_buffer",)
     counters = ()
     takes_sparse = True
+    together = False  # its few operations cost no more than the copies
     later_options = {"nesterov": False, "maximize": False, "foreach": None, "differentiable": False, "fused": False}
 
     def __init__(

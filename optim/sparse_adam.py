@@ -44,6 +44,7 @@ class SparseAdam(FormulaOptimizer):
     counters = ()  # `step` is a Python number here, as in PyTorch
     later_options = {"maximize": False}
     takes_sparse = True
+    checks_all = True
 
     def __init__(
         self,

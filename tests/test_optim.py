@@ -11,7 +11,7 @@ import tapegrad
 from optim_cases import CASES, EACH, IDS, STATE, WITH_COMPLEX, WRONG_CALLS, WRONG_OPTIONS
 from tapegrad import optim
 from tapegrad.backends.registry import load
-from tapegrad.optim import elementwise
+from tapegrad.optim import blocks
 from tapegrad.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -111,7 +111,7 @@ def test_finds_the_minimum_of_a_quadratic(name, maximize):
 def test_pieces_give_what_the_whole_array_gives(name, options, monkeypatch):
     array = rng(1).standard_normal((37, 11))
     (whole,), first = steps(name, options, [array])
-    monkeypatch.setattr(elementwise, "PIECE_BYTES", 8 * 100)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * 100)
     (pieces,), second = steps(name, options, [array])
     assert np.array_equal(whole.array, pieces.array)
     for key, value in first.state[whole].items():
