@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compi
 DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 # what rounding each stored number to the dtype may change, a few times over
 TOLERANCE = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
+GENERIC = registry.load("fake").asarray  # NumPy without any kernel
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +119,16 @@ def test_a_record_through_the_sources(record: Record, dtype: str, device: Any, o
     for seed, sample in enumerate(record.samples(np.random.default_rng(1))):
         arrays = [a if a is None else rounded(a, kind) for a in sample.arrays]
         exact = [a if a is None or a.dtype.kind in "iub" else a.astype("f8") for a in arrays]
-        expected, grads = run(op, sample, exact, np.array, seed)
+        expected, grads = run(op, sample, exact, GENERIC, seed)
         found, found_grads = run(op, sample, arrays, device.asarray, seed)
         for i, (f, e) in enumerate(zip(found, expected, strict=True)):
             agree(f, e, TOLERANCE[dtype], f"{record.op} output {i}, sample {seed}")
         for i, (f, e) in enumerate(zip(found_grads, grads, strict=True)):
             agree(f, e, TOLERANCE[dtype], f"{record.op} gradient {i}, sample {seed}")
-        on_cpu, cpu_grads = run(op, sample, arrays, np.array, seed)
+        on_cpu, cpu_grads = run(op, sample, arrays, GENERIC, seed)
         for f, e in zip([*found, *found_grads], [*on_cpu, *cpu_grads], strict=True):
-            assert f is None or f.dtype == e.dtype, (record.op, seed)
+            # NumPy's promotion makes the generic gates of bfloat16 float32; the kernels keep the dtype
+            assert f is None or f.dtype in (e.dtype, kind if "sequence" in record.op else e.dtype), (record.op, seed)
     if op.composite and dtype != "float32":
         return  # the record rounds what the forward keeps in float32, and the kernel declines
     assert device.machine.launched, f"no sample of {record.op} was served by a kernel"

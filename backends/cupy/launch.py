@@ -51,6 +51,18 @@ class Machine:
         """The address of an array's first element."""
         return array.data.ptr
 
+    def device(self) -> int:
+        """The number of the current device."""
+        return int(self.xp.cuda.runtime.getDevice())
+
+    def capturing(self) -> bool:
+        """Whether a CUDA graph is being recorded on the current stream, so that the host may not wait."""
+        return bool(self.xp.cuda.get_current_stream().is_capturing())
+
+    def to_host(self, array: Any) -> Any:
+        """The array in host memory; waits for the work before."""
+        return self.xp.asnumpy(array)
+
     def processors(self) -> int:
         """How many multiprocessors the current device has."""
         return int(self.xp.cuda.Device().attributes["MultiProcessorCount"])

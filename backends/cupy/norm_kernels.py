@@ -28,8 +28,8 @@ SUM_PARTS = Kernel("norm.cuh", "sum_parts", "PPii", T=TYPES)
 CHANNEL_SUMS = Kernel("norm.cuh", "channel_sums", "PPPPlii", T=TYPES, VECTOR=FLAGS)
 CHANNEL_MOMENTS = Kernel("norm.cuh", "channel_moments", "PPPPPiiiff", T=TYPES)
 CHANNEL_SLOPES = Kernel("norm.cuh", "channel_slopes", "PPPPPPiif", T=TYPES)
-CHANNEL_AFFINE = Kernel("norm.cuh", "channel_affine", "PPPPPPlii", T=TYPES, VECTOR=FLAGS)
-CHANNEL_MIX = Kernel("norm.cuh", "channel_mix", "PPPPPlii", T=TYPES, VECTOR=FLAGS)
+CHANNEL_AFFINE = Kernel("norm.cuh", "channel_affine", "PPPPPPiii", T=TYPES, VECTOR=FLAGS)
+CHANNEL_MIX = Kernel("norm.cuh", "channel_mix", "PPPPPiii", T=TYPES, VECTOR=FLAGS)
 
 
 # ---- over rows
@@ -113,6 +113,8 @@ def rms_norm_backward(g: Any, x: Any, w: Any, rstd: Any, *, needs: Any, n_axes: 
 
 # ---- over channels
 
+MOST = 1 << 31  # elements, numbered with 32 bits: divisions of 64 bits take longer than the memory
+
 
 def _geometry(x: Any) -> tuple[int, int, int]:
     """(images, channels, elements of an image's channel)."""
@@ -141,7 +143,7 @@ def _affine(name: str, x: Any, mean: Any, rstd: Any, w: Any, b: Any, wide: bool)
 def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
     """Op batch_norm."""
     name = served(x, w, b)
-    if name is None:
+    if name is None or x.size >= MOST:
         return NotImplemented
     x, w, b = contiguous(x), contiguous(w), contiguous(b)
     _, channels, length = _geometry(x)
@@ -159,7 +161,7 @@ def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
 def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs: Any, eps: float) -> Any:
     """Composite batch_norm_backward."""
     name = served(x, g, w)
-    if name is None or g.shape != x.shape or rstd is None or rstd.dtype.name != "float32":
+    if name is None or x.size >= MOST or g.shape != x.shape or rstd is None or rstd.dtype.name != "float32":
         return NotImplemented
     g, x, w = contiguous(g), contiguous(x), contiguous(w)
     _, channels, length = _geometry(x)
@@ -183,7 +185,7 @@ def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs
 def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     """Op scale_shift."""
     name = served(x, scale, shift)
-    if name is None:
+    if name is None or x.size >= MOST:
         return NotImplemented
     x, scale, shift = contiguous(x), contiguous(scale), contiguous(shift)
     return _affine(name, x, None, None, scale, shift, vector(_geometry(x)[2], x))

@@ -86,10 +86,19 @@ class Memory:
         made[...] = 0
         return made
 
-    def ascontiguousarray(self, x: Any) -> Any:
+    def array(self, x: Any, order: str = "C", copy: bool = True) -> Any:
         made = self.empty(x.shape, x.dtype)
         made[...] = x
         return made
+
+    def matmul(self, x: Any, y: Any) -> Any:
+        """cuBLAS takes halves, and adds in single precision; NumPy has no product of bfloat16."""
+        if x.dtype.itemsize > 2:
+            return np.matmul(x, y)
+        return np.matmul(x.astype("f4"), y.astype("f4")).astype(x.dtype)
+
+    def ascontiguousarray(self, x: Any) -> Any:
+        return self.array(x)
 
     def check(self) -> None:
         """Fault where a guard zone was written."""
@@ -142,6 +151,15 @@ class CpuMachine(launch.Machine):
 
     def processors(self) -> int:
         return 2
+
+    def device(self) -> int:
+        return 0
+
+    def capturing(self) -> bool:
+        return False
+
+    def to_host(self, array: Any) -> Any:
+        return np.array(array)
 
 
 def by_value(argument: Any) -> bytes:

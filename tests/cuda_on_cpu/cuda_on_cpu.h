@@ -4,8 +4,11 @@
 // thread can leave is reported as a deadlock. Threads run in ascending or descending order, so that a result that
 // depends on the order (a missing barrier) shows. No tensor cores, no dynamic shared memory, no clusters.
 #pragma once
+#ifndef __x86_64__
 #include <ucontext.h>
+#endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -28,17 +31,49 @@ struct dim3 {
 };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
+#ifdef __x86_64__
+// Saves this stack's place in *from and goes on at `to`. swapcontext would call the system twice, for the signal mask.
+extern "C" void emu_switch(void** from, void* to);
+asm(".text\n.hidden emu_switch\n.globl emu_switch\nemu_switch:\n"
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+    "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
+#endif
+
 namespace emu {
 
+#ifdef __x86_64__
+struct Context {
+    void* stack = nullptr;
+    void begin(std::vector<char>& memory, void (*entry)()) {
+        void** top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(memory.data() + memory.size()) & ~15ul) - 2;
+        *top = reinterpret_cast<void*>(entry);  // where `ret` goes
+        stack = top - 6;                         // the six registers, whatever they hold
+    }
+};
+inline void go(Context& from, Context& to) { emu_switch(&from.stack, to.stack); }
+#else
+struct Context {
+    ucontext_t own;
+    void begin(std::vector<char>& memory, void (*entry)()) {
+        getcontext(&own);
+        own.uc_stack.ss_sp = memory.data();
+        own.uc_stack.ss_size = memory.size();
+        makecontext(&own, entry, 0);
+    }
+};
+inline void go(Context& from, Context& to) { swapcontext(&from.own, &to.own); }
+#endif
+
 struct Fiber {
-    ucontext_t context;
+    Context context;
     std::vector<char> stack;
     dim3 thread;
     bool done = false;
 };
 
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static Context scheduler;
 static int now = 0;  // the fiber that runs
 static const std::function<void()>* body;
 static bool descending = false;
@@ -61,7 +96,7 @@ struct Barrier {
         const long before = opened;
         waiting++;
         open_if_full();
-        while (opened == before) swapcontext(&fibers[now].context, &scheduler);
+        while (opened == before) go(fibers[now].context, scheduler);
     }
 };
 static Barrier block;
@@ -76,7 +111,7 @@ inline void enter() {
     fibers[i].done = true;
     block.leave();
     warps[i / 32].leave();
-    swapcontext(&fibers[i].context, &scheduler);
+    go(fibers[i].context, scheduler);
 }
 
 // The value that the lane `from(own lane)` of this thread's warp gives.
@@ -101,11 +136,7 @@ inline bool run_block() {
         f.done = false;
         f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
         if (f.stack.empty()) f.stack.resize(64 << 10);
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.data();
-        f.context.uc_stack.ss_size = f.stack.size();
-        f.context.uc_link = &scheduler;
-        makecontext(&f.context, enter, 0);
+        f.context.begin(f.stack, enter);
     }
     for (int left = n; left;) {
         const long before = moved;
@@ -115,7 +146,7 @@ inline bool run_block() {
             if (fibers[i].done) continue;
             now = i;
             threadIdx = fibers[i].thread;
-            swapcontext(&scheduler, &fibers[i].context);
+            go(scheduler, fibers[i].context);
             left += !fibers[i].done;
         }
         if (left && moved == before) return false;

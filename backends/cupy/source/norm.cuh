@@ -130,12 +130,12 @@ template <class T, bool VECTOR>
 __global__ void __launch_bounds__(256) channel_sums(
     const T* g, const T* x, const float* mean, float* parts, i64 images, int channels, int length) {
     constexpr int V = Width<T, VECTOR>::value;
-    const int channel = blockIdx.x, packs = length / V;
+    const unsigned channel = blockIdx.x, packs = length / V;
     const i64 each = (images + gridDim.y - 1) / gridDim.y, start = each * blockIdx.y;
     const i64 stop = start + each < images ? start + each : images;
     const float centre = g ? mean[channel] : wide(x[(i64)channel * length]);
     float u[V], v[V], first = 0.0f, second = 0.0f;
-    for (i64 i = threadIdx.x; i < (stop - start) * packs; i += blockDim.x) {
+    for (unsigned i = threadIdx.x; i < (stop - start) * packs; i += blockDim.x) {
         const i64 at = ((start + i / packs) * channels + channel) * length + i % packs * V;
         load<V>(x + at, v);
         if (g) load<V>(g + at, u);
@@ -198,36 +198,36 @@ __global__ void __launch_bounds__(256) channel_slopes(
 // y = (x - mean) rstd w + b per channel; null pointers stand for 0, 1, 1 and 0
 template <class T, bool VECTOR>
 __global__ void __launch_bounds__(256) channel_affine(
-    const T* x, const float* mean, const float* rstd, const T* w, const T* b, T* y, i64 n, int channels, int length) {
+    const T* x, const float* mean, const float* rstd, const T* w, const T* b, T* y, int n, int channels, int length) {
     constexpr int V = Width<T, VECTOR>::value;
-    const i64 step = (i64)gridDim.x * blockDim.x;
+    const unsigned step = gridDim.x * blockDim.x, length_packs = length / V;
     float v[V];
-    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n / V; i += step) {
-        const int channel = i * V / length % channels;
+    for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < n / V; i += step) {
+        const int channel = i / length_packs % (unsigned)channels;
         const float m = mean ? mean[channel] : 0.0f, shift = b ? wide(b[channel]) : 0.0f;
         const float scale = (rstd ? rstd[channel] : 1.0f) * (w ? wide(w[channel]) : 1.0f);
-        load<V>(x + i * V, v);
+        load<V>(x + (i64)i * V, v);
 #pragma unroll
         for (int k = 0; k < V; k++) v[k] = (v[k] - m) * scale + shift;
-        store<V>(y + i * V, v);
+        store<V>(y + (i64)i * V, v);
     }
 }
 
 // out = factors[0] g + factors[1] (x - mean) + factors[2] per channel
 template <class T, bool VECTOR>
 __global__ void __launch_bounds__(256) channel_mix(
-    const T* g, const T* x, const float* mean, const float* factors, T* out, i64 n, int channels, int length) {
+    const T* g, const T* x, const float* mean, const float* factors, T* out, int n, int channels, int length) {
     constexpr int V = Width<T, VECTOR>::value;
-    const i64 step = (i64)gridDim.x * blockDim.x;
+    const unsigned step = gridDim.x * blockDim.x, length_packs = length / V;
     float u[V], v[V];
-    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n / V; i += step) {
-        const int channel = i * V / length % channels;
+    for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < n / V; i += step) {
+        const int channel = i / length_packs % (unsigned)channels;
         const float m = mean[channel], a = factors[channel], k1 = factors[channels + channel];
         const float shift = factors[2 * channels + channel];
-        load<V>(g + i * V, u);
-        load<V>(x + i * V, v);
+        load<V>(g + (i64)i * V, u);
+        load<V>(x + (i64)i * V, v);
 #pragma unroll
         for (int k = 0; k < V; k++) v[k] = a * u[k] + k1 * (v[k] - m) + shift;
-        store<V>(out + i * V, v);
+        store<V>(out + (i64)i * V, v);
     }
 }

@@ -1,0 +1,152 @@
+// Optimizer formulas and norms over many tensors in one launch.
+#pragma once
+#include "common.cuh"
+
+// Up to MOST tensors of up to five arrays each, by value: nothing is copied to the device beforehand. Block k works on
+// CHUNK elements of the tensor t with first[t] <= k < first[t + 1].
+constexpr int MOST = 64, CHUNK = 8192;
+
+struct Tensors {
+    unsigned long long array[5][MOST];
+    i64 size[MOST];
+    int first[MOST + 1];
+    int count;
+};
+
+struct Part {
+    int tensor;
+    i64 start, stop;
+};
+__device__ __forceinline__ Part my_part(const Tensors& all) {
+    int t = 0;
+    while (t + 1 < all.count && (int)blockIdx.x >= all.first[t + 1]) t++;
+    const i64 start = (i64)(blockIdx.x - all.first[t]) * CHUNK, size = all.size[t];
+    return Part{t, start, start + CHUNK < size ? start + CHUNK : size};
+}
+
+// Numbers of a formula, in its own order, and its switches.
+struct Options {
+    float v[10];
+    int on[4];
+};
+
+#define FORMULA(NAME, STATES) \
+    struct NAME { \
+        static constexpr int states = STATES; \
+        static __device__ __forceinline__ void step(float& p, float g, float (&s)[3], const Options& o)
+
+// v: lr, momentum, 1 - dampening, weight_decay; on: nesterov, first, has momentum; s: momentum_buffer
+FORMULA(Sgd, 1) {
+    g += o.v[3] * p;
+    if (o.on[2]) {
+        s[0] = o.on[1] ? g : s[0] * o.v[1] + g * o.v[2];
+        g = o.on[0] ? g + s[0] * o.v[1] : s[0];
+    }
+    p -= g * o.v[0];
+}
+};
+
+// v: lr / (1 - beta1^step), 1 - beta1, beta2, 1 - beta2, eps, weight_decay, 1 - lr weight_decay, sqrt(1 - beta2^step)
+// on: decoupled decay, amsgrad; s: exp_avg, exp_avg_sq, max_exp_avg_sq
+FORMULA(Adam, 3) {
+    if (o.on[0]) p *= o.v[6];
+    else g += o.v[5] * p;
+    s[0] += o.v[1] * (g - s[0]);
+    s[1] = s[1] * o.v[2] + o.v[3] * g * g;
+    float square = s[1];
+    if (o.on[1]) square = s[2] = s[1] != s[1] ? s[1] : fmaxf(s[2], s[1]);
+    p -= o.v[0] * s[0] / (sqrtf(square) / o.v[7] + o.v[4]);
+}
+};
+
+// v: lr, alpha, 1 - alpha, eps, weight_decay, momentum; on: centered, has momentum; s: square_avg, momentum_buffer, grad_avg
+FORMULA(RmsProp, 3) {
+    g += o.v[4] * p;
+    s[0] = s[0] * o.v[1] + o.v[2] * g * g;
+    float square = s[0];
+    if (o.on[0]) {
+        s[2] += o.v[2] * (g - s[2]);
+        square -= s[2] * s[2];
+    }
+    float move = g / (sqrtf(square) + o.v[3]);
+    if (o.on[1]) move = s[1] = s[1] * o.v[5] + move;
+    p -= o.v[0] * move;
+}
+};
+
+// v: lr over its decay, eps, weight_decay; s: sum
+FORMULA(Adagrad, 1) {
+    g += o.v[2] * p;
+    s[0] += g * g;
+    p -= o.v[0] * g / (sqrtf(s[0]) + o.v[1]);
+}
+};
+
+// The arrays of a tensor are p, g and the states; a state that the options leave out has the address 0. on[3]: maximize.
+template <class F, class T> __global__ void __launch_bounds__(256) formula_step(Tensors all, Options o) {
+    const Part part = my_part(all);
+    T* at[5];
+#pragma unroll
+    for (int k = 0; k < 2 + F::states; k++) at[k] = reinterpret_cast<T*>(all.array[k][part.tensor]);
+    for (i64 i = part.start + threadIdx.x; i < part.stop; i += blockDim.x) {
+        float p = wide(at[0][i]), g = wide(at[1][i]), s[3];
+#pragma unroll
+        for (int k = 0; k < 3; k++) s[k] = k < F::states && at[2 + k] ? wide(at[2 + k][i]) : 0.0f;
+        F::step(p, o.on[3] ? -g : g, s, o);
+        at[0][i] = narrow<T>(p);
+#pragma unroll
+        for (int k = 0; k < F::states; k++)
+            if (at[2 + k]) at[2 + k][i] = narrow<T>(s[k]);
+    }
+}
+
+// ---- norms of all tensors together
+
+struct Square {
+    static __device__ __forceinline__ float of(float x, float) { return x * x; }
+};
+struct Power {
+    static __device__ __forceinline__ float of(float x, float p) { return powf(fabsf(x), p); }
+};
+struct Largest {
+    static __device__ __forceinline__ float of(float x, float) { return fabsf(x); }
+};
+
+// The larger of two, nan where one is nan.
+struct MaxOrNan {
+    static __device__ __forceinline__ float of(float x, float y) { return x != x || x > y ? x : y; }
+};
+template <class F> struct Joined {
+    typedef Add by;
+};
+template <> struct Joined<Largest> {
+    typedef MaxOrNan by;
+};
+
+// parts[begin + block] = what F makes of the block's elements, added up (or their maximum)
+template <class F, class T> __global__ void __launch_bounds__(256) norm_parts(Tensors all, float* parts, int begin, float p) {
+    typedef typename Joined<F>::by By;
+    const Part part = my_part(all);
+    const T* x = reinterpret_cast<const T*>(all.array[0][part.tensor]);
+    float total = 0.0f;
+    for (i64 i = part.start + threadIdx.x; i < part.stop; i += blockDim.x) total = By::of(total, F::of(wide(x[i]), p));
+    total = row_reduce<By>(total, 0.0f);
+    if (threadIdx.x == 0) parts[begin + blockIdx.x] = total;
+}
+
+// One block: the norm from its parts.
+template <class F> __global__ void __launch_bounds__(1024) norm_whole(const float* parts, float* out, int count, float p) {
+    typedef typename Joined<F>::by By;
+    float total = 0.0f;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) total = By::of(total, parts[i]);
+    total = row_reduce<By>(total, 0.0f);
+    if (threadIdx.x == 0) *out = p == 2.0f ? sqrtf(total) : p == 0.0f ? total : powf(total, 1.0f / p);
+}
+
+// All tensors times most / (norm + 1e-6) where that is below 1
+template <class T> __global__ void __launch_bounds__(256) clip_all(Tensors all, const float* norm, float most) {
+    const float asked = most / (*norm + 1e-6f), factor = asked > 1.0f ? 1.0f : asked;  // nan stays
+    const Part part = my_part(all);
+    T* x = reinterpret_cast<T*>(all.array[0][part.tensor]);
+    for (i64 i = part.start + threadIdx.x; i < part.stop; i += blockDim.x) x[i] = narrow<T>(wide(x[i]) * factor);
+}
