@@ -88,6 +88,33 @@ def exp64(x):
 exp = either(exp32, exp64)
 
 
+@inline
+def exp_down32(x):
+    """exp(x) for x <= 0 without subnormal results: 0 below -87 and for NaN, which the caller sees to."""
+    inside = x > T(-87.0)
+    y = x if inside else T(-87.0)
+    shifted = y * T(LOG2E) + T(ROUND)
+    n = shifted - T(ROUND)
+    r = (y - n * T(LN2_HIGH)) - n * T(LN2_LOW)
+    e = (small_expm1(r) + T(1)) * power_of_two(Int(bits(shifted) - bits(T(ROUND))))
+    return e if inside else T(0)
+
+
+@inline
+def exp_down64(x):
+    """exp(x) for x <= 0 without subnormal results: 0 below -708 and for NaN."""
+    inside = x > T(-708.0)
+    y = x if inside else T(-708.0)
+    shifted = y * T(LOG2E) + T(ROUND64)
+    n = shifted - T(ROUND64)
+    r = (y - n * T(LN2_HIGH64)) - n * T(LN2_LOW64)
+    e = (small_expm1_64(r) + T(1)) * power_of_two64(bits(shifted) - bits(T(ROUND64)))
+    return e if inside else T(0)
+
+
+exp_down = either(exp_down32, exp_down64)
+
+
 # ---- hyperbolic tangent: E / (E + 2) with E = exp(2 x) - 1 = 2**n (exp(r) - 1) + (2**n - 1)
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from .language import T, at, inline_sums, is_null, kernel, maximum, sqrt
-from .maths import exp
+from .language import T, at, inline, inline_sums, is_null, kernel, maximum, sqrt
+from .maths import exp, exp_down
 
 
 @inline_sums
@@ -15,6 +15,12 @@ def largest(x, width):
     return top
 
 
+@inline
+def real(top):
+    """1 for a finite maximum, NaN for others: the softmax of their row is NaN throughout."""
+    return T(1) + (top - top)
+
+
 @kernel("T* T* i8 i8 i8", sums=True)
 def softmax(x, out, width, start, stop):
     for i in range(start, stop):
@@ -22,10 +28,10 @@ def softmax(x, out, width, start, stop):
         top = largest(r, width)
         total = T(0)
         for j in range(width):
-            e = exp(r[j] - top)
+            e = exp_down(r[j] - top)
             o[j] = e
             total += e
-        factor = T(1) / total
+        factor = real(top) / total
         for j in range(width):
             o[j] = o[j] * factor
 
@@ -49,9 +55,9 @@ def row_sums(x, top, total, width, start, stop):
         high = largest(r, width)
         sum_ = T(0)
         for j in range(width):
-            sum_ += exp(r[j] - high)
+            sum_ += exp_down(r[j] - high)
         top[i] = high
-        total[i] = sum_
+        total[i] = sum_ * real(high)
 
 
 @kernel("T* T* T* i8 i8 i8")
@@ -76,11 +82,11 @@ def log_softmax_backward(g, y, out, width, start, stop):
 
 @kernel("T* T* T* T* i8 i8 i8")
 def scaled_exp(x, top, scale, out, width, start, stop):
-    """exp(x - top) * scale of each row."""
+    """exp(x - top) * scale of each row; scale is NaN where top is no finite number."""
     for i in range(start, stop):
         r, o, high, factor = at(x, i * width), at(out, i * width), top[i], scale[i]
         for j in range(width):
-            o[j] = exp(r[j] - high) * factor
+            o[j] = exp_down(r[j] - high) * factor
 
 
 # ---- normalisation
