@@ -157,7 +157,7 @@ def scatter(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Int
     kernel, size, channels = w.shape[2:], g.shape[2:], w.shape[0] // groups
     rank, rows = len(kernel), w.shape[1] * math.prod(kernel)
     weight = np.ascontiguousarray(w.reshape(groups, channels, rows).swapaxes(1, 2))
-    images = max(1, min(len(g), BLOCK // (groups * rows * math.prod(size) * g.itemsize)))
+    images = max(1, min(len(g), 4 * BLOCK // (groups * rows * math.prod(size) * g.itemsize)))
     extents = [n + 2 * p for n, p in zip(out.shape[2:], padding, strict=True)]
     inside = (slice(None), *[slice(p, p + n) for n, p in zip(out.shape[2:], padding, strict=True)])
     bias = 0 if b is None else b.reshape(-1, *[1] * rank)
@@ -200,9 +200,10 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     first, *others = [parts[start] for start in sorted(parts)]  # in this order, however the threads ended
     for other in others:
         first += other
-    if rowwise:
-        first = np.ascontiguousarray(first.reshape(shape[0], taps, depth).swapaxes(1, 2))
-    return _narrowed(first, dtype).reshape(shape)
+    out = np.empty(shape, dtype)
+    first = first.reshape(shape[0], taps, depth).swapaxes(1, 2) if rowwise else first.reshape(shape[0], depth, taps)
+    out.reshape(shape[0], depth, taps)[...] = first
+    return out
 
 
 def channel_sum(g: Array) -> Array:

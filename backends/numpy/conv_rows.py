@@ -34,6 +34,11 @@ def as_images(*arrays: Array) -> list[Array]:
     return [a[:, :, None] for a in arrays]
 
 
+def _even(count: int, most: int) -> int:
+    """The length of equal parts of `count`, at most `most`."""
+    return -(-count // -(-count // most))
+
+
 class Rows:
     """Shifted rows of x, some images and rows of the output at a time; beyond x is zero.
 
@@ -48,8 +53,8 @@ class Rows:
         (high, wide), width = kernel, size[1]
         count, place = len(x), x.shape[1] * wide * x.itemsize  # bytes of one place in one row of the buffer
         fit = BLOCK // (place * width * ((size[0] - 1) * stride[0] + high))  # images whose rows fit all
-        self.images = min(count, max(fit, -(-ENOUGH // width)), max(1, PLACES // width))
-        self.rows = min(size[0], max(1, (BLOCK // (place * width * self.images) - high) // stride[0] + 1))
+        self.images = _even(count, min(max(fit, -(-ENOUGH // width)), max(1, PLACES // width)))
+        self.rows = _even(size[0], max(1, (BLOCK // (place * width * self.images) - high) // stride[0] + 1))
         self.places = self.images * width
         gap = APART if self.places * x.itemsize % CONFLICT == 0 else 0
         tall = (self.rows - 1) * stride[0] + high

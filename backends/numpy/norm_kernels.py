@@ -98,70 +98,7 @@ def layer_norm_backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, *, needs: 
     )
 
 
-@may_decline
-def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
-    """The op's forward: (out, mean, var, mean, rstd), some images at a time."""
-    if not _served(x, w, b) or x.size // x.shape[1] < 64:
-        return NotImplemented
-    n, c = x.shape[:2]
-    x3 = np.ascontiguousarray(x).reshape(n, c, -1)
-    length = x3.shape[2]
-    ones = np.ones(length, x.dtype)
-    mean = (x3.reshape(n * c, length) @ ones).reshape(n, c).sum(0)
-    mean /= n * length
-    step = max(1, BLOCK // (c * length))
-    centre, sums, buffer = mean[:, None], np.empty((n, c), x.dtype), np.empty((min(step, n), c, length), x.dtype)
-    for i in range(0, n, step):
-        block = np.subtract(x3[i : i + step], centre, out=buffer[: n - i])
-        np.vecdot(block, block, out=sums[i : i + step])
-    var = sums.sum(0)
-    var /= n * length
-    rstd = 1 / np.sqrt(var + x.dtype.type(eps))
-    scale = (rstd if w is None else rstd * w)[:, None]
-    out = np.empty_like(x3)
-    for i in range(0, n, step):
-        o = np.subtract(x3[i : i + step], centre, out=out[i : i + step])
-        o *= scale
-        if b is not None:
-            o += b[:, None]
-    return out.reshape(x.shape), mean, var, mean, rstd
-
-
-@may_decline
-def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs: Any, eps: float) -> Any:
-    """The composite, some images at a time, from the forward's mean and rstd."""
-    if not _served(g, x, w) or x.size // x.shape[1] < 64:
-        return NotImplemented
-    n, c = x.shape[:2]
-    g3, x3 = (np.ascontiguousarray(a).reshape(n, c, -1) for a in (g, x))
-    length = x3.shape[2]
-    total = (g3.reshape(n * c, length) @ np.ones(length, x.dtype)).reshape(n, c).sum(0)
-    step = max(1, BLOCK // (c * length))
-    middle, sums, buffer = centre[:, None], np.empty((n, c), x.dtype), np.empty((min(step, n), c, length), x.dtype)
-    for i in range(0, n, step):
-        block = np.subtract(x3[i : i + step], middle, out=buffer[: n - i])
-        np.vecdot(g3[i : i + step], block, out=sums[i : i + step])
-    slope = sums.sum(0)
-    slope *= rstd
-    gx = None
-    if needs[0]:
-        a = rstd if w is None else rstd * w
-        k = (-a * rstd * slope / (n * length))[:, None]
-        shift = (-a * total / (n * length))[:, None]
-        gx = np.empty_like(x3)
-        for i in range(0, n, step):
-            block = np.subtract(x3[i : i + step], middle, out=buffer[: n - i])
-            block *= k
-            block += shift
-            o = np.multiply(g3[i : i + step], a[:, None], out=gx[i : i + step])
-            o += block
-        gx = gx.reshape(x.shape)
-    return gx, slope if needs[1] else None, total if needs[2] else None
-
-
 KERNELS: dict[str, Callable[..., Any]] = {
     "layer_norm": layer_norm,
     "layer_norm_backward": layer_norm_backward,
-    "batch_norm": batch_norm,
-    "batch_norm_backward": batch_norm_backward,
 }
