@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from records import RECORDS
 from records.base import Record, Sample
 from tapegrad.autograd.op import OPS, Raw, raw_namespace
 from tapegrad.autograd.tensor import Tensor, wrap
-from tapegrad.backends import registry
+from tapegrad.backends import fast, registry
+from tapegrad.backends.numpy import NumpyBackend
+from tapegrad.backends.numpy.kernels import KERNELS
 
 EACH = pytest.mark.parametrize("record", RECORDS.values(), ids=lambda r: r.op)
 WITH_GRAD = pytest.mark.parametrize("record", [r for r in RECORDS.values() if r.grad], ids=lambda r: r.op)
@@ -294,19 +297,33 @@ def test_fake_device(record: Record) -> None:
             np.testing.assert_allclose(backend.to_numpy(f.array), e.array, rtol=1e-9, atol=1e-9)
 
 
-NUMPY_KERNELS = [r for r in RECORDS.values() if r.op in registry.load("numpy").kernels]
+class Kernels(NumpyBackend):
+    """The NumPy backend with one table of kernels and no other."""
+
+    def __init__(self, table: Mapping[str, Any]):
+        self.table = table
+
+    @property
+    def kernels(self) -> Any:  # type: ignore[override]
+        return self.table
 
 
-@pytest.mark.parametrize("record", NUMPY_KERNELS, ids=lambda r: r.op)
-def test_fused_equals_generic(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backend's kernel is what runs, and gives what the generic forward gives."""
+PLAIN = Raw(Kernels({}))
+LAYERS = [("numpy", KERNELS), *[(file, table) for file, _, table in fast.tables()]]
+LAYERED = [
+    pytest.param(record, table, id=f"{record.op}-{layer}")
+    for layer, table in LAYERS
+    for record in RECORDS.values()
+    if record.op in table
+]
+
+
+@pytest.mark.parametrize(("record", "table"), LAYERED)
+def test_fused_equals_generic(record: Record, table: Mapping[str, Any]) -> None:
+    """Each kernel of NumPy's and of the extra's gives what the generic forward gives, and is what runs."""
     op = OPS[record.op]
-    monkeypatch.setenv("TAPEGRAD_GENERIC", "1")
-    generic = getattr(Raw(registry.load("numpy")), record.op)
-    monkeypatch.delenv("TAPEGRAD_GENERIC")
-    fused = registry.load("numpy").kernels[record.op]
-    linked = getattr(Raw(registry.load("numpy")), record.op)
-    assert getattr(linked, "kernel", linked) is fused
+    generic, linked = getattr(PLAIN, record.op), getattr(Raw(Kernels(table)), record.op)
+    assert getattr(linked, "kernel", linked) is table[record.op]
     for sample in samples_of(record):
         for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 2e-5)):
             arrays = [_as_dtype(record, i, a, np.dtype(dtype)) for i, a in enumerate(sample.arrays)]
@@ -344,18 +361,14 @@ BLOCKED = [
 @pytest.mark.parametrize(
     ("name", "kw", "count"), BLOCKED, ids=[f"{n}-{'-'.join(map(str, k.values()))}" for n, k, _ in BLOCKED]
 )
-def test_blocked_kernels_equal_generic(
-    name: str, kw: dict[str, Any], count: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocked_kernels_equal_generic(name: str, kw: dict[str, Any], count: int, dtype: Any) -> None:
     """Kernels that work in blocks, on arrays of several blocks (the records' samples are smaller than one)."""
     rng = np.random.default_rng(0)
     arrays = [np.asarray(rng.uniform(-6, 6, (301, 257)), dtype) for _ in range(count)]
     if name in ("tanh_backward", "relu_backward"):
         arrays[1] = np.tanh(arrays[1]) if name == "tanh_backward" else np.maximum(arrays[1], 0)
-    monkeypatch.setenv("TAPEGRAD_GENERIC", "1")
-    expected = getattr(Raw(registry.load("numpy")), name)(*arrays, **kw)
-    monkeypatch.delenv("TAPEGRAD_GENERIC")
-    found = getattr(Raw(registry.load("numpy")), name)(*arrays, **kw)
-    assert name in registry.load("numpy").kernels
+    expected = getattr(PLAIN, name)(*arrays, **kw)
+    found = getattr(Raw(Kernels(KERNELS)), name)(*arrays, **kw)
+    assert name in KERNELS
     tolerance = 5e-6 if dtype == np.float32 else 1e-11
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * 6)
