@@ -1,19 +1,27 @@
-"""Maximum pooling on NumPy arrays: comparisons over the windows' taps, in blocks of planes that stay in the cache."""
+"""Pooling on NumPy arrays, tap by tap of the windows, in blocks of planes that stay in the cache.
+
+Maxima are given back by comparisons. Worker threads share the planes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import numpy as np
+
+from .. import threads
+from ..base import may_decline
 
 Array = Any
 Ints = tuple[int, ...]
 
 # Bytes of input per block, so that all passes over it and its windows stay in a second-level cache of 1 MB.
 BLOCK = 1 << 18
+# Elements per thread from which a second thread gains more than it costs: some passes over each.
+GRAIN = 1 << 15
 
 
 def meetings(extent: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[Any]:
@@ -34,30 +42,52 @@ def planes(rank: int, *arrays: Array) -> list[Array]:
     return [a.reshape(math.prod(a.shape[: a.ndim - rank]), *a.shape[a.ndim - rank :]) for a in arrays]
 
 
-def blocks(x: Array) -> Iterator[slice]:
-    """Runs of planes of x: (M, *S) of about BLOCK bytes."""
-    count = max(1, BLOCK // max(1, math.prod(x.shape[1:]) * x.itemsize))
-    for first in range(0, len(x), count):
-        yield slice(first, first + count)
+def over_planes(function: Callable[[slice], Any], x: Array) -> None:
+    """function(planes) for runs of planes of x: (M, *S), of about BLOCK bytes; in several threads where that gains."""
+    step = max(1, BLOCK // max(1, math.prod(x.shape[1:]) * x.itemsize))
+
+    def some(start: int, stop: int) -> None:
+        for first in range(start, stop, step):
+            function(slice(first, min(first + step, stop)))
+
+    if threads.worth(x.size, GRAIN):
+        threads.over(some, len(x))
+    else:
+        some(0, len(x))
 
 
 def max_pool(x: Array, *, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, size: Ints) -> Array:
     """The op max_pool: the last dimension first, then the others, each by its taps."""
-    rank = len(kernel)
-    out = np.empty((*x.shape[: x.ndim - rank], *size), x.dtype)
-    flat, target = planes(rank, x, out)
-    for part in blocks(flat):
-        value = flat[part]
-        for axis in range(-1, -rank - 1, -1):
-            final = target[part] if axis == -rank else None
-            value = _max_along(
-                value, axis, final, kernel[axis], stride[axis], padding[axis], dilation[axis], size[axis]
-            )
+    out = np.empty((*x.shape[: x.ndim - len(kernel)], *size), x.dtype)
+    initial = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -math.inf
+    _folded(np.maximum, initial, x, out, list(zip(kernel, stride, padding, dilation, size, strict=True)))
     return out
 
 
-def _max_along(
-    x: Array, axis: int, out: Array, kernel: int, stride: int, padding: int, dilation: int, size: int
+def _folded(fold: Any, initial: Any, x: Array, out: Array, geometry: list[Ints]) -> None:
+    """The windows of x folded by a ufunc into `out`."""
+    rank = len(geometry)
+    flat, target = planes(rank, x, out)
+
+    def block(part: slice) -> None:
+        value = flat[part]
+        for axis in range(-1, -rank - 1, -1):
+            value = _along(fold, initial, value, axis, target[part] if axis == -rank else None, *geometry[axis])
+
+    over_planes(block, flat)
+
+
+def _along(
+    fold: Any,
+    initial: Any,
+    x: Array,
+    axis: int,
+    out: Array,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    size: int,
 ) -> Array:
     """Windows of one dimension (from the end), into `out` where it is given."""
     rest = (slice(None),) * (-1 - axis)
@@ -67,16 +97,16 @@ def _max_along(
     whole = [m for m in met if m[0] == slice(0, size)]
     if len(whole) > 1:  # taps that serve every window: the first two need no initial value
         first, second = whole[:2]
-        np.maximum(x[(..., first[1], *rest)], x[(..., second[1], *rest)], out=out)
+        fold(x[(..., first[1], *rest)], x[(..., second[1], *rest)], out=out)
         met = [m for m in met if m is not first and m is not second]
     elif whole:
         np.copyto(out, x[(..., whole[0][1], *rest)])
         met.remove(whole[0])
     else:
-        out.fill(np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -math.inf)
+        out.fill(initial)
     for windows, places in met:
         part = out[(..., windows, *rest)]
-        np.maximum(part, x[(..., places, *rest)], out=part)
+        fold(part, x[(..., places, *rest)], out=part)
     return out
 
 
@@ -88,13 +118,11 @@ def max_pool_backward(
     extents = x.shape[x.ndim - rank :]
     along = [meetings(*d) for d in zip(extents, kernel, stride, padding, dilation, size, strict=True)]
     taps = [tuple(zip(*tap, strict=True)) for tap in product(*along) if None not in tap]
-    # windows that neither overlap nor leave gaps write every place once
-    tiled = set(dilation) == {1} and all(
-        k == s == n / t and not p for k, s, n, t, p in zip(kernel, stride, extents, size, padding, strict=True)
-    )
+    tiled = set(dilation) == {1} and _tiles(extents, kernel, stride, padding, size)
     gx = np.empty(x.shape, g.dtype) if tiled else np.zeros(x.shape, g.dtype)
     flat_x, flat_out, flat_g, flat_gx = planes(rank, x, out, g, gx)
-    for part in blocks(flat_x):
+
+    def block(part: slice) -> None:
         xs, top, gs, target = flat_x[part], flat_out[part], flat_g[part], flat_gx[part]
         free = np.ones(top.shape, bool)
         for windows, places in taps:
@@ -108,7 +136,15 @@ def max_pool_backward(
                 target[there] += gs[here] * hit
         if free.any():  # a nan equals nothing
             _give_to_nan(gs, xs, target, free, taps)
+
+    over_planes(block, flat_x)
     return gx
+
+
+def _tiles(extents: Ints, kernel: Ints, stride: Ints, padding: Ints, size: Ints) -> bool:
+    """Whether the windows neither overlap nor leave gaps: every place is in one."""
+    geometry = zip(kernel, stride, extents, size, padding, strict=True)
+    return all((k == s or t == 1) and k * t == n and not p for k, s, n, t, p in geometry)
 
 
 def _give_to_nan(g: Array, x: Array, gx: Array, free: Array, taps: Any) -> None:
@@ -120,4 +156,63 @@ def _give_to_nan(g: Array, x: Array, gx: Array, free: Array, taps: Any) -> None:
         gx[there] += np.where(hit, g[here], np.zeros((), g.dtype))
 
 
-KERNELS = {"max_pool": max_pool, "max_pool_backward": max_pool_backward}
+def _divisor(extents: Ints, kernel: Ints, stride: Ints, padding: Ints, size: Ints, divisor: Any) -> Any:
+    """The number by which all window sums are divided; None where the windows at the borders have another."""
+    if not isinstance(divisor, str):
+        return divisor
+    geometry = zip(extents, kernel, stride, padding, size, strict=True)
+    whole = all((t - 1) * s + k <= n and not p for n, k, s, p, t in geometry)
+    return math.prod(kernel) if whole else None
+
+
+@may_decline
+def avg_pool(x: Array, *, kernel: Ints, stride: Ints, padding: Ints, size: Ints, divisor: Any) -> Array:
+    """The op avg_pool, for single and double precision and windows of one size."""
+    rank = len(kernel)
+    extents = x.shape[x.ndim - rank :]
+    number = _divisor(extents, kernel, stride, padding, size, divisor)
+    if number is None or x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        return NotImplemented
+    out = np.empty((*x.shape[: x.ndim - rank], *size), x.dtype)
+    if kernel == extents and math.prod(size) == 1 and not any(padding):  # one window: a row sum
+        rows = x.reshape(-1, math.prod(extents))
+        np.matmul(rows, np.ones(rows.shape[1], x.dtype), out=out.reshape(-1))
+    else:
+        _folded(np.add, 0, x, out, [(k, s, p, 1, t) for k, s, p, t in zip(kernel, stride, padding, size, strict=True)])
+    out /= number
+    return out
+
+
+@may_decline
+def avg_pool_input(
+    g: Array, *, shape: Ints, kernel: Ints, stride: Ints, padding: Ints, size: Ints, divisor: Any
+) -> Array:
+    """The op avg_pool_input, for single and double precision and windows that tile the plane."""
+    rank = len(kernel)
+    extents = shape[len(shape) - rank :]
+    number = _divisor(extents, kernel, stride, padding, size, divisor)
+    fits = number is not None and _tiles(extents, kernel, stride, padding, size)
+    if not fits or g.dtype.kind != "f" or g.dtype.itemsize < 4:
+        return NotImplemented
+    gx = np.empty(shape, g.dtype)
+    (share,) = planes(rank, g / number)
+    # (M, T1, K1, T2, K2, ...): a tap of a dimension is a plane of this, a window's row is repeated along the last
+    tiled = gx.reshape(len(share), *[n for pair in zip(size, kernel, strict=True) for n in pair])
+
+    def block(part: slice) -> None:
+        for tap in product(*map(range, kernel)):
+            tiled[(part, *[i for k in tap for i in (slice(None), k)])] = share[part]
+
+    if math.prod(size) == 1:
+        gx.reshape(len(share), -1)[...] = share.reshape(len(share), 1)
+    else:
+        over_planes(block, share)
+    return gx
+
+
+KERNELS = {
+    "max_pool": max_pool,
+    "max_pool_backward": max_pool_backward,
+    "avg_pool": avg_pool,
+    "avg_pool_input": avg_pool_input,
+}
