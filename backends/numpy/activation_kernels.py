@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..base import may_decline
+from .blocks import BLOCK, F32, F64, pointwise
 
-BLOCK = 1 << 15  # elements: fewer, and the calls cost more than the cache gains
 LARGE = 1 << 11  # from so many elements on, memory and not the call decides
-F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 SIGN = np.array(-(1 << 31), np.int32)
 
 add, multiply, subtract, divide = np.add, np.multiply, np.subtract, np.divide
@@ -36,21 +35,6 @@ HALF, ONE = _numbers(0.5, 1.0)
 def _full(value: float) -> Any:
     """A block of one number: np.minimum and np.maximum take four times as long with a number. Not to be written."""
     return np.full(BLOCK, value, np.float32)
-
-
-def _in_blocks(kernel: Callable[..., None], buffers: int, *arrays: Any) -> Any:
-    """`kernel(out, *blocks, *buffers)` over arrays of one shape and dtype; gives the whole `out`."""
-    x = arrays[0]
-    out = np.empty(x.shape, x.dtype)
-    flat = [out.reshape(-1), *[np.ascontiguousarray(a).reshape(-1) for a in arrays]]
-    step = min(x.size, BLOCK)
-    scratch = [np.empty(step, x.dtype) for _ in range(buffers)]
-    whole = x.size - x.size % step
-    for i in range(0, whole, step):
-        kernel(*[a[i : i + step] for a in flat], *scratch)
-    if whole < x.size:
-        kernel(*[a[whole:] for a in flat], *[b[: x.size - whole] for b in scratch])
-    return out
 
 
 def _single(*arrays: Any) -> bool:
@@ -117,7 +101,7 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
     """Op gelu, in float32."""
     if not _single(x):
         return NotImplemented
-    return _in_blocks(_gelu_tanh, 0, x) if approximate == "tanh" else _in_blocks(_gelu, 3, x)
+    return pointwise(_gelu_tanh, 0, x) if approximate == "tanh" else pointwise(_gelu, 3, x)
 
 
 def _gelu_backward(out: Any, g: Any, x: Any, a: Any, above: Any, below: Any) -> None:
@@ -150,8 +134,8 @@ def gelu_backward(g: Any, x: Any, *, approximate: str) -> Any:
     if not _single(g, x):
         return NotImplemented
     if approximate == "tanh":
-        return _in_blocks(_gelu_tanh_backward, 2, g, x)
-    return _in_blocks(_gelu_backward, 3, g, x)
+        return pointwise(_gelu_tanh_backward, 2, g, x)
+    return pointwise(_gelu_backward, 3, g, x)
 
 
 # ---- logistic
@@ -174,9 +158,27 @@ def _silu(out: Any, x: Any) -> None:
 
 
 @may_decline
+def sigmoid(x: Any) -> Any:
+    """Op sigmoid."""
+    return pointwise(_sigmoid, 0, x) if _floats(x) else NotImplemented
+
+
+def _sigmoid_backward(made: Any, g: Any, out: Any) -> None:
+    np.subtract(1, out, made)
+    multiply(made, out, made)
+    multiply(made, g, made)
+
+
+@may_decline
+def sigmoid_backward(g: Any, out: Any) -> Any:
+    """Composite sigmoid_backward."""
+    return pointwise(_sigmoid_backward, 0, g, out) if _floats(g, out) else NotImplemented
+
+
+@may_decline
 def silu(x: Any) -> Any:
     """Op silu."""
-    return _in_blocks(_silu, 0, x) if _floats(x) else NotImplemented
+    return pointwise(_silu, 0, x) if _floats(x) else NotImplemented
 
 
 def _silu_backward(out: Any, g: Any, x: Any, s: Any) -> None:
@@ -192,7 +194,67 @@ def _silu_backward(out: Any, g: Any, x: Any, s: Any) -> None:
 @may_decline
 def silu_backward(g: Any, x: Any) -> Any:
     """Composite silu_backward."""
-    return _in_blocks(_silu_backward, 1, g, x) if _floats(g, x) else NotImplemented
+    return pointwise(_silu_backward, 1, g, x) if _floats(g, x) else NotImplemented
+
+
+# ---- log(1 + exp)
+
+
+def log1p(out: Any, e: Any, u: Any) -> None:
+    """log(1 + e) for finite e >= 0, with the part of e that 1 + e loses; NumPy's takes three times as long.
+
+    e and u are written; out may be e.
+    """
+    add(e, 1, u)
+    subtract(e, subtract(u, 1, u), e)  # exact: what was lost
+    add(u, 1, u)
+    divide(e, u, e)
+    add(np.log(u, u), e, out)
+
+
+@may_decline
+def softplus(x: Any, *, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """Op softplus."""
+    if not _floats(x) or not 0 <= threshold <= 80:
+        return NotImplemented
+
+    def kernel(out: Any, x: Any, e: Any, u: Any) -> None:
+        linear = np.greater(multiply(x, beta, e), threshold)
+        np.exp(np.minimum(e, threshold, out=e), e)
+        log1p(out, e, u)
+        divide(out, beta, out)
+        np.copyto(out, x, where=linear)
+
+    return pointwise(kernel, 2, x)
+
+
+@may_decline
+def softplus_backward(g: Any, x: Any, *, beta: float, threshold: float) -> Any:
+    """Composite softplus_backward."""
+    if not _floats(g, x):
+        return NotImplemented
+
+    def kernel(out: Any, g: Any, x: Any, e: Any) -> None:
+        linear = np.greater(multiply(x, beta, e), threshold)
+        _sigmoid(out, e)
+        multiply(out, g, out)
+        np.copyto(out, g, where=linear)
+
+    return pointwise(kernel, 1, g, x)
+
+
+def _logsigmoid(out: Any, x: Any, e: Any, u: Any) -> None:
+    """min(x, 0) - log(1 + exp(-|x|))."""
+    np.exp(np.negative(np.abs(x, e), e), e)
+    log1p(e, e, u)
+    np.clip(x, -np.inf, 0, out=out)
+    subtract(out, e, out)
+
+
+@may_decline
+def logsigmoid(x: Any) -> Any:
+    """Op logsigmoid."""
+    return pointwise(_logsigmoid, 2, x) if _floats(x) else NotImplemented
 
 
 # ---- rectifier
@@ -200,8 +262,13 @@ def silu_backward(g: Any, x: Any) -> Any:
 
 @may_decline
 def relu(x: Any) -> Any:
-    """Op relu. np.maximum with a number takes four times as long as np.clip."""
-    return np.clip(x, 0, np.inf) if _floats(x) else NotImplemented
+    """Op relu."""
+    return pointwise(_relu, 0, x) if _floats(x) else NotImplemented
+
+
+def _relu(out: Any, x: Any) -> None:
+    """np.maximum with a number takes four times as long as np.clip."""
+    np.clip(x, 0, np.inf, out=out)
 
 
 def _plain(bound: Any) -> bool:
@@ -213,7 +280,12 @@ def clamp(x: Any, *, min: Any = None, max: Any = None) -> Any:
     """Op clamp."""
     if not (_floats(x) and _plain(min) and _plain(max)):
         return NotImplemented
-    return np.clip(x, -np.inf if min is None else min, np.inf if max is None else max)  # None would turn -0.0 into 0.0
+    low, high = -np.inf if min is None else min, np.inf if max is None else max  # None would turn -0.0 into 0.0
+
+    def bounded(out: Any, x: Any) -> None:
+        np.clip(x, low, high, out=out)
+
+    return pointwise(bounded, 0, x)
 
 
 @may_decline
@@ -235,15 +307,17 @@ def relu_backward(g: Any, out: Any) -> Any:
     if not _floats(g, out):
         return NotImplemented
     made = np.empty(g.shape, f"i{g.dtype.itemsize}")
-    bits, values, y = made.reshape(-1), np.ascontiguousarray(g).reshape(-1), np.ascontiguousarray(out).reshape(-1)
-    for i in range(0, bits.size, BLOCK):
-        _zero_below(bits[i : i + BLOCK], values[i : i + BLOCK], y[i : i + BLOCK])
-    return made.view(g.dtype)
+    return pointwise(_zero_below, 0, g, out, made=made).view(g.dtype)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "gelu": gelu,
     "gelu_backward": gelu_backward,
+    "sigmoid": sigmoid,
+    "sigmoid_backward": sigmoid_backward,
+    "softplus": softplus,
+    "softplus_backward": softplus_backward,
+    "logsigmoid": logsigmoid,
     "silu": silu,
     "silu_backward": silu_backward,
     "clamp": clamp,
