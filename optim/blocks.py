@@ -15,11 +15,11 @@ from typing import Any
 from ..backends import threads
 from ..backends.registry import backend_of, kernels_of
 
-# Bytes of one array in a block: the six or so of a formula then stay in a core's caches. Measured on Adam and SGD with
-# 0.3 to 10 M float32 parameters: 64 KiB took 1.4 of the time, and whole arrays 1.0 to 2.8.
-BLOCK_BYTES = 256 * 1024
+# Bytes of a block of all arrays together, without temporaries. Measured on Adam (four arrays) and SGD (two) with 10 M
+# float32 parameters: a quarter of it took 1.3 to 1.5 of the time, whole arrays 1.0 to 2.8.
+BLOCK_BYTES = 1 << 20
 THREADED = 1 << 17  # elements of all parameters from which more threads are faster
-TOGETHER = 1 << 11  # elements up to which a parameter is updated together with others, where there are FEW or more
+TOGETHER = 1 << 10  # elements up to which a parameter is updated together with others, where there are FEW or more
 FEW = 4
 
 Arrays = list[Any]  # p, g, and the state: None where a formula has none
@@ -79,16 +79,21 @@ class Work:
         self.waiting, self.owners, self.total = [], set(), 0
         assert self.kind is not None
         backend, kernel, _ = self.known[self.kind]
-        xp, copies = backend.xp, []
+        xp, formula, options = backend.xp, self.formula, self.options
         quiet = getattr(xp, "errstate", None)
+        copies: list[tuple[list[Any], Arrays]] = []
         if self.together and len(waiting) >= FEW:
             waiting, copies = joined(xp, waiting)
+        plain = kernel is None or not self.together  # for few operations on few elements, a kernel is no gain
 
         def span(start: int, stop: int) -> None:
             with nullcontext() if quiet is None else quiet(all="ignore"):  # PyTorch does not warn of inf and nan
                 for arrays in waiting:
-                    size = arrays[0].size
-                    if start < size and stop > 0:
+                    p = arrays[0]
+                    size = p.size
+                    if start <= 0 and size <= stop and size <= TOGETHER and plain and p.itemsize > 2:
+                        formula(xp, *arrays, **options)
+                    elif start < size and stop > 0:
                         self.part(arrays, max(start, 0), min(stop, size), xp, kernel)
                     start -= size
                     stop -= size
@@ -97,13 +102,13 @@ class Work:
             threads.over(span, total, align=64)
         else:
             span(0, total)
-        for arrays, updated in copies:
-            part_back(arrays, updated)
+        for columns, flat in copies:
+            part_back(columns, flat)
 
     def part(self, arrays: Arrays, start: int, stop: int, xp: Any, kernel: Any) -> None:
         """The update of the elements start to stop of a parameter; where it cannot be divided, by who has the first."""
         p = arrays[0]
-        size, count = p.size, max(1, BLOCK_BYTES // p.itemsize)
+        size, count = p.size, max(1, BLOCK_BYTES // (p.itemsize * sum([a is not None for a in arrays])))
         entire = start == 0 and stop == size
         if entire and kernel is not None and kernel(*arrays, **self.options) is not NotImplemented:
             return
@@ -139,19 +144,20 @@ class Work:
                 array[...] = wide[i]
 
 
-def joined(xp: Any, waiting: list[Arrays]) -> tuple[list[Arrays], list[tuple[list[Arrays], Arrays]]]:
+def joined(xp: Any, waiting: list[Arrays]) -> tuple[list[Arrays], list[tuple[list[Any], Arrays]]]:
     """Small parameters of one dtype side by side: (what is to be updated, the copies in it with what they are of)."""
     small: dict[Any, list[Arrays]] = {}
     rest = []
     for arrays in waiting:
-        if arrays[0].size <= TOGETHER:
-            small.setdefault(arrays[0].dtype, []).append(arrays)
+        p = arrays[0]
+        if p.size <= TOGETHER:
+            small.setdefault(p.dtype, []).append(arrays)
         else:
             rest.append(arrays)
     copies = []
     for members in small.values():
-        columns = [list(column) for column in zip(*members, strict=True)]
-        absent = [sum(a is None for a in column) for column in columns]
+        columns = list(zip(*members, strict=True))
+        absent = [sum([a is None for a in column]) for column in columns]
         if len(members) < FEW or any(0 < n < len(members) for n in absent):
             rest += members
             continue
@@ -161,7 +167,7 @@ def joined(xp: Any, waiting: list[Arrays]) -> tuple[list[Arrays], list[tuple[lis
     return rest, copies
 
 
-def part_back(columns: list[Arrays], flat: Arrays) -> None:
+def part_back(columns: list[Any], flat: Arrays) -> None:
     """Copies what was updated side by side back to the parameters and their state; gradients stay as they were."""
     for i, (column, new) in enumerate(zip(columns, flat, strict=True)):
         if i == 1 or new is None:
