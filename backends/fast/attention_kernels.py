@@ -40,6 +40,11 @@ def _fits(q: Any, k: Any, v: Any, mask: Any, keep: Any) -> bool:
     )  # fmt: skip
 
 
+def _product(x: Any, y: Any) -> Any:
+    """x y^T, row-major whatever the order of the factors is."""
+    return np.matmul(x, y.swapaxes(-1, -2), out=np.empty((*x.shape[:3], y.shape[2]), x.dtype))
+
+
 def _part(keep: Any, i: int, j: int, end: int) -> Any:
     return None if keep is None else rows(keep[:, :, i:j, :end])
 
@@ -61,7 +66,7 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, cau
         queries, keys, values, results, level = (x[group] for x in (*whole, out, lse))
         factors = None if keep is None else blocks.keep[group]
         for i, j, end in blocks.cuts:
-            s = np.matmul(queries[:, :, i:j], keys[:, :, :end].swapaxes(-1, -2))
+            s = _product(queries[:, :, i:j], keys[:, :, :end])
             top, total = np.empty((2, *s.shape[:3]), s.dtype)
             weigh(s, _part(factors, i, j, end), top, total, scale, j - i, end, i, causal, 0, top.size)
             np.matmul(s, values[:, :, :end], out=results[:, :, i:j])
@@ -117,8 +122,7 @@ class _Backward:
         gq, gk, gv = (None if x is None else x[group] for x in self.made)
         delta, factors = self.delta(g, out), None if blocks.keep is None else blocks.keep[group]
         for i, j, end in reversed(blocks.cuts):
-            p = np.matmul(q[:, :, i:j], k[:, :, :end].swapaxes(-1, -2))
-            d = np.matmul(g[:, :, i:j], v[:, :, :end].swapaxes(-1, -2))
+            p, d = _product(q[:, :, i:j], k[:, :, :end]), _product(g[:, :, i:j], v[:, :, :end])
             level, share = rows(lse[..., i:j]), rows(delta[..., i:j])
             keep = _part(factors, i, j, end)
             self.run(p, d, keep, level, share, self.scale, j - i, end, i, blocks.causal, 0, level.size)

@@ -78,7 +78,7 @@ def _row_sums(x: Any) -> Any:
 
 @may_decline
 def log_softmax(x: Any, *, axis: int) -> Any:
-    """Op log_softmax: x - (maximum + log(sum)); the two are taken off one after the other where that rounds less."""
+    """Op log_softmax: (x - maximum) - log(sum)."""
     if axis != x.ndim - 1 or x.size < SMALL:
         return NotImplemented
     x = rows(x)
@@ -86,10 +86,13 @@ def log_softmax(x: Any, *, axis: int) -> Any:
     if found is None:
         return NotImplemented
     top, total = found
-    shift = top + np.log(total)
+    np.log(total, out=total)
     width = x.shape[axis]
     out = np.empty(x.shape, x.dtype)
-    _kernel("shifted", x).over(len(shift), x, shift, out, width, size=x.size)
+    run = _kernel("shifted", x)
+    if run is None:
+        return NotImplemented
+    run.over(len(top), x, top, total, out, width, size=x.size)
     return out
 
 

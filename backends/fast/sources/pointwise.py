@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import math
+
 from .language import T, kernel
 from .maths import exp, mills, sigmoid, softplus, tanh
+
+SCALE, CUBE = math.sqrt(2 / math.pi), 0.044715  # of the approximation of GELU by tanh
+DENSITY = 1 / math.sqrt(2 * math.pi)
 
 
 @kernel("T* T* i8 i8")
@@ -68,7 +73,7 @@ def gelu_backward(g, x, out, start, stop):
         a = abs(v)
         a = a if a < T(12) else T(12)
         e = exp(T(-0.5) * (a * a))
-        rest = (mills(a) - a * T(0.3989422804014327)) * e  # 1 - (Phi + a phi) at a
+        rest = (mills(a) - a * T(DENSITY)) * e  # 1 - (Phi + a phi) at a
         slope = rest if v < T(0) else T(1) - rest
         out[i] = g[i] * (slope if v == v else v)
 
@@ -77,7 +82,7 @@ def gelu_backward(g, x, out, start, stop):
 def gelu_tanh_forward(x, out, start, stop):
     for i in range(start, stop):
         v = x[i]
-        t = tanh(v * (T(0.7978845608028654) + v * v * T(0.03567740813636141)))
+        t = tanh(v * (T(SCALE) + v * v * T(SCALE * CUBE)))
         out[i] = T(0.5) * v * (T(1) + t)
 
 
@@ -86,8 +91,8 @@ def gelu_tanh_backward(g, x, out, start, stop):
     for i in range(start, stop):
         v = x[i]
         square = v * v
-        t = tanh(v * (T(0.7978845608028654) + square * T(0.03567740813636141)))
-        inner = v * (T(0.7978845608028654) + square * T(0.10703222440908423))
+        t = tanh(v * (T(SCALE) + square * T(SCALE * CUBE)))
+        inner = v * (T(SCALE) + square * T(3 * SCALE * CUBE))
         out[i] = g[i] * (T(0.5) * (T(1) + t) * (T(1) + (T(1) - t) * inner))
 
 

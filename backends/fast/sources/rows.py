@@ -60,13 +60,13 @@ def row_sums(x, top, total, width, start, stop):
         total[i] = sum_ * real(high)
 
 
-@kernel("T* T* T* i8 i8 i8")
-def shifted(x, shift, out, width, start, stop):
-    """x less its row's shift."""
+@kernel("T* T* T* T* i8 i8 i8")
+def shifted(x, top, shift, out, width, start, stop):
+    """x less its row's maximum, and then less its shift: of large numbers their sum would lose the shift's digits."""
     for i in range(start, stop):
-        r, o, s = at(x, i * width), at(out, i * width), shift[i]
+        r, o, high, s = at(x, i * width), at(out, i * width), top[i], shift[i]
         for j in range(width):
-            o[j] = r[j] - s
+            o[j] = (r[j] - high) - s
 
 
 @kernel("T* T* T* i8 i8 i8", sums=True)
