@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import threads
 from ..base import may_decline
+from .rowwise import unbuffered
 
 Array = Any
 
@@ -35,8 +36,9 @@ def _over_channels(function: Callable[[int, int], Any], shape: tuple[int, ...]) 
     step = max(1, BLOCK // (count * length))
 
     def some(start: int, stop: int) -> None:
-        for first in range(start, stop, step):
-            function(first, min(first + step, stop))
+        with unbuffered():
+            for first in range(start, stop, step):
+                function(first, min(first + step, stop))
 
     if threads.worth(count * channels * length):
         threads.over(some, channels)

@@ -32,6 +32,8 @@ Ints = tuple[int, ...]
 BLOCK = 1 << 20
 # Products from which sharing the images among threads gains more than its 50 us.
 SHARED = 1 << 22
+# Images whose values, next to each other in memory, are runs that are worth the interleaving.
+MANY = 8
 
 
 def over_images(function: Callable[[int, int], Any], count: int, products: int) -> None:
@@ -57,14 +59,20 @@ def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints,
     kernel = w.shape[2:]
     if not out.size or not w.size:  # no places, no channels or no taps
         out.swapaxes(0, 1)[...] = 0 if b is None else b.reshape(-1, *[1] * (out.ndim - 1))
-    elif math.prod(kernel) == 1 and not any(low) and x.shape[2:] == out.shape[2:] and out.flags.c_contiguous:
-        pointwise(x, w, b, out, groups)
+    elif math.prod(kernel) == 1 and not any(low) and out.flags.c_contiguous and _inside(x, out, stride):
+        seen = [slice(0, s * (n - 1) + 1, s) for n, s in zip(out.shape[2:], stride, strict=True)]
+        pointwise(x[(..., *seen)], w, b, out, groups)
     elif not serves(kernel, dilation):
         by_columns(x, w, b, out, low, stride, dilation, groups)
     elif len(kernel) == 1:
         by_rows(*as_images(x, w), b, *as_images(out), (0, *low), (1, *stride), groups)
     elif not (pays(x.shape[1], out.shape[1], kernel, stride, groups, x.dtype) and by_tiles(x, w, b, out, low)):
         by_rows(x, w, b, out, low, stride, groups)
+
+
+def _inside(x: Array, out: Array, stride: Ints) -> bool:
+    """Whether a tap without padding meets a place of x for each place of the output."""
+    return all(s * (t - 1) < n for n, t, s in zip(x.shape[2:], out.shape[2:], stride, strict=True))
 
 
 def pointwise(x: Array, w: Array, b: Array, out: Array, groups: int) -> None:
@@ -158,6 +166,7 @@ def scatter(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Int
     rank, rows = len(kernel), w.shape[1] * math.prod(kernel)
     weight = np.ascontiguousarray(w.reshape(groups, channels, rows).swapaxes(1, 2))
     images = max(1, min(len(g), 4 * BLOCK // (groups * rows * math.prod(size) * g.itemsize)))
+    images = images if images >= MANY else 1
     extents = [n + 2 * p for n, p in zip(out.shape[2:], padding, strict=True)]
     inside = (slice(None), *[slice(p, p + n) for n, p in zip(out.shape[2:], padding, strict=True)])
     bias = 0 if b is None else b.reshape(-1, *[1] * rank)
