@@ -28,6 +28,7 @@ class Library:
     backends: tuple[str, ...] = ("numpy",)
     needs: tuple[str, ...] = ()  # further modules without which it is absent
     programs: tuple[tuple[str, ...], ...] = ()  # of each tuple one program must be there
+    without: tuple[str, ...] = ()  # workloads that are not for it, where it runs the torch-like ones
 
 
 LIBRARIES = {
@@ -36,7 +37,10 @@ LIBRARIES = {
         Library("tapegrad", "tapegrad", "tapegrad", None, {"TAPEGRAD_FAST": "0"}, ("numpy", "cupy")),
         Library("tapegrad+fast", "tapegrad", "tapegrad", None, {"TAPEGRAD_FAST": "1"}, needs=("numba",)),
         Library("torch", "torch", "torch", backends=("numpy", "cupy")),
-        Library("torch.compile", "torch", "torch", backends=("numpy", "cupy"), programs=(("g++", "clang++"),)),
+        Library(
+            "torch.compile", "torch", "torch", backends=("numpy", "cupy"), programs=(("g++", "clang++"),),
+            without=("tape-8", "tape-64x64", "adam-10m", "hvp", "trees"),
+        ),  # fmt: skip
         Library("jax", "jax", "jax", "jax_peer", {"JAX_PLATFORMS": "cpu"}),
         Library("tinygrad", "tinygrad", "tinygrad", "tinygrad_peer", {"DEV": "CPU"}, programs=(("clang",),)),
         Library("autograd", "autograd", "autograd", "autograd_peer"),

@@ -34,7 +34,7 @@ def natural(workload: str, library: str) -> bool:
     from .peers import covers
 
     known = LIBRARIES[library]
-    return known.peer is None or workload in covers(known.peer)
+    return workload not in known.without if known.peer is None else workload in covers(known.peer)
 
 
 def measure(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import inspect
 import json
 import math
 import subprocess
@@ -110,6 +111,13 @@ def test_arithmetic() -> None:
     assert (found["seconds"], found["samples"], found["rounds"]) == (3.0, 5, [2.0, 3.0, 4.0])
     assert statistic.agree([1.0, 2.0], [1.0, 2.001], 1e-3) and not statistic.agree([1.0], [1.01], 1e-3)
     assert not statistic.agree([math.nan], [math.nan], 1e-3)
+
+
+def test_curves_vary_sizes_that_their_workloads_have() -> None:
+    for curve in suite("scaling").CURVES:
+        known = inspect.signature(suite("workloads").registry()[curve.workload].setup).parameters
+        assert {curve.over, *curve.fixed} <= set(known), curve.name
+        assert list(curve.sizes) == sorted(curve.sizes) and len(curve.sizes) >= 5
 
 
 def test_linear_range() -> None:
