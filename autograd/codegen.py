@@ -22,7 +22,7 @@ from ..backends.registry import backend_of
 from . import coerce
 from .device import device_of
 from .dtypes import F32, F64
-from .graph import OWNED, Node, numbers, output_node, show_saved
+from .graph import OUTPUT, OWNED, Node, numbers, output_node, show_saved
 from .modes import mode, shared
 from .op import GRAPH, OPS, Holomorphic, Op
 from .views import link_view
@@ -245,7 +245,7 @@ def _node_lines(op: Op, arg: dict[str, str], data: dict[str, str], scalar: str |
     outs = [f"o_{n}" for n in op.outputs] or ["o"]
     tensors = [f"t{i}" for i in range(len(outs))]
     for t, o in zip(tensors, outs, strict=True):
-        lines.append(f"    {t} = new(Tensor); {t}.array = {o}")
+        lines.append(f"    {t} = new(Tensor); {t}.array = {o}" + ("" if op.view else f"; {t}._view = None"))
     if diff:
         wants = []
         for n in diff:
@@ -467,9 +467,13 @@ def _chosen(rule: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 def _attach_outputs(node: Node, tensors: tuple[Any, ...]) -> None:
     """Ties each floating output of a node with several to its own output node."""
+    count, edges = len(tensors), (node,)
     for i, t in enumerate(tensors):
-        if t.array.dtype.kind in "fcV":
-            t._rg, t._node = True, output_node(node, len(tensors), i)
+        dt = t.array.dtype
+        if dt is F32 or dt is F64 or dt.kind in "fcV":
+            made = Node()  # as graph.output_node does
+            made.op, made.seq, made.edges, made.saved = OUTPUT, next(numbers), edges, (count, i)
+            t._rg, t._node = True, made
         else:
             t._rg, t._node = False, None
 
@@ -487,7 +491,7 @@ def _mark_inference(*tensors: Any) -> None:
 ENVIRONMENT.update(
     device_of=_device_of,
     __name__=__name__, __package__=__package__, new=object.__new__, Node=Node, numbers=numbers, mode=mode,
-    F32=F32, F64=F64, HOST=HOST, S32=coerce.Numbers(F32), S64=coerce.Numbers(F64),
+    F32=F32, F64=F64, HOST=HOST, S32=coerce.S32, S64=coerce.S64,
     slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,

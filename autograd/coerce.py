@@ -26,6 +26,7 @@ from .dtypes import (
 from .op import OPS, Op
 
 TENSOR: list[Any] = []  # [Tensor], set by tensor.py: this module is below it
+PLAIN: set[Any] = set()  # Tensor and those of its classes which are nothing but an array and its history
 
 
 def slow(op: Op, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -84,6 +85,9 @@ class Numbers(dict[Any, Any]):
                 self.clear()
             self[value] = made
         return made
+
+
+S32, S64 = Numbers(F32), Numbers(F64)
 
 
 def _run_with_scalar(op: Op, items: list[Any], place: int) -> Any:

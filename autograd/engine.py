@@ -23,12 +23,13 @@ from .versions import check_saved, last_write, mark_written
 _by_seq = operator.attrgetter("seq")
 
 
-def collect(roots: Sequence[Any]) -> tuple[dict[Any, Any], list[Node]]:
-    """A table with an entry (None) for every node and leaf under `roots`, and the nodes, youngest first."""
+def collect(roots: Sequence[Any]) -> tuple[dict[Any, Any], list[Node], list[Any]]:
+    """A table with an entry (None) for every node and leaf under `roots`; the nodes, youngest first; the leaves."""
     grads: dict[Any, Any] = dict.fromkeys(roots)
     stack = list(grads)
     grads[OWNED] = set()
     nodes: list[Node] = []
+    leaves: list[Any] = []
     found, later, take = nodes.append, stack.append, stack.pop
     while stack:
         node = take()
@@ -42,8 +43,10 @@ def collect(roots: Sequence[Any]) -> tuple[dict[Any, Any], list[Node]]:
                         later(below)
                     below = edge
             node = below
+        if node is not None:
+            leaves.append(node)
     nodes.sort(key=_by_seq, reverse=True)
-    return grads, nodes
+    return grads, nodes, leaves
 
 
 def prune(grads: dict[Any, Any], nodes: list[Node], targets: set[Any]) -> list[Node]:
@@ -108,14 +111,14 @@ def walk(
     `roots`: nodes or leaves; `seeds`: their gradients, raw arrays or (create_graph) tensors. `arrive(leaf, table)` is
     called for each leaf with hooks as soon as its gradient is complete, and takes it out of the table.
     """
-    grads, nodes = collect(roots)
+    grads, nodes, leaves = collect(roots)
     mode.walk.table = grads
     results: dict[Any, Any] = {}
     wanted: set[Any] = set(targets) if targets is not None else set()
     if targets is not None:
         nodes = prune(grads, nodes, wanted)
-    if arrive is not None and (leaves := {t for t in grads if not is_node(t) and has_hooks(t)}):
-        nodes = with_arrivals(nodes, leaves, grads, seeds[0], arrive)
+    if arrive is not None and (hooked := {t for t in leaves if t in grads and has_hooks(t)}):
+        nodes = with_arrivals(nodes, hooked, grads, seeds[0], arrive)
     for root, seed in zip(roots, seeds, strict=True):
         if root in grads:
             held = grads[root]

@@ -52,7 +52,7 @@ def _outer(args: Any, outs: Any, chosen: list[Tensor]) -> bool:
     """Whether a gradient of the result may be asked for: it depends on a leaf which is not one of the fresh inputs."""
     if any(isinstance(leaf, Tensor) and leaf._rg for leaf in flatten(list(args))[0]):
         return True
-    table, _ = collect([edge_of(t) for t in outs if isinstance(t, Tensor) and t._rg])
+    table, *_ = collect([edge_of(t) for t in outs if isinstance(t, Tensor) and t._rg])
     own = {id(t) for t in chosen}
     return any(isinstance(t, Tensor) and id(t) not in own and "_finished" not in t.__dict__ for t in table)
 

@@ -9,30 +9,68 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..backends.registry import backend_of
-from .codegen import ENVIRONMENT
-from .dtypes import can_cast, from_numpy_dtype
+from .codegen import ENVIRONMENT, HOST
+from .coerce import PLAIN, S32, S64
+from .dtypes import F32, F64, can_cast, from_numpy_dtype
 from .graph import Node, counter, is_node
-from .modes import mode
+from .modes import mode, shared
 from .op import GRAPH, OPS
 from .versions import UNTRACKED, mark_written
-from .views import CustomView, living_views, replay
+from .views import CustomView, living_views, replay, view_of
 
 
 def inplace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The in-place method of an out-of-place function: its result is written into the first argument."""
 
+    ufunc = _UFUNCS.get(name)
+
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_writable(self, name)
+        if ufunc is not None and not kwargs and len(args) == 1 and _write_directly(ufunc, self, args[0]):
+            return self
         since = counter()
-        if mode.grad is True or mode.grad is False:
+        if not shared["switched"] or mode.grad is True or mode.grad is False:
             return assign(self, function(self, *args, **kwargs), name, since)
         return assign(self, _on_a_copy(function, self, args, kwargs), name, since)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place version of `{name.rstrip('_')}`: the result is written into this tensor. (*S) -> (*S)."
     return method
+
+
+_UFUNCS = {"add_": np.add, "sub_": np.subtract, "mul_": np.multiply, "div_": np.divide}
+
+
+def _write_directly(ufunc: Any, t: Any, other: Any) -> bool:
+    """t = ufunc(t, other) in its own memory, where both are of one usual dtype and nothing is recorded; else False."""
+    if t.__class__ not in PLAIN:
+        return False
+    target = t.array
+    dt = target.dtype
+    if (dt is not F32 and dt is not F64) or target.__class__ is not HOST:
+        return False
+    if other.__class__ in PLAIN:
+        if (t._rg or other._rg) and mode.grad is not False:
+            return False
+        source = other.array
+        if source.__class__ is not HOST or source.dtype is not dt:
+            return False
+    elif (other.__class__ is float or other.__class__ is int) and not (t._rg and mode.grad is not False):
+        source = (S32 if dt is F32 else S64)[other]
+    else:
+        return False
+    if 0 in target.strides or target.ndim < source.ndim:
+        return False
+    try:
+        ufunc(target, source, target)
+    except ValueError:  # the shapes do not fit: nothing was written
+        return False
+    mark_written(t)
+    return True
 
 
 def _on_a_copy(function: Any, t: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -48,15 +86,15 @@ def _on_a_copy(function: Any, t: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 def check_writable(t: Any, name: str) -> None:
     """RuntimeError where PyTorch forbids writing into `t` in place."""
-    if mode.grad is not False:
-        view = getattr(t, "_view", None)
+    view = view_of(t)
+    if (view is not None or t._rg) and mode.grad is not False:
         if view is not None and view is not UNTRACKED:
             _check_view(t, view, name)
         if t._rg and t._node is None:
             raise RuntimeError(
                 f"a leaf Variable that requires grad is being used in an in-place operation. (op {name})"
             )
-    if getattr(t, "_inference", False) and not mode.inference:
+    if "_inference" in t.__dict__ and t._inference and not mode.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed. "
             f"You can make a clone to get a normal tensor before doing inplace update. (op {name})"
@@ -94,7 +132,7 @@ def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
         raise RuntimeError(
             f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(new.shape)} (op {name})"
         )
-    if new.dtype != target.dtype:
+    if new.dtype is not target.dtype and new.dtype != target.dtype:
         have, want = from_numpy_dtype(new.dtype), from_numpy_dtype(target.dtype)
         if not can_cast(have, want):
             raise RuntimeError(
@@ -107,7 +145,7 @@ def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
     check_overlap(target, name)
     node = value._node if value._rg else None
     recorded = node is not None and mode.grad is not False
-    made = _made_since(node, node.seq - 1 if since is None else since) if node is not None and recorded else []
+    made = _made_since(node, node.seq - 1 if since is None else since) if recorded and node else []
     if new is not target:
         for n in made:
             _protect_saved(n, target, new)
@@ -117,7 +155,7 @@ def assign(t: Any, value: Any, name: str, since: int | None = None) -> Any:
         for n in made:
             n.seq = counter()  # younger than the write, so that it does not look stale
         rebase(t, node)
-    elif mode.grad is not False and t._rg:
+    elif t._rg and mode.grad is not False:
         _forget(t)
     return t
 

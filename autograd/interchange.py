@@ -28,7 +28,7 @@ def deepcopy(t: Tensor, memo: dict[int, Any]) -> Tensor:
         return found
     made = new(type(t))
     memo[id(t)] = made
-    made.array, made._rg, made._node = _copied_array(t.array, memo), t._rg, None
+    made.array, made._rg, made._node, made._view = _copied_array(t.array, memo), t._rg, None, None
     if isinstance(t, Parameter):
         return made  # PyTorch's copies of parameters come without gradient and attributes
     if getattr(t, "_grad", None) is not None:
@@ -46,7 +46,7 @@ def _own(t: Tensor) -> dict[str, Any]:
 def shallow_copy(t: Tensor) -> Tensor:
     """copy.copy: a leaf over the same memory, with the same attributes."""
     made = new(type(t))
-    made.array, made._rg, made._node = t.array, t._rg, None
+    made.array, made._rg, made._node, made._view = t.array, t._rg, None, None
     made.__dict__.update(_own(t))
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .coerce import PLAIN
 from .tensor import Tensor, new
 
 
@@ -21,7 +22,7 @@ class Parameter(Tensor):
         self = new(cls)
         if data is None:
             data = Tensor()
-        self.array, self._node = data.array, None
+        self.array, self._node, self._view = data.array, None, None
         self._rg = False
         self.requires_grad = requires_grad
         return self
@@ -37,8 +38,12 @@ class Buffer(Tensor):
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
         self = new(cls)
-        self.array, self._node, self._rg = (data if data is not None else Tensor()).array, None, False
+        self.array, self._rg = (data if data is not None else Tensor()).array, False
+        self._node = self._view = None
         return self
 
     def __init__(self, data: Any = None, *, persistent: bool = True):
         self.persistent = persistent
+
+
+PLAIN.update((Parameter, Buffer))

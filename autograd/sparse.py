@@ -53,7 +53,7 @@ class SparseTensor(Tensor):
     @classmethod
     def _make(cls, indices: Tensor, values: Tensor, size: Any, coalesced: bool = False) -> SparseTensor:
         t = new(cls)
-        t._rg, t._node = False, None
+        t._rg, t._node, t._view = False, None, None
         t._ind, t._val, t._size, t._one_each = indices, values, Size(size), coalesced
         return t
 

@@ -19,7 +19,7 @@ from .device import device, device_of
 from .dtypes import dtype, from_numpy_dtype
 from .graph import is_node, shown, stand_in
 from .layout import strided
-from .modes import mode
+from .modes import mode, shared
 from .op import OPS
 from .size import Size, shape_of
 from .versions import UNTRACKED, version
@@ -89,7 +89,7 @@ class Tensor:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
         self = object.__new__(cls)
-        self.array, self._rg, self._node = _EMPTY, False, None
+        self.array, self._rg, self._node, self._view = _EMPTY, False, None, None
         return self
 
     def __init__(self, *data: Any, device: Any = None):
@@ -103,8 +103,8 @@ class Tensor:
         t = new(cls)
         t.array = array
         t._rg = requires_grad
-        t._node = None
-        if mode.inference:
+        t._node = t._view = None
+        if shared["inference_blocks"] and mode.inference:
             t._inference = True
         return t
 
@@ -275,8 +275,7 @@ class Tensor:
         """The same memory without history: requires_grad is False."""
         t = new(type(self) if type(self) is Tensor else Tensor)
         t.array, t._rg, t._node = self.array, False, None
-        if getattr(self, "_view", None) is UNTRACKED:
-            t._view = UNTRACKED
+        t._view = UNTRACKED if getattr(self, "_view", None) is UNTRACKED else None
         return t
 
     def detach_(self) -> Tensor:
@@ -310,7 +309,7 @@ class Tensor:
     def as_subclass(self, cls: type[Tensor]) -> Any:
         """This tensor, its memory and history, as an object of a subclass of Tensor."""
         t = new(cls)
-        t.array, t._rg, t._node = self.array, self._rg, self._node
+        t.array, t._rg, t._node, t._view = self.array, self._rg, self._node, None
         if self._rg and self._node is None:
             t._node = stand_in(self, alias_op())
         return t
@@ -319,7 +318,7 @@ class Tensor:
     def _make_subclass(cls: type[Tensor], data: Tensor, require_grad: bool = False) -> Any:
         """A leaf of a subclass over the memory of `data`; what `__new__` of subclasses calls in PyTorch programs."""
         t = new(cls)
-        t.array, t._rg, t._node = data.array, False, None
+        t.array, t._rg, t._node, t._view = data.array, False, None, None
         t.requires_grad = require_grad
         return t
 
@@ -462,6 +461,7 @@ class Tensor:
 
 _EMPTY = np.empty(0, np.float32)
 coerce.TENSOR.append(Tensor)
+coerce.PLAIN.add(Tensor)
 ENVIRONMENT["Tensor"] = Tensor
 
 
@@ -473,7 +473,7 @@ def wrap(array: Any, requires_grad: bool = False) -> Tensor:
 def tensor_of_edge(array: Any, edge: Any) -> Tensor:
     """A tensor of that array whose history is `edge`: a node, a leaf, or None for a constant."""
     t = new(Tensor)
-    t.array = array
+    t.array, t._view = array, None
     t._rg = edge is not None
     if edge is None or is_node(edge):
         t._node = edge

@@ -13,11 +13,10 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from collections import deque
 from typing import Any
 
 from ..backends.registry import backend_of
-from .graph import counter
+from .graph import numbers
 
 
 class Written:
@@ -27,8 +26,8 @@ class Written:
 
     def __init__(self, alive: Any):
         self.count = 0
-        self.stamps: deque[int] = deque(maxlen=32)
-        self.where: Any = None
+        self.stamps: list[int] = []  # the latest ones; they are cut to KEPT now and then
+        self.where: Any = None  # (code, place in it)
         self.alive = alive
 
     def version_at(self, seq: int) -> int:
@@ -62,17 +61,23 @@ def mark_written(*tensors: Any) -> None:
     """Notes that the memory of each tensor was just written in place (call it after the write)."""
     if not tensors:
         return
-    stamp = last_write[0] = counter()
+    stamp = last_write[0] = next(numbers)
     frame = sys._getframe(1)
-    while frame.f_back is not None and inside_library(frame):
+    while (id(frame.f_globals) in _own or inside_library(frame)) and frame.f_back is not None:
         frame = frame.f_back
-    where = (frame.f_code.co_filename, frame.f_lineno)
+    where = (frame.f_code, frame.f_lasti)  # not the line: that is worked out from the two when an error shows it
     for tensor in tensors:
         if getattr(tensor, "_view", None) is UNTRACKED:
             continue
-        entry = _entry(tensor.array)
+        array = tensor.array
+        entry = _written.get(id(array)) if array.base is None else None
+        if entry is None:
+            entry = _entry(array)
         entry.count += 1
-        entry.stamps.append(stamp)
+        stamps = entry.stamps
+        stamps.append(stamp)
+        if len(stamps) > 2 * KEPT:
+            del stamps[:KEPT]
         entry.where = where
 
 
@@ -82,7 +87,15 @@ _PACKAGE = __name__.partition(".")[0]
 def inside_library(frame: Any) -> bool:
     """Whether a frame runs the library's own code, generated functions included."""
     name = frame.f_globals.get("__name__")
-    return name is not None and name.partition(".")[0] == _PACKAGE
+    if name is None or name.partition(".")[0] != _PACKAGE:
+        return False
+    _own.add(id(frame.f_globals))
+    return True
+
+
+# The globals of the library's modules, by id: they live as long as the process.
+_own: set[int] = set()
+KEPT = 32
 
 
 class _Untracked:
@@ -114,7 +127,9 @@ def _stale_text(node: Any, name: str, value: Any, found: Written) -> str:
 
     kind = node.name().removesuffix("Backward0").removesuffix("Backward1")
     role = f"which is output 0 of {kind}" if name == "out" else f"which is the saved argument '{name}' of {kind}"
-    file, line = found.where
+    code, place = found.where
+    file = code.co_filename
+    line = next((n for start, end, n in code.co_lines() if start <= place < end), code.co_firstlineno)
     return (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[torch.{from_numpy_dtype(value.dtype).legacy}Tensor {list(value.shape)}], {role}, "

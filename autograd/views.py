@@ -24,14 +24,13 @@ from .versions import UNTRACKED
 class View:
     """How a tensor came from its base: `chain` of (op name, keywords)."""
 
-    __slots__ = ("base", "chain", "made_without_grad", "multiple")
+    __slots__ = ("base", "chain", "made_without_grad", "multiple")  # set by link_view: an __init__ would cost as much
 
-    def __init__(self, base: Any, chain: tuple[tuple[str, dict[str, Any]], ...], made_without_grad: bool):
-        self.base = base
-        self.chain = chain
-        self.made_without_grad = made_without_grad
-        # Of an op that made several views at once, or of a view of such a view: (its word, as "Split"; output number)
-        self.multiple: tuple[str, int] | None = None
+    base: Any
+    chain: tuple[tuple[str, dict[str, Any]], ...]
+    made_without_grad: bool
+    # Of an op that made several views at once, or of a view of such a view: (its word, as "Split"; output number)
+    multiple: tuple[str, int] | None
 
 
 class CustomView(View):
@@ -40,7 +39,7 @@ class CustomView(View):
     __slots__ = ("function",)
 
     def __init__(self, base: Any, function: str):
-        super().__init__(base, (), False)
+        self.base, self.chain, self.made_without_grad, self.multiple = base, (), False, None
         self.function = function
 
     def refusal(self, cause: str) -> str:
@@ -55,33 +54,46 @@ class CustomView(View):
 
 def link_view(parent: Any, t: Any, name: str, kw: dict[str, Any]) -> None:
     """Notes that `t` is the view `name(parent, **kw)`."""
-    above = getattr(parent, "_view", None)
+    above = view_of(parent)
+    if above is None:
+        t._view = view = View()
+        view.base, view.chain, view.multiple = parent, ((name, kw),), None
+        view.made_without_grad = parent._rg and mode.grad is False
+        register(parent, t)
+        return
     if above is UNTRACKED:
         t._view = UNTRACKED
         return
-    if above is None:
-        base, chain = parent, ((name, kw),)
-    elif above.__class__ is CustomView:
+    if above.__class__ is CustomView:
         t._view = CustomView(above.base, above.function)
-        register(above.base, t)
-        return
     else:
-        base, chain = above.base, (*above.chain, (name, kw))
-    t._view = View(base, chain, mode.grad is False and parent._rg)
-    if above is not None and above.multiple:
-        t._view.multiple = (OPS[name].grad_name.removesuffix("Backward0"), 0)
-    register(base, t)
+        t._view = view = View()
+        view.base, view.chain = above.base, (*above.chain, (name, kw))
+        view.multiple = above.multiple and (OPS[name].grad_name.removesuffix("Backward0"), 0)
+        view.made_without_grad = parent._rg and mode.grad is False
+    register(above.base, t)
+
+
+def view_of(t: Any) -> Any:
+    """The `_view` of a tensor: None where it is none. (A class of others may make tensors which lack the attribute.)"""
+    try:
+        return t._view
+    except AttributeError:
+        return None
 
 
 def register(base: Any, t: Any) -> None:
     """Adds `t` to the list of the base's views, from which dead ones are dropped now and then."""
-    views = getattr(base, "_views", None)
+    views = base.__dict__.get("_views")
     if views is None:
-        base._views = [weakref.ref(t)]
+        base._views = [reference(t)]
     else:
         if len(views) >= 16 and len(views) & (len(views) - 1) == 0:
             views[:] = [v for v in views if v() is not None]
-        views.append(weakref.ref(t))
+        views.append(reference(t))
+
+
+reference = weakref.ref
 
 
 def living_views(base: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from .. import dtypes
 from ..coerce import broadcast_text
 from ..device import device as Device
 from ..device import resolve
-from ..dtypes import as_dtype, dtype, result_dtype, scalar_dtype
+from ..dtypes import F32, F64, as_dtype, dtype, result_dtype, scalar_dtype
 from ..inplace import assign, check_overlap, check_writable
 from ..layout import preserve_format
 from ..modes import mode
@@ -241,7 +241,14 @@ def fill_(input: Tensor, value: Any) -> Tensor:
 @public
 def zero_(input: Tensor) -> Tensor:
     """Writes zeros everywhere. (*S) -> (*S)."""
-    return fill_(input, 0)
+    array = input.array
+    if (input._rg and mode.grad is not False) or (array.dtype is not F32 and array.dtype is not F64):
+        return fill_(input, 0)
+    check_writable(input, "zero_")
+    check_overlap(array, "zero_")
+    array.fill(0)
+    mark_written(input)
+    return input
 
 
 @public(method=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen import ENVIRONMENT, prepare
+from ..codegen import ENVIRONMENT, HOST, prepare
 from ..graph import Node, counter
 from ..modes import mode
 from ..op import OPS
@@ -154,7 +154,11 @@ def _parts(name: str, x: Tensor, step: str, steps: list[dict[str, Any]], kw: dic
     if made.run is None:
         prepare(made)
         made.run = made.fn
-    arrays = made.kernels[x.array.__class__](x.array, **kw)
+    array = x.array
+    if array.__class__ is HOST and step == "slice_view":  # what the kernel does, with the indices that are at hand
+        arrays = [array[how["index"]] for how in steps]
+    else:
+        arrays = made.kernels[array.__class__](array, **kw)
     parts = tuple([wrap(a) for a in arrays])
     recorder = mode.grad
     if x._rg and recorder and parts:
@@ -177,8 +181,10 @@ def split_op(name: str) -> Any:
     """The recording function of `split` and `split_with_sizes`."""
 
     def record(x: Tensor, *, axis: int, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-        lead = (slice(None),) * axis
-        steps = [{"index": (*lead, slice(a, a + n), Ellipsis)} for a, n in zip(op.starts_of(sizes), sizes, strict=True)]
+        lead, start, steps = (slice(None),) * axis, 0, []
+        for n in sizes:
+            steps.append({"index": (*lead, slice(start, start + n), Ellipsis)})
+            start += n
         return _parts(name, x, "slice_view", steps, {"axis": axis, "sizes": sizes})
 
     OPS[name].fn = record
@@ -226,7 +232,13 @@ def split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, s
         raise RuntimeError(f"split expects split_size be non-negative, but got split_size={width}")
     if width == 0 and n:
         raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-    return _split(tensor, axis=axis, sizes=tuple([min(width, n - a) for a in range(0, n, width or 1)]) or (0,))
+    return _in_steps(tensor, axis, n, width)
+
+
+def _in_steps(t: Tensor, axis: int, n: int, width: int) -> tuple[Tensor, ...]:
+    """`t`, of size n along axis, in parts of `width`, the last one perhaps smaller."""
+    whole, rest = divmod(n, width) if width else (1, 0)
+    return _split(t, axis=axis, sizes=(width,) * whole + ((rest,) if rest else ()) or (0,))
 
 
 @public
@@ -243,7 +255,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> Any:
     axis, n = _dimension(input, dim, "chunk")
     if not n:
         return _split_with_sizes(input, axis=axis, sizes=(0,) * chunks)
-    return split(input, -(-n // chunks), axis)
+    return _in_steps(input, axis, n, -(-n // chunks))
 
 
 @public

@@ -69,7 +69,8 @@ def public(
                     if name in _OUT:
                         _check_out(out, name, result, (*args, *kwargs.values()))
                     return _into(out, name, result)
-            return function(*args, **kwargs)
+                return function(*args, **kwargs)
+            return function(*args)
         except Exception as error:
             if hasattr(error, "tensor"):  # NotDense of sparse.py: the tensor may have its own form of the function
                 return error.tensor.call(name, args, kwargs)
