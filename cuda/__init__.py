@@ -15,6 +15,7 @@ from ..autograd.dtypes import ALL
 from ..autograd.random import default_generator
 from ..autograd.random import manual_seed as _manual_seed
 from ..autograd.tensor import Tensor
+from ..backends.cupy.memory import OutOfMemoryError as OutOfMemoryError
 from ..backends.registry import BackendError, load
 
 has_half = True
@@ -24,13 +25,6 @@ default_generators: tuple[Any, ...] = ()
 
 class NoDevice(BackendError, AssertionError):
     """An NVIDIA device was asked for where there is none."""
-
-
-class OutOfMemoryError(RuntimeError):
-    """The device's memory does not suffice. Known as torch.OutOfMemoryError and torch.cuda.OutOfMemoryError."""
-
-
-OutOfMemoryError.__module__ = "torch"
 
 
 def _backend() -> Any:
@@ -249,6 +243,7 @@ def set_rng_state_all(new_states: Any) -> None:
 _LATE = {
     "Event": "streams", "ExternalStream": "streams", "Stream": "streams", "StreamContext": "streams",
     "current_stream": "streams", "default_stream": "streams", "set_stream": "streams", "stream": "streams",
+    "get_stream_from_external": "streams",
     "empty_cache": "memory", "ipc_collect": "memory", "max_memory_allocated": "memory",
     "max_memory_cached": "memory", "max_memory_reserved": "memory", "mem_get_info": "memory",
     "memory_allocated": "memory", "memory_cached": "memory", "memory_reserved": "memory",

@@ -4,44 +4,57 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _backend, _index, _runtime, is_available
-
-_peak = {"allocated": 0, "reserved": 0}
+from . import _backend, _device, _index, _runtime, is_available
 
 
-def _pool() -> Any:
-    return _backend().xp.get_default_memory_pool()
+def _at(device: Any) -> Any:
+    """Makes the device of a question the current one inside."""
+    return _backend().guard(_device("cuda", _index(device)).key)
+
+
+def _held(device: Any) -> tuple[int, int]:
+    if not is_available():
+        return 0, 0
+    with _at(device):
+        return _backend().memory.held()
+
+
+def _peak(device: Any) -> list[int]:
+    if not is_available():
+        return [0, 0]
+    with _at(device):
+        return _backend().memory.peak(_index(device))
 
 
 def memory_allocated(device: Any = None) -> int:
     """Bytes that living arrays take."""
-    used = int(_pool().used_bytes()) if is_available() else 0
-    _peak["allocated"] = max(_peak["allocated"], used)
-    return used
+    return _held(device)[0]
 
 
 def memory_reserved(device: Any = None) -> int:
     """Bytes that the pool holds, in use or not."""
-    held = int(_pool().total_bytes()) if is_available() else 0
-    _peak["reserved"] = max(_peak["reserved"], held)
-    return held
+    return _held(device)[1]
 
 
 def max_memory_allocated(device: Any = None) -> int:
-    """The largest value that `memory_allocated` had when it was asked: CuPy's pool keeps no peak of its own."""
-    memory_allocated(device)
-    return _peak["allocated"]
+    """The largest value of `memory_allocated` since the peak is watched.
+
+    That is from the first question about a peak, or the last `reset_peak_memory_stats`, on: CuPy's pool keeps no peak
+    of its own, and asking it at each allocation costs.
+    """
+    return _peak(device)[0]
 
 
 def max_memory_reserved(device: Any = None) -> int:
-    """The largest value that `memory_reserved` had when it was asked."""
-    memory_reserved(device)
-    return _peak["reserved"]
+    """The largest value of `memory_reserved` since the peak is watched, see `max_memory_allocated`."""
+    return _peak(device)[1]
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:
     """Starts the peaks again."""
-    _peak.update(allocated=0, reserved=0)
+    if is_available():
+        with _at(device):
+            _backend().memory.start_peak(_index(device))
 
 
 memory_cached, max_memory_cached = memory_reserved, max_memory_reserved
@@ -52,22 +65,30 @@ def memory_stats(device: Any = None) -> dict[str, int]:
     """The figures above under PyTorch's keys; empty without a device."""
     if not is_available():
         return {}
+    used, held = _held(device)
+    most_used, most_held = _peak(device)
     return {
-        "allocated_bytes.all.current": memory_allocated(device),
-        "allocated_bytes.all.peak": max_memory_allocated(device),
-        "reserved_bytes.all.current": memory_reserved(device),
-        "reserved_bytes.all.peak": max_memory_reserved(device),
+        "allocated_bytes.all.current": used,
+        "allocated_bytes.all.peak": most_used,
+        "reserved_bytes.all.current": held,
+        "reserved_bytes.all.peak": most_held,
     }
 
 
 def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
-    """The figures of `memory_stats`, one a line."""
-    return "\n".join(f"{name}: {value}" for name, value in memory_stats(device).items())
+    """The figures of `memory_stats`, one a line, and the largest pieces that living tensors hold."""
+    lines = [f"{name}: {value}" for name, value in memory_stats(device).items()]
+    if lines and not abbreviated:
+        from ..backends.cupy.memory import holders, shown
+
+        pieces = sorted(holders(_backend().array_type), key=lambda found: -found[0])[:8]
+        lines += [f"{shown(size)}: {who}" for size, who in pieces]
+    return "\n".join(lines)
 
 
 def mem_get_info(device: Any = None) -> tuple[int, int]:
     """(free, total) bytes of the device."""
-    with _backend().xp.cuda.Device(_index(device)):
+    with _at(device):
         free, total = _runtime().memGetInfo()
     return int(free), int(total)
 
@@ -75,7 +96,7 @@ def mem_get_info(device: Any = None) -> tuple[int, int]:
 def empty_cache() -> None:
     """Gives what the pool holds unused back to the device; nothing to do without one."""
     if is_available():
-        _pool().free_all_blocks()
+        _backend().xp.get_default_memory_pool().free_all_blocks()
 
 
 def ipc_collect() -> None:
@@ -87,4 +108,5 @@ def set_per_process_memory_fraction(fraction: float, device: Any = None) -> None
     """Lets the pool hold no more than this fraction of the device's memory. ValueError outside [0, 1]."""
     if not 0 <= fraction <= 1:
         raise ValueError(f"Invalid fraction value: {fraction}. Allowed range: 0~1")
-    _pool().set_limit(fraction=fraction)
+    with _at(device):
+        _backend().xp.get_default_memory_pool().set_limit(fraction=fraction)

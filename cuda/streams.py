@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
-from . import _backend
+from ..autograd.device import device as _device
+from . import _backend, _index
+
+
+def _at(device: Any) -> Any:
+    return _backend().guard(_device("cuda", _index(device)).key)
 
 
 class Stream:
-    """A queue of work on a device."""
+    """A queue of work on a device; inside `with stream:` new work goes there. priority: lower numbers go first."""
 
     def __init__(self, device: Any = None, priority: int = 0, *, raw: Any = None):
-        self.raw = raw if raw is not None else _backend().xp.cuda.Stream(non_blocking=True, priority=priority)
+        if raw is None:
+            cuda = _backend().xp.cuda
+            with _at(device):
+                raw = cuda.Stream(non_blocking=True, priority=priority)
+        self.raw = raw
 
     @property
     def cuda_stream(self) -> int:
+        """The address that CUDA knows the stream by."""
         return self.raw.ptr
+
+    _as_parameter_ = property(lambda self: ctypes.c_void_p(self.raw.ptr), doc="The address, for ctypes.")
+
+    @property
+    def device(self) -> _device:
+        """The device whose work is queued here."""
+        index = getattr(self.raw, "device_id", -1)
+        return _device("cuda", index if index is not None and index >= 0 else _index(None))
+
+    @property
+    def priority(self) -> int:
+        """The priority that the stream was made with."""
+        return self.raw.priority
 
     def synchronize(self) -> None:
         """Waits until all work queued here is done."""
@@ -23,7 +47,7 @@ class Stream:
 
     def query(self) -> bool:
         """Whether all work queued here is done."""
-        return self.raw.done
+        return bool(self.raw.done)
 
     def record_event(self, event: Event | None = None) -> Event:
         """Marks the present end of the queue."""
@@ -39,21 +63,61 @@ class Stream:
         """Work queued from now on waits for what another stream holds now."""
         self.wait_event(stream.record_event())
 
+    def __enter__(self) -> Stream:
+        self.raw.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.raw.__exit__(*error)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stream) and self.raw.ptr == other.raw.ptr
+        return isinstance(other, Stream) and self.raw.ptr == other.raw.ptr and self.device == other.device
 
     def __hash__(self) -> int:
-        return hash(self.raw.ptr)
+        return hash((self.raw.ptr, self.device))
+
+    def __repr__(self) -> str:
+        return f"<torch.cuda.Stream device={self.device} cuda_stream={self.cuda_stream:#x}>"
 
 
-ExternalStream = Stream
+class ExternalStream(Stream):
+    """A stream that another library made, by its address; it must outlive this object."""
+
+    def __init__(self, stream_ptr: int, device: Any = None):
+        with _at(device):
+            super().__init__(raw=_backend().xp.cuda.Stream.from_external(_Foreign(stream_ptr)))
+
+
+class _Foreign:
+    """An address in the form in which libraries hand streams to each other."""
+
+    def __init__(self, address: int):
+        self.address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
+
+
+def get_stream_from_external(data_ptr: int, device: Any = None) -> Stream:
+    """The stream that another library made, by its address."""
+    return ExternalStream(data_ptr, device)
 
 
 class Event:
     """A mark in a stream, for waiting and for times."""
 
     def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False):
-        self.raw = _backend().xp.cuda.Event(block=blocking, disable_timing=not enable_timing)
+        self.enable_timing = enable_timing
+        self.raw = _backend().xp.cuda.Event(
+            block=blocking, disable_timing=not enable_timing, interprocess=interprocess
+        )
+
+    @property
+    def cuda_event(self) -> int:
+        """The address that CUDA knows the event by."""
+        return self.raw.ptr
+
+    _as_parameter_ = property(lambda self: ctypes.c_void_p(self.raw.ptr), doc="The address, for ctypes.")
 
     def record(self, stream: Stream | None = None) -> None:
         """Puts the mark at the end of a stream, by default the current one."""
@@ -65,25 +129,32 @@ class Event:
 
     def query(self) -> bool:
         """Whether the mark was reached."""
-        return self.raw.done
+        return bool(self.raw.done)
 
     def synchronize(self) -> None:
         """Waits for the mark."""
         self.raw.synchronize()
 
     def elapsed_time(self, end_event: Event) -> float:
-        """Milliseconds from this mark to another."""
+        """Milliseconds from this mark to another. ValueError where one was made without `enable_timing`."""
+        if not (self.enable_timing and end_event.enable_timing):
+            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
         return _backend().xp.cuda.get_elapsed_time(self.raw, end_event.raw)
+
+    def __repr__(self) -> str:
+        return f"<torch.cuda.Event {self.cuda_event:#x}>"
 
 
 def current_stream(device: Any = None) -> Stream:
     """The stream where new work goes."""
-    return Stream(raw=_backend().xp.cuda.get_current_stream())
+    with _at(device):
+        return Stream(raw=_backend().xp.cuda.get_current_stream())
 
 
 def default_stream(device: Any = None) -> Stream:
     """The stream in use when no other was chosen."""
-    return Stream(raw=_backend().xp.cuda.Stream.null)
+    with _at(device):
+        return Stream(raw=_backend().xp.cuda.Stream.null)
 
 
 def set_stream(stream: Stream | None) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..base import Backend, DeviceKey
+from . import bounds
 from .errors import found_cupy, usable_devices
+from .memory import Watch
 
 
 class CupyBackend(Backend):
@@ -21,6 +23,7 @@ class CupyBackend(Backend):
         self._count = usable_devices(cupy)
         self.xp = cupy
         self.array_type = cupy.ndarray
+        self.memory = Watch(cupy)
 
     @functools.cached_property
     def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
@@ -29,7 +32,22 @@ class CupyBackend(Backend):
         from .kernels import KERNELS
 
         launch.use(launch.Machine(self.xp))
-        return KERNELS
+        if self._count == 1:
+            return KERNELS
+        return {name: self._at_its_array(kernel) for name, kernel in KERNELS.items()}
+
+    def _at_its_array(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """The kernel on the device of its first array, as PyTorch runs ops; asked only where there are several."""
+
+        @functools.wraps(kernel)
+        def placed(*arrays: Any, **kw: Any) -> Any:
+            for found in arrays:
+                if isinstance(found, self.array_type):
+                    with self.xp.cuda.Device(found.device.id):  # type: ignore[attr-defined]
+                        return kernel(*arrays, **kw)
+            return kernel(*arrays, **kw)
+
+        return placed
 
     @property
     def special(self) -> Any:
@@ -39,11 +57,21 @@ class CupyBackend(Backend):
         return cupyx.scipy.special
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
-        with self.guard(device or DeviceKey("cuda")):
-            return self.xp.array(obj, dtype=dtype, copy=bool(copy))
+        with self.guard(device or DeviceKey("cuda")) as place:
+            if not isinstance(obj, self.array_type):
+                return self.xp.array(obj, dtype=dtype)
+            if device is not None and obj.device.id != place.id:  # type: ignore[attr-defined]
+                obj, copy = obj.copy(), False  # type: ignore[attr-defined]  # CuPy copies to the current device
+            if dtype is None or obj.dtype == dtype:
+                return obj.copy() if copy else obj
+            if copy is False and device is None:
+                raise ValueError(f"a copy is needed to make {dtype} of {obj.dtype}")
+            return obj.astype(dtype)
 
     def to_numpy(self, array: Any) -> Any:
-        return self.xp.asnumpy(array)
+        host = self.xp.asnumpy(array)
+        bounds.raise_pending()
+        return host
 
     def device_of(self, array: Any) -> DeviceKey:
         return DeviceKey("cuda", array.device.id)
@@ -55,12 +83,18 @@ class CupyBackend(Backend):
         return array.data.mem
 
     def synchronize(self, device: DeviceKey | None = None) -> None:
-        with self.guard(device or DeviceKey("cuda")):
-            self.xp.cuda.get_current_stream().synchronize()
+        with self.guard(device or DeviceKey("cuda")) as place:
+            place.synchronize()
+        bounds.raise_pending()
 
     def guard(self, device: DeviceKey) -> Any:
-        index = device.index if device.index is not None else self.xp.cuda.runtime.getDevice()
-        return self.xp.cuda.Device(index)
+        """Makes the device the current one inside. RuntimeError for an index that no device has."""
+        if device.index is None:
+            return self.xp.cuda.Device()
+        if device.index >= self._count:
+            there = "there is one device, cuda:0" if self._count == 1 else f"there are cuda:0 to cuda:{self._count - 1}"
+            raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{device.index} was asked for; {there}")
+        return self.xp.cuda.Device(device.index)
 
 
 def make() -> CupyBackend:

@@ -1,8 +1,9 @@
 // Runs SIMT CUDA C++ on the host: one block at a time, each of its threads a fiber that runs until it waits.
 //
 // __syncthreads, warp shuffles and votes wait as on a device: a thread that has returned no longer counts. What no
-// thread can leave is reported as a deadlock. Threads run in ascending or descending order, so that a result that
-// depends on the order (a missing barrier) shows. No tensor cores, no dynamic shared memory, no clusters.
+// thread can leave is reported as a deadlock. Two orders, so that a result that depends on the order (a missing barrier)
+// shows: ascending, all threads in turn; descending, each warp as far as it can go before the next one. No tensor cores,
+// no dynamic shared memory, no clusters.
 #pragma once
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -126,6 +127,46 @@ template <class T, class From> T exchange(T value, From from) {
     return found;
 }
 
+// Lets thread i run until it waits or returns; whether it is still there.
+inline bool resume(int i) {
+    if (fibers[i].done) return false;
+    now = i;
+    threadIdx = fibers[i].thread;
+    go(scheduler, fibers[i].context);
+    return !fibers[i].done;
+}
+
+// Each thread runs until it waits, one after the other. False: none can go on.
+inline bool all_in_turn(int n) {
+    for (int left = n; left;) {
+        const long before = moved;
+        left = 0;
+        for (int i = 0; i < n; i++) left += resume(i);
+        if (left && moved == before) return false;
+    }
+    return true;
+}
+
+// The last warp runs as far as it can, its last thread first, then the one before it.
+inline bool warp_by_warp(int n) {
+    for (int left = n; left;) {
+        const long before = moved;
+        left = 0;
+        for (int w = (n - 1) / 32; w >= 0; w--) {
+            int here;
+            long start;
+            do {
+                start = moved;
+                here = 0;
+                for (int i = std::min(n, 32 * w + 32) - 1; i >= 32 * w; i--) here += resume(i);
+            } while (here && moved != start);
+            left += here;
+        }
+        if (left && moved == before) return false;
+    }
+    return true;
+}
+
 inline bool run_block() {
     const int n = blockDim.x * blockDim.y * blockDim.z;
     if ((int)fibers.size() < n) fibers.resize(n);
@@ -138,20 +179,7 @@ inline bool run_block() {
         if (f.stack.empty()) f.stack.resize(64 << 10);
         f.context.begin(f.stack, enter);
     }
-    for (int left = n; left;) {
-        const long before = moved;
-        left = 0;
-        for (int k = 0; k < n; k++) {
-            const int i = descending ? n - 1 - k : k;
-            if (fibers[i].done) continue;
-            now = i;
-            threadIdx = fibers[i].thread;
-            go(scheduler, fibers[i].context);
-            left += !fibers[i].done;
-        }
-        if (left && moved == before) return false;
-    }
-    return true;
+    return descending ? warp_by_warp(n) : all_in_turn(n);
 }
 
 template <class... A, std::size_t... I>

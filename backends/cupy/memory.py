@@ -1,0 +1,113 @@
+"""The device's memory: what CuPy's pool holds, its peak, and who holds what when it does not suffice."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class OutOfMemoryError(RuntimeError):
+    """The device's memory does not suffice. Known as torch.OutOfMemoryError and torch.cuda.OutOfMemoryError."""
+
+
+OutOfMemoryError.__module__ = "torch"
+
+
+class Watch:
+    """Stands before CuPy's allocator: a failed allocation says who holds the memory; the peak is kept once asked for.
+
+    The peak costs a question to the pool per allocation, so it is watched from the first `peak` or `start_peak` on.
+    """
+
+    def __init__(self, cupy: Any):
+        self.cupy = cupy
+        self.inner: Callable[[int], Any] = cupy.cuda.get_allocator()
+        self.peaks: dict[int, list[int]] = {}  # device -> [bytes in arrays, bytes in the pool]
+        cupy.cuda.set_allocator(self.malloc)
+
+    def malloc(self, size: int) -> Any:
+        """Memory on the current device. OutOfMemoryError where there is not enough."""
+        try:
+            found = self.inner(size)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise OutOfMemoryError(self.explained(size)) from error
+        if self.peaks:
+            device = self.cupy.cuda.runtime.getDevice()
+            if device in self.peaks:
+                self.note(device)
+        return found
+
+    def note(self, device: int) -> None:
+        """Raises the peaks of the current device to what is held now."""
+        used, held, kept = *self.held(), self.peaks[device]
+        kept[:] = max(kept[0], used), max(kept[1], held)
+
+    def held(self) -> tuple[int, int]:
+        """(bytes in living arrays, bytes in the pool) of the current device."""
+        pool = self.cupy.get_default_memory_pool()
+        return int(pool.used_bytes()), int(pool.total_bytes())
+
+    def start_peak(self, device: int) -> None:
+        """Watches the peak of the current device from now on."""
+        self.peaks[device] = [0, 0]
+        self.note(device)
+
+    def peak(self, device: int) -> list[int]:
+        """The largest (bytes in living arrays, bytes in the pool) of the current device since it is watched."""
+        if device not in self.peaks:
+            self.start_peak(device)
+        self.note(device)
+        return self.peaks[device]
+
+    def explained(self, size: int) -> str:
+        """PyTorch's sentence, and who holds the most."""
+        free, total = self.cupy.cuda.runtime.memGetInfo()
+        used, held = self.held()
+        device = self.cupy.cuda.runtime.getDevice()
+        lines = [
+            f"CUDA out of memory. Tried to allocate {shown(size)}. GPU {device} has a total "
+            f"capacity of {shown(total)} of which {shown(free)} is free. Of the memory held by this process's pool "
+            f"{shown(used)} is in arrays and {shown(held - used)} is unused."
+        ]
+        most = sorted(holders(self.cupy.ndarray), key=lambda found: -found[0])[:8]
+        lines += [f"  {shown(count)}: {who}" for count, who in most]
+        if held - used > size:
+            lines.append("The unused part is in pieces that do not fit; cuda.empty_cache() gives it to the device.")
+        return "\n".join(lines)
+
+
+def shown(count: int) -> str:
+    """Bytes as PyTorch shows them: 20.00 MiB."""
+    size, units = float(count), ["bytes", "KiB", "MiB", "GiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} bytes" if units[0] == "bytes" else f"{size:.2f} {units[0]}"
+
+
+def holders(array_type: type) -> Iterator[tuple[int, str]]:
+    """(bytes, who) of each piece of memory that a living tensor, its gradient, or a node of the tape holds.
+
+    Tensors have `array` and `_grad`, nodes `op` and `saved`; this room knows no more of them. A piece is told once.
+    """
+    told: set[int] = set()
+
+    def piece(array: Any, who: str) -> Iterator[tuple[int, str]]:
+        if isinstance(array, array_type):
+            memory: Any = array.data.mem  # type: ignore[attr-defined]
+            if id(memory) not in told:
+                told.add(id(memory))
+                yield int(memory.size), f"{who} {tuple(array.shape)} {array.dtype}"  # type: ignore[attr-defined]
+
+    everything = gc.get_objects()
+    for kind, field in (("array", ""), ("_grad", "gradient of a ")):
+        for o in everything:
+            if hasattr(type(o), "array") and hasattr(type(o), "_node"):
+                held = getattr(o, "array", None)
+                if field:
+                    held = getattr(getattr(o, kind, None), "array", None)
+                yield from piece(held, field + type(o).__name__)
+    for o in everything:
+        if hasattr(type(o), "saved") and hasattr(type(o), "op") and isinstance(getattr(o, "saved", None), tuple):
+            for value in o.saved:
+                yield from piece(value, f"kept for the gradient of {getattr(o.op, 'name', 'an op')}:")
