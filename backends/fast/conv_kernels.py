@@ -132,8 +132,8 @@ def _descriptor(op: str, at: Geometry, x: Layout, w: Layout, b: Layout | None, y
     if op == "conv":
         return forward
     if op == "conv_input":
-        operands = (x.handle, w.handle, y.handle)
-        return Descriptor(name.format("backward_data"), engine, kind, *operands, *places, forward.handle)
+        three = (x.handle, w.handle, y.handle)
+        return Descriptor(name.format("backward_data"), engine, kind, *three, *places, forward.handle)
     return Descriptor(name.format("backward_weights"), engine, kind, *operands, *places, forward.handle)
 
 

@@ -252,7 +252,7 @@ class Primitive:
         """Memory objects without memory, and the array that execution takes them in."""
         lib, layouts = self._lib, self._layouts
         memories = [lib.make("dnnl_memory_create", layout.handle, lib.engine, None) for layout in layouts.values()]
-        table = (_Argument * len(layouts))(*zip(layouts, [m.value for m in memories], strict=True))
+        table = (_Argument * len(layouts))(*[_Argument(n, m) for n, m in zip(layouts, memories, strict=True)])
         return memories, table
 
     def __call__(self, *addresses: int) -> None:

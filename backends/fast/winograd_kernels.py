@@ -48,7 +48,7 @@ def _weights(flipped: bool) -> Array:
     return np.kron(k, k).astype(np.float32)
 
 
-class Blocks(NamedTuple):
+class Cut(NamedTuple):
     """How the tiles of a result (N, O, H, W) are cut. Rows of tiles are counted through the batch."""
 
     down: int  # rows of an image
@@ -58,7 +58,7 @@ class Blocks(NamedTuple):
     parts: int  # threads
 
     @property
-    def count(self) -> int:
+    def blocks(self) -> int:
         """How many blocks."""
         return -(-self.total // self.rows)
 
@@ -67,7 +67,7 @@ class Blocks(NamedTuple):
         return channels * self.rows * self.across + 16
 
 
-def blocks(count: int, size: Ints, channels: int, work: int) -> Blocks:
+def cut_up(count: int, size: Ints, channels: int, work: int) -> Cut:
     """work: multiplications of the plain form."""
     down, across = -(-size[0] // 4), -(-size[1] // 4)
     total = count * down
@@ -75,7 +75,7 @@ def blocks(count: int, size: Ints, channels: int, work: int) -> Blocks:
     share = -(-total // parts)
     tiles = max(LEAST, min(MOST, TILES // channels))
     pieces = max(1, round(share * across / tiles))
-    return Blocks(down, across, total, -(-share // pieces), parts)
+    return Cut(down, across, total, -(-share // pieces), parts)
 
 
 class Scratch:
@@ -103,8 +103,8 @@ def _convolved(x: Array, u: Array, b: Array | None, out: Array, low: int, work: 
     if tiles_in is None or tiles_out is None:
         return NotImplemented
     (_, channels, height, width), (_, results, *size) = x.shape, out.shape
-    cut = blocks(len(x), tuple(size), max(channels, results), work)
-    checks = np.zeros((cut.count, results), x.dtype)
+    cut = cut_up(len(x), tuple(size), max(channels, results), work)
+    checks = np.zeros((cut.blocks, results), x.dtype)
     plane_in, plane_out = cut.plane(channels), cut.plane(results)
 
     def span(start: int, stop: int) -> None:
@@ -124,7 +124,7 @@ def _convolved(x: Array, u: Array, b: Array | None, out: Array, low: int, work: 
             tiles_out(m, b, out, checks[block], own.work, own.phases, *size_out, *grid, plane_out, 0, results)
 
     with blas.alone():
-        threads.over(span, cut.count, cut.parts)
+        threads.over(span, cut.blocks, cut.parts)
     return out if np.isfinite(checks.sum()) else NotImplemented
 
 
@@ -174,7 +174,7 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
         return NotImplemented
     x, g = rows(x), rows(g)
     (_, channels, height, width), results = x.shape, g.shape[1]
-    cut = blocks(len(x), size, max(channels, results), work)
+    cut = cut_up(len(x), size, max(channels, results), work)
     plane_x, plane_g = cut.plane(channels), cut.plane(results)
     sums: dict[int, Array] = {}  # by the span's first block: added up in their order, whichever ends first
 
@@ -199,7 +199,7 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
                 sums[start] += part
 
     with blas.alone():
-        threads.over(span, cut.count, cut.parts)
+        threads.over(span, cut.blocks, cut.parts)
     total, *others = [sums[start] for start in sorted(sums)]
     for other in others:
         total += other
