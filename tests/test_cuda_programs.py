@@ -1,0 +1,80 @@
+"""Whole programs on the device whose kernels are the CUDA sources executed on the CPU: the losses of no kernel at all."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import cuda_on_cpu as emulation
+import numpy as np
+import pytest
+import tapegrad as torch
+from library import ROOT
+from tapegrad.backends import registry
+from tapegrad.backends.cupy import compile, launch
+from test_programs import import_tapegrad, load
+
+pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compiler (g++, or CXX) is installed")
+
+# program -> kernels that it is to use
+PROGRAMS = {
+    "densenet": {"channel_sums", "channel_mix", "avg_pool", "avg_pool_input", "formula_step"},
+    "gpt": {"embedding_rows", "sum_runs", "cross_entropy_rows", "norm_rows", "norm_columns", "forward", "backward"},
+    "llama": {"softmax_rows", "softmax_rows_backward", "sum_runs", "join_runs"},
+    "mamba": {"forward", "backward", "norm_rows"},
+    "resnet": {"channel_affine", "max_pool_backward", "formula_step"},
+    "seq2seq": {"gru_cell", "gru_cell_backward", "embedding_rows", "cross_entropy_rows_backward"},
+    "unet": {"max_pool_backward", "channel_sums"},
+    "word_language_model": {"lstm_cell", "lstm_cell_backward", "embedding_rows"},
+}
+
+
+@pytest.fixture
+def machine() -> Iterator[emulation.CpuMachine]:
+    before = dict(registry._loaded)
+    made = emulation.CpuMachine()
+    launch.use(made)
+    registry.register(emulation.EmulatedBackend(made))
+    yield made
+    registry._loaded.clear()
+    registry._loaded.update(before)
+
+
+def losses(name: str, device: str) -> Any:
+    torch.set_default_device(device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return load(name, import_tapegrad)["main"](2)
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program(name: str, machine: emulation.CpuMachine) -> None:
+    expected = losses(name, "fake")
+    found = losses(name, "cuda_on_cpu")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    used = {expression.split("<")[0] for expression, _, _ in machine.launched}
+    assert not PROGRAMS[name] - used, f"not used: {PROGRAMS[name] - used}; used: {sorted(used)}"
+
+
+def test_cupy_has_every_function_that_ops_ask_of_xp() -> None:
+    """The generic forms say `xp.name`; each such name is one of CuPy's."""
+    try:
+        cupy = compile.outside("cupy")
+    except Exception as error:
+        pytest.skip(f"CuPy cannot be imported: {error}")
+    missing: dict[str, set[str]] = {}
+    for path in sorted([*(ROOT / "autograd").rglob("*.py"), *(ROOT / "optim").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and re.fullmatch(r"xp(\.\w+)+", ast.unparse(node)):
+                found: Any = cupy
+                for part in ast.unparse(node).split(".")[1:]:
+                    found = getattr(found, part, None)
+                if found is None:
+                    missing.setdefault(ast.unparse(node), set()).add(path.name)
+    assert missing in ({}, {"xp.errstate": {"ctc.py", "loss.py"}}), missing
