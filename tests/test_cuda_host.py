@@ -12,7 +12,7 @@ from typing import Any
 import cuda_on_cpu as emulation
 import numpy as np
 import pytest
-from tapegrad.backends.cupy import bounds, compile, launch, optim_kernels
+from tapegrad.backends.cupy import bounds, compile, launch
 from tapegrad.backends.cupy.kernels import KERNELS
 
 try:
@@ -195,7 +195,7 @@ def test_tensors_are_packed_by_value(recorder: Recorder) -> None:
     ]
     options = {"lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.25, "nesterov": False, "maximize": True,
                "first": False}  # fmt: skip
-    optim_kernels.step_many("sgd_step", entries, options)
+    KERNELS["sgd_step"].many(entries, options)
     assert [(e, g) for e, g, _, _ in recorder.launched] == [("formula_step<Sgd, float>", (n,)) for n in (64, 8)]
     tensors, packed = recorder.launched[1][3]
     assert tensors.nbytes + packed.nbytes <= 4096

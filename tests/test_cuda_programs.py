@@ -1,4 +1,4 @@
-"""Whole programs on the device whose kernels are the CUDA sources executed on the CPU: the losses of no kernel at all."""
+"""Whole programs on the device whose kernels are the CUDA sources, executed on the CPU: losses as without kernels."""
 
 from __future__ import annotations
 

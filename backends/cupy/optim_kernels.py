@@ -1,12 +1,13 @@
 """Optimizer formulas, and the norm and clipping of all gradients, over many tensors in one launch.
 
 `NAME_step(p, g, *state, **options)` has the formula's signature less `xp` (see optim/elementwise.py);
-`step_many(NAME_step, entries, options)` does the same for a list of tensors, 64 to a launch. Tensors are taken as flat
+`NAME_step.many(entries, options)` does the same for a list of tensors, 64 to a launch. Tensors are taken as flat
 memory; what does not lie row-major is left to the formula.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -115,15 +116,13 @@ def step_many(formula: str, entries: Sequence[Sequence[Any]], options: dict[str,
 
 
 def _single(formula: str) -> Callable[..., Any]:
-    def step(p: Any, g: Any, *state: Any, **options: Any) -> None:
-        if step_many(formula, [(p, g, *state)], options) is NotImplemented:
-            kept = [p, *[s for s in state if s is not None]]
-            given = [None if a is None else current().xp.ascontiguousarray(a) for a in (p, g, *state)]
-            if step_many(formula, [given], options) is NotImplemented:
-                raise TypeError(f"{formula}: parameters of {p.dtype} and gradients of {g.dtype} have no kernel")
-            for array, new in zip(kept, [a for i, a in enumerate(given) if a is not None and i != 1], strict=True):
-                array[...] = new
+    """The step of one tensor; its attribute `many` is that of a list of them: many(entries, options)."""
 
+    @may_decline
+    def step(p: Any, g: Any, *state: Any, **options: Any) -> Any:
+        return step_many(formula, [(p, g, *state)], options)
+
+    step.many = functools.partial(step_many, formula)  # type: ignore[attr-defined]
     return step
 
 
