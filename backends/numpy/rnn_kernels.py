@@ -63,7 +63,7 @@ def _sigmoid_(x: Any) -> None:
     np.reciprocal(x, out=x)
 
 
-def _start(g: Any, like: Any) -> Any:
+def initial(g: Any, like: Any) -> Any:
     """A gradient of a final state as an array to work in."""
     return np.zeros(like.shape, like.dtype) if g is None else np.array(g, order="C")
 
@@ -115,7 +115,7 @@ def lstm_sequence_backward(
     """Composite lstm_sequence_backward."""
     if kept_gates is None:
         return NotImplemented
-    n, dtype, dh, dc = c0.shape[1], gates.dtype, _start(g[1], h0), _start(g[2], c0)
+    n, dtype, dh, dc = c0.shape[1], gates.dtype, initial(g[1], h0), initial(g[2], c0)
     out = np.empty_like(kept_gates)
     arriving = None if r is None else np.empty((len(gates), r.shape[0]), dtype)
     slope, small, d_full = np.empty((len(h0), 4 * n), dtype), np.empty(c0.shape, dtype), np.empty(c0.shape, dtype)
@@ -200,7 +200,7 @@ def gru_sequence_backward(
     """Composite gru_sequence_backward."""
     if kept_gates is None:
         return NotImplemented
-    n, dh = h0.shape[1], _start(g[1], h0)
+    n, dh = h0.shape[1], initial(g[1], h0)
     out, hidden = np.empty_like(kept_gates), np.empty_like(kept_gates)
     product, small, steps = np.empty_like(dh), np.empty_like(dh), steps_of(batch_sizes, reverse)[::-1]
 
@@ -268,7 +268,7 @@ def rnn_sequence_backward(
     """Composite rnn_sequence_backward."""
     if kept_h is None:
         return NotImplemented
-    dh, found, steps = _start(g[1], h0), np.empty_like(out), steps_of(batch_sizes, reverse)[::-1]
+    dh, found, steps = initial(g[1], h0), np.empty_like(out), steps_of(batch_sizes, reverse)[::-1]
 
     def run(low: int, high: int) -> None:
         for own, part in parts_of(steps, low, high):
