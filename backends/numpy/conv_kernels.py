@@ -23,7 +23,7 @@ from .. import threads
 from . import blas
 from .conv_columns import by_columns, weight_by_columns
 from .conv_rows import as_images, by_rows, serves, weight_by_rows
-from .conv_winograd import by_tiles, pays, weight_by_tiles
+from .conv_winograd import by_tiles, pays, sums_of_kernel, weight_by_tiles
 
 Array = Any
 Ints = tuple[int, ...]
@@ -37,7 +37,7 @@ MANY = 8
 
 
 def over_images(function: Callable[[int, int], Any], count: int, products: int) -> None:
-    """function(start, stop) over spans of the images, in several threads where the work is worth it."""
+    """function(start, stop) over spans of the images or channels, in several threads where the work is worth it."""
     if count > 1 and products >= SHARED and threads.count() > 1 and blas.controlled():
         with blas.alone():
             threads.over(function, count)
@@ -56,18 +56,33 @@ def _narrowed(out: Array, dtype: Any) -> Array:
 
 def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, dilation: Ints, groups: int) -> None:
     """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t * stride + k * dilation - low], x = 0 outside."""
-    kernel = w.shape[2:]
     if not out.size or not w.size:  # no places, no channels or no taps
         out.swapaxes(0, 1)[...] = 0 if b is None else b.reshape(-1, *[1] * (out.ndim - 1))
-    elif math.prod(kernel) == 1 and not any(low) and out.flags.c_contiguous and _inside(x, out, stride):
-        seen = [slice(0, s * (n - 1) + 1, s) for n, s in zip(out.shape[2:], stride, strict=True)]
-        pointwise(x[(..., *seen)], w, b, out, groups)
-    elif not serves(kernel, dilation):
-        by_columns(x, w, b, out, low, stride, dilation, groups)
-    elif len(kernel) == 1:
-        by_rows(*as_images(x, w), b, *as_images(out), (0, *low), (1, *stride), groups)
-    elif not (pays(x.shape[1], out.shape[1], kernel, stride, groups, x.dtype) and by_tiles(x, w, b, out, low)):
-        by_rows(x, w, b, out, low, stride, groups)
+        return
+    way = _way(x, w, b, out, low, stride, dilation, groups)
+    over_images(way, len(x), out.size * math.prod(w.shape[1:]))
+
+
+def _way(
+    x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, dilation: Ints, groups: int
+) -> Callable[[int, int], Any]:
+    """How to `correlate` the images from a first to a last."""
+    kernel = w.shape[2:]
+    if math.prod(kernel) == 1 and not any(low) and out.flags.c_contiguous and _inside(x, out, stride):
+        seen = x[(..., *[slice(0, s * (n - 1) + 1, s) for n, s in zip(out.shape[2:], stride, strict=True)])]
+        return lambda i, j: pointwise(seen[i:j], w, b, out[i:j], groups)
+    if not serves(kernel, dilation):
+        return lambda i, j: by_columns(x[i:j], w, b, out[i:j], low, stride, dilation, groups)
+    if len(kernel) == 1:
+        (x, w, out), low, stride = as_images(x, w, out), (0, *low), (1, *stride)
+
+    def rows(i: int, j: int) -> None:
+        by_rows(x[i:j], w, b, out[i:j], low, stride, groups)
+
+    if not pays(x.shape[1], out.shape[1], kernel, stride, groups, x.dtype):
+        return rows
+    sums = sums_of_kernel(w)
+    return lambda i, j: by_tiles(x[i:j], sums, b, out[i:j], low) or rows(i, j)
 
 
 def _inside(x: Array, out: Array, stride: Ints) -> bool:
@@ -96,11 +111,7 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
     geometry = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in geometry]
     out = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
-
-    def some(start: int, stop: int) -> None:
-        correlate(x[start:stop], w, b, out[start:stop], padding, stride, dilation, groups)
-
-    over_images(some, len(x), out.size * math.prod(w.shape[1:]))
+    correlate(x, w, b, out, padding, stride, dilation, groups)
     return _narrowed(out, dtype)
 
 
@@ -141,12 +152,14 @@ def conv_input(
     out = np.empty(shape, g.dtype)
     gathered = w.shape[0] * math.prod(shape[2:]) // math.prod(stride)
     scattered = shape[1] * math.prod(g.shape[2:])
-    way = scatter if 2 * scattered < gathered and g.size and w.size else gather
+    if 2 * scattered < gathered and g.size and w.size:
 
-    def some(start: int, stop: int) -> None:
-        way(g[start:stop], w, b, out[start:stop], stride, padding, dilation, groups)
+        def some(i: int, j: int) -> None:
+            scatter(g[i:j], w, b, out[i:j], stride, padding, dilation, groups)
 
-    over_images(some, len(g), g.size * math.prod(w.shape[1:]))
+        over_images(some, len(g), g.size * math.prod(w.shape[1:]))
+    else:
+        gather(g, w, b, out, stride, padding, dilation, groups)
     return _narrowed(out, dtype)
 
 
@@ -191,28 +204,42 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     taps = math.prod(kernel)
     if not math.prod(shape) or not g.size:
         return np.zeros(shape, dtype)
+    out = np.empty(shape, dtype)
+    if pays(depth, channels, kernel, stride, groups, x.dtype) and _weight_by_tiles(x, g, out, padding):
+        return out
     rowwise = serves(kernel, dilation) and taps > 1
-    tiled = rowwise and pays(depth, channels, kernel, stride, groups, x.dtype)
     parts: dict[int, Array] = {}
 
-    def some(start: int, stop: int) -> None:
-        parts[start] = out = np.zeros((groups, channels, depth * taps), x.dtype)
+    def some(i: int, j: int) -> None:
+        parts[i] = part = np.zeros((groups, channels, depth * taps), x.dtype)
         if not rowwise:
-            weight_by_columns(x[start:stop], g[start:stop], out, kernel, padding, stride, dilation)
+            weight_by_columns(x[i:j], g[i:j], part, kernel, padding, stride, dilation)
         elif len(kernel) == 1:
-            images = as_images(x[start:stop], g[start:stop])
-            weight_by_rows(*images, out, (1, *kernel), (0, *padding), (1, *stride))
-        elif not (tiled and weight_by_tiles(x[start:stop], g[start:stop], out[0], padding)):
-            weight_by_rows(x[start:stop], g[start:stop], out, kernel, padding, stride)
+            weight_by_rows(*as_images(x[i:j], g[i:j]), part, (1, *kernel), (0, *padding), (1, *stride))
+        else:
+            weight_by_rows(x[i:j], g[i:j], part, kernel, padding, stride)
 
     over_images(some, len(x), g.size * depth * taps)
     first, *others = [parts[start] for start in sorted(parts)]  # in this order, however the threads ended
     for other in others:
         first += other
-    out = np.empty(shape, dtype)
     first = first.reshape(shape[0], taps, depth).swapaxes(1, 2) if rowwise else first.reshape(shape[0], depth, taps)
     out.reshape(shape[0], depth, taps)[...] = first
     return out
+
+
+def _weight_by_tiles(x: Array, g: Array, out: Array, low: Ints) -> bool:
+    """conv_weight into `out`, in half the products; whether all of it is finite.
+
+    The threads share the output's channels, so that no thread holds sums for all of them.
+    """
+    finite: list[bool] = []
+
+    def some(i: int, j: int) -> None:
+        finite.append(weight_by_tiles(x, g[:, i:j], out[i:j], low))
+
+    over_images(some, g.shape[1], g.size * math.prod(out.shape[1:]))
+    return all(finite)
 
 
 def channel_sum(g: Array) -> Array:

@@ -18,7 +18,7 @@ Array = Any
 Ints = tuple[int, ...]
 
 # Bytes of shifted rows per block, and places per matrix product: best at all shapes measured, within some percent.
-BLOCK = 2 << 20
+BLOCK = 1 << 20
 PLACES, ENOUGH = 512, 128
 # Rows of a matrix that lie a multiple of these bytes apart fall into the same lines of a cache.
 CONFLICT, APART = 512, 16

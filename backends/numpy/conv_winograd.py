@@ -119,12 +119,19 @@ class Tiles:
         done(5)
 
 
-def by_tiles(x: Array, w: Array, b: Array, out: Array, low: Ints) -> bool:
-    """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t + k - low]; whether all of it is finite."""
+def sums_of_kernel(w: Array) -> Array:
+    """The kernel's share of the products. w: (O, C, 3, wide) -> (6, O, wide * C)."""
     channels, depth, _, wide = w.shape
-    size = out.shape[2:]
-    weight = w.transpose(2, 0, 3, 1).reshape(3, channels * wide * depth)
-    weight = np.matmul(np.array(KERNEL, w.dtype), weight).reshape(6, channels, wide * depth)
+    rows = w.transpose(2, 0, 3, 1).reshape(3, channels * wide * depth)
+    return np.matmul(np.array(KERNEL, w.dtype), rows).reshape(6, channels, wide * depth)
+
+
+def by_tiles(x: Array, sums: Array, b: Array, out: Array, low: Ints) -> bool:
+    """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t + k - low]; whether all of it is finite.
+
+    sums: `sums_of_kernel` of w.
+    """
+    channels, wide, size = out.shape[1], sums.shape[2] // x.shape[1], out.shape[2:]
     blocks = Tiles(x, wide, channels, size, low)
     bias = 0 if b is None else b.reshape(channels, 1, 1)
     space = np.empty(8 * channels * blocks.tiles * blocks.images * blocks.width, out.dtype)
@@ -134,7 +141,7 @@ def by_tiles(x: Array, w: Array, b: Array, out: Array, low: Ints) -> bool:
         parts = space[: 8 * channels * places].reshape(8, channels, places)
 
         def multiply(i: int, columns: Array, parts: Array = parts) -> None:
-            np.matmul(weight[i], columns, out=parts[i])
+            np.matmul(sums[i], columns, out=parts[i])
 
         blocks.each(images, tiles, multiply)
         _rows_of_output(parts)
@@ -165,12 +172,8 @@ def _rows_of_output(m: Array) -> None:
 
 
 def weight_by_tiles(x: Array, g: Array, out: Array, low: Ints) -> bool:
-    """out[o, k, c] = sum over n, t of g[n, o, t] * x[n, c, t + k - low]; whether all of it is finite, else zeros.
-
-    out: (O, K * C), contiguous.
-    """
-    channels, depth = g.shape[1], x.shape[1]
-    wide = out.shape[1] // (3 * depth)
+    """out[o, c, k] = sum over n, t of g[n, o, t] * x[n, c, t + k - low]; whether all of it is finite."""
+    channels, depth, _, wide = out.shape
     blocks = Tiles(x, wide, channels, g.shape[2:], low)
     total = np.zeros((6, channels, wide * depth), x.dtype)
     product = np.empty_like(total[0])
@@ -189,10 +192,8 @@ def weight_by_tiles(x: Array, g: Array, out: Array, low: Ints) -> bool:
 
         blocks.each(images, tiles, add)
     kernel = np.matmul(np.array(KERNEL, x.dtype).T, total.reshape(6, -1))
-    if not finite(kernel):
-        return False
-    out.reshape(channels, 3, -1)[...] = kernel.reshape(3, channels, -1).swapaxes(0, 1)
-    return True
+    out[...] = kernel.reshape(3, channels, wide, depth).transpose(1, 3, 0, 2)
+    return finite(kernel)
 
 
 def _sum_of_rows(i: int, g: Array, out: Array) -> Array:
