@@ -297,7 +297,7 @@ def test_dropout_is_a_function_of_seed_and_offset(dtype: Any, machine: Any) -> N
     bits = np.array([philox(seed, offset + i) for i in range(counters(size))], np.uint64).reshape(-1)[:size]
     kept = (bits >> np.uint64(8)) * 2.0**-24 >= p
     assert 0.6 < kept.mean() < 0.8
-    found = KERNELS["dropout"](put(machine, x), p=p, seed=seed, offset=offset)
+    found = KERNELS["dropout"](put(machine, x, skew=dtype.itemsize), p=p, seed=seed, offset=offset)
     same(found, [np.where(kept, x.astype("f8") / (1 - p), 0)], dtype)
     base = put(machine, np.array([seed - 7, offset - 11], np.uint64))
     again = KERNELS["dropout"](put(machine, x), p=p, seed=7, offset=11, base=base)
@@ -354,7 +354,9 @@ def test_formulas(formula: Any, states: int, options: dict[str, Any], dtype: Any
         wide = [a.astype("f8") for a in arrays] + [None] * (slots - states)
         formula(np, *wide, **options)
         expected.append(wide)
-        entries.append([put(machine, a) for a in arrays] + [None] * (slots - states))
+        skew = dtype.itemsize * (n % 3 == 1)
+        entries.append([put(machine, a, skew=skew if k == n % 2 else 0) for k, a in enumerate(arrays)])
+        entries[-1] += [None] * (slots - states)
     one = [None if a is None else put(machine, a) for a in entries[-1]]
     before = len(machine.launched)
     assert KERNELS[formula.__name__].many(entries, options) is None
@@ -378,7 +380,7 @@ def test_norm_and_clipping_of_many_tensors(norm: float, machine: Any, order: str
     rng = np.random.default_rng(9)
     arrays = [rng.standard_normal(n).astype(dtype) for n, dtype in [(5, F4), (9000, F4), (70, BF), (0, F4), (1, F2)]]
     arrays += [rng.standard_normal(3).astype(F4) for _ in range(66)]
-    held = [put(machine, a) for a in arrays]
+    held = [put(machine, a, skew=a.itemsize * (i % 2)) for i, a in enumerate(arrays)]
     total = KERNELS["total_norm"](held, norm)
     flat = np.concatenate([a.astype("f8") for a in arrays])
     expected = np.linalg.norm(flat, norm)

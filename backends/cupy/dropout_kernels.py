@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base import may_decline
-from .launch import TYPES, Kernel, blocks_for, contiguous, empty, served
+from .launch import TYPES, Kernel, aligned, blocks_for, contiguous, empty, served
 
-DROPOUT = Kernel("dropout.cuh", "dropout", "PPlffuuP", T=TYPES)
+DROPOUT = Kernel("dropout.cuh", "dropout", "PPliffuuP", T=TYPES)
 
 
 def counters(size: int) -> int:
@@ -28,7 +28,7 @@ def dropout(x: Any, *, p: float, seed: int, offset: int, base: Any = None) -> An
     x = contiguous(x)
     out = empty(x.shape, x.dtype)
     grid = (blocks_for(x.size, 1024),)
-    DROPOUT((name,), grid, (256,), x, out, x.size, p, 1.0 / (1.0 - p), seed, offset, base)
+    DROPOUT((name,), grid, (256,), x, out, x.size, aligned(x, out), p, 1.0 / (1.0 - p), seed, offset, base)
     return out
 
 

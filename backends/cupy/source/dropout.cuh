@@ -29,11 +29,11 @@ __device__ __forceinline__ Four philox(u64 seed, u64 counter) {
 __device__ __forceinline__ float uniform(unsigned bits) { return (bits >> 8) * 5.9604644775390625e-8f; }
 
 // out = x / (1 - p) where element i is kept, else 0. The number of element i is the (i % 4)th of counter offset + i / 4.
-// `base`, where not null, is {seed, offset} in device memory, to which the arguments are added: a recorded CUDA graph
-// draws anew when it is replayed after base[1] was raised.
+// `whole`: the pointers are at multiples of 16 bytes. `base`, where not null, is {seed, offset} in device memory, to
+// which the arguments are added: a recorded CUDA graph draws anew when it is replayed after base[1] was raised.
 template <class T>
 __global__ void __launch_bounds__(256)
-    dropout(const T* x, T* out, i64 n, float p, float scale, u64 seed, u64 offset, const u64* base) {
+    dropout(const T* x, T* out, i64 n, int whole, float p, float scale, u64 seed, u64 offset, const u64* base) {
     if (base) {
         seed += base[0];
         offset += base[1];
@@ -41,10 +41,15 @@ __global__ void __launch_bounds__(256)
     const i64 step = (i64)gridDim.x * blockDim.x;
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i * 4 < n; i += step) {
         const Four random = philox(seed, offset + i);
+        float v[4];
+        if (whole && i * 4 + 4 <= n) {
+            load<4>(x + i * 4, v);
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const i64 at = i * 4 + k;
-            if (at < n) out[at] = narrow<T>(uniform(random.v[k]) >= p ? wide(x[at]) * scale : 0.0f);
+            for (int k = 0; k < 4; k++) v[k] = uniform(random.v[k]) >= p ? v[k] * scale : 0.0f;
+            store<4>(out + i * 4, v);
+        } else {
+            for (int k = 0; k < 4 && i * 4 + k < n; k++)
+                out[i * 4 + k] = narrow<T>(uniform(random.v[k]) >= p ? wide(x[i * 4 + k]) * scale : 0.0f);
         }
     }
 }

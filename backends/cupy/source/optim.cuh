@@ -82,22 +82,46 @@ FORMULA(Adagrad, 1) {
 }
 };
 
-// The arrays of a tensor are p, g and the states; a state that the options leave out has the address 0. on[3]: maximize.
-template <class F, class T> __global__ void __launch_bounds__(256) formula_step(Tensors all, Options o) {
-    const Part part = my_part(all);
-    T* at[5];
+// Element or pack `i` of a tensor's arrays, V elements at once: p, g, then the states, of which those that the options
+// leave out have the address 0.
+template <class F, class T, int V>
+__device__ __forceinline__ void step_pack(T* const (&at)[2 + F::states], i64 i, bool negate, const Options& o) {
+    float p[V], g[V], s[F::states][V];
+    load<V>(at[0] + i * V, p);
+    load<V>(at[1] + i * V, g);
 #pragma unroll
-    for (int k = 0; k < 2 + F::states; k++) at[k] = reinterpret_cast<T*>(all.array[k][part.tensor]);
-    for (i64 i = part.start + threadIdx.x; i < part.stop; i += blockDim.x) {
-        float p = wide(at[0][i]), g = wide(at[1][i]), s[3];
+    for (int k = 0; k < F::states; k++)
+        if (at[2 + k]) load<V>(at[2 + k] + i * V, s[k]);
 #pragma unroll
-        for (int k = 0; k < 3; k++) s[k] = k < F::states && at[2 + k] ? wide(at[2 + k][i]) : 0.0f;
-        F::step(p, o.on[3] ? -g : g, s, o);
-        at[0][i] = narrow<T>(p);
+    for (int e = 0; e < V; e++) {
+        float own[3] = {0.0f, 0.0f, 0.0f};
 #pragma unroll
-        for (int k = 0; k < F::states; k++)
-            if (at[2 + k]) at[2 + k][i] = narrow<T>(s[k]);
+        for (int k = 0; k < F::states; k++) own[k] = at[2 + k] ? s[k][e] : 0.0f;
+        F::step(p[e], negate ? -g[e] : g[e], own, o);
+#pragma unroll
+        for (int k = 0; k < F::states; k++) s[k][e] = own[k];
     }
+    store<V>(at[0] + i * V, p);
+#pragma unroll
+    for (int k = 0; k < F::states; k++)
+        if (at[2 + k]) store<V>(at[2 + k] + i * V, s[k]);
+}
+
+// on[3]: maximize. CHUNK is a multiple of every V, so that a part begins where its tensor's packs do.
+template <class F, class T> __global__ void __launch_bounds__(256) formula_step(Tensors all, Options o) {
+    constexpr int V = 16 / sizeof(T);
+    const Part part = my_part(all);
+    T* at[2 + F::states];
+    unsigned long long together = 0;
+#pragma unroll
+    for (int k = 0; k < 2 + F::states; k++) {
+        at[k] = reinterpret_cast<T*>(all.array[k][part.tensor]);
+        together |= all.array[k][part.tensor];
+    }
+    const bool negate = o.on[3];
+    const i64 packs = together % 16 ? part.start / V : part.stop / V;
+    for (i64 i = part.start / V + threadIdx.x; i < packs; i += blockDim.x) step_pack<F, T, V>(at, i, negate, o);
+    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) step_pack<F, T, 1>(at, i, negate, o);
 }
 
 // ---- norms of all tensors together
@@ -128,8 +152,15 @@ template <class F, class T> __global__ void __launch_bounds__(256) norm_parts(Te
     typedef typename Joined<F>::by By;
     const Part part = my_part(all);
     const T* x = reinterpret_cast<const T*>(all.array[0][part.tensor]);
-    float total = 0.0f;
-    for (i64 i = part.start + threadIdx.x; i < part.stop; i += blockDim.x) total = By::of(total, F::of(wide(x[i]), p));
+    constexpr int V = 16 / sizeof(T);
+    const i64 packs = all.array[0][part.tensor] % 16 ? part.start / V : part.stop / V;
+    float total = 0.0f, v[V];
+    for (i64 i = part.start / V + threadIdx.x; i < packs; i += blockDim.x) {
+        load<V>(x + i * V, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) total = By::of(total, F::of(v[k], p));
+    }
+    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) total = By::of(total, F::of(wide(x[i]), p));
     total = row_reduce<By>(total, 0.0f);
     if (threadIdx.x == 0) parts[begin + blockIdx.x] = total;
 }
@@ -148,5 +179,14 @@ template <class T> __global__ void __launch_bounds__(256) clip_all(Tensors all, 
     const float asked = most / (*norm + 1e-6f), factor = asked > 1.0f ? 1.0f : asked;  // nan stays
     const Part part = my_part(all);
     T* x = reinterpret_cast<T*>(all.array[0][part.tensor]);
-    for (i64 i = part.start + threadIdx.x; i < part.stop; i += blockDim.x) x[i] = narrow<T>(wide(x[i]) * factor);
+    constexpr int V = 16 / sizeof(T);
+    const i64 packs = all.array[0][part.tensor] % 16 ? part.start / V : part.stop / V;
+    float v[V];
+    for (i64 i = part.start / V + threadIdx.x; i < packs; i += blockDim.x) {
+        load<V>(x + i * V, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) v[k] *= factor;
+        store<V>(x + i * V, v);
+    }
+    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) x[i] = narrow<T>(wide(x[i]) * factor);
 }
