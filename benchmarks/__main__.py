@@ -102,6 +102,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 def new_run(settings: Settings, libraries: list[str], lacking: dict[str, str]) -> dict[str, Any]:
     """A run before anything is measured."""
     packages = ["numpy", *(LIBRARIES[name].package for name in libraries), "numba", "onednn-cpu-gomp"]
+    packages += ["cupy-cuda12x", "cupy-cuda13x"] if settings.backend == "cupy" else []
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -199,8 +200,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("broken off", file=sys.stderr)
     print("\n\n".join(text for text in (table(run) if run["workloads"] else "", extras_table(run)) if text))
+    if not path.exists():
+        return
     print(f"\nwritten: {path}")
-    if not args.no_charts and path.exists():
+    if not args.no_charts:
         try:
             from .charts import draw
 

@@ -243,6 +243,20 @@ def test_absent_libraries_are_named() -> None:
     assert libraries.absent(["tapegrad"]) == {}
 
 
+def test_import_times_leave_out_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    found = suite("footprint").import_times(["json", "no_such_module"], 1)
+    assert list(found) == ["json"] and found["json"] > 0
+    assert "No module named 'no_such_module'" in capsys.readouterr().err
+
+
+def test_sizes_count_what_a_library_needs() -> None:
+    footprint = suite("footprint")
+    alone, extra = (footprint.installed_size(name) for name in ("tapegrad", "tapegrad+fast"))
+    numpy = footprint.files_size("numpy")
+    assert numpy > 10**7 and alone["own"] > 10**6 and alone["all"] == alone["own"] + numpy <= extra["all"]
+    assert footprint.name_of("NumPy>=2; python_version > '3'") == "numpy"
+
+
 def test_workers_are_started_without_what_picks_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
