@@ -1,4 +1,4 @@
-"""Losses: the kernels of softmax_cross_entropy with the reduction of cross_entropy."""
+"""Losses: the kernels of softmax_cross_entropy with a reduction, and that of two classes in blocks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from ..base import may_decline
 from . import softmax_kernels
+from .activation_kernels import _floats, _sigmoid, log1p
+from .blocks import pointwise
+from .reduce_kernels import sum_flat
 
 
 @may_decline
@@ -28,4 +31,48 @@ def cross_entropy(logits: Any, target: Any, *, ignore_index: int, reduction: str
     return np.asarray(sum_, dtype=loss.dtype), top, total, count
 
 
-KERNELS: dict[str, Callable[..., Any]] = {"cross_entropy": cross_entropy}
+def _logistic_loss(out: Any, x: Any, target: Any, e: Any, u: Any) -> None:
+    """(1 - target) x + log(1 + exp(-x))."""
+    np.exp(np.negative(np.abs(x, e), e), e)
+    log1p(e, e, u)
+    np.subtract(e, np.clip(x, -np.inf, 0, out=u), e)
+    np.multiply(np.subtract(1, target, out), x, out)
+    np.add(out, e, out)
+
+
+@may_decline
+def binary_cross_entropy_with_logits(
+    x: Any, target: Any, weight: Any = None, pos_weight: Any = None, *, reduction: str
+) -> Any:
+    """Op binary_cross_entropy_with_logits, without weights."""
+    if weight is not None or pos_weight is not None or not _floats(x, target):
+        return NotImplemented
+    loss = pointwise(_logistic_loss, 2, x, target)
+    if reduction == "none":
+        return loss
+    total = sum_flat(loss)
+    return np.asarray(total / loss.size if reduction == "mean" else total, dtype=x.dtype)
+
+
+@may_decline
+def binary_cross_entropy_with_logits_backward(
+    g: Any, x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str
+) -> Any:
+    """Composite binary_cross_entropy_with_logits_backward, without weights."""
+    if weight is not None or pos_weight is not None or reduction == "none" or g.ndim or not _floats(x, target):
+        return NotImplemented
+    factor = np.asarray(g / x.size if reduction == "mean" else g, dtype=x.dtype)
+
+    def slope(out: Any, x: Any, target: Any) -> None:
+        _sigmoid(out, x)
+        np.subtract(out, target, out)
+        np.multiply(out, factor, out)
+
+    return pointwise(slope, 0, x, target)
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
+    "binary_cross_entropy_with_logits_backward": binary_cross_entropy_with_logits_backward,
+}
