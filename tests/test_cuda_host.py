@@ -212,3 +212,22 @@ def test_a_kernel_is_linked_once(recorder: Recorder, monkeypatch: pytest.MonkeyP
     for dtype in ("f4", "f2", "f4"):
         KERNELS["silu"](bare((3, 4), dtype))
     assert linked == ["forward<Silu, float>", "forward<Silu, __half>"]
+
+
+@pytest.mark.parametrize("source", sorted({k.source for k in launch.Kernel.declared}))
+def test_cupys_own_flags_and_headers_compile_a_source(source: str) -> None:
+    """As RawModule compiles it on a device; by names of CuPy that are private, since the public ones ask for one."""
+    from cupy._core import core
+    from cupy.cuda import compiler
+
+    kernel = next(k for k in launch.Kernel.declared if k.source == source)
+    name = list(kernel.expressions())[-1]
+    flags = (*core.assemble_cupy_compiler_options(("--std=c++17",)), "--device-as-default-execution-space", "-ftz=true")
+    try:
+        program = compiler._NVRTCProgram(compile.text(source), source, name_expressions=(name,), method="cubin")
+        code, mapping = program.compile((*flags, "-arch=sm_90"))
+    except (ImportError, OSError, RuntimeError) as error:
+        if "nvrtc" in str(error).lower() and "cannot open" in str(error).lower():
+            pytest.skip(f"CuPy finds no compiler: {error}")
+        raise
+    assert code[:4] == b"\x7fELF" and mapping[name].startswith("_Z")
