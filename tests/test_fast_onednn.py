@@ -22,11 +22,19 @@ if not fast.has("onednn"):
 
 from tapegrad.backends.fast import conv_kernels, onednn  # noqa: E402
 
+KERNELS = [(3, 1, 1, 1), (3, 2, 1, 1), (2, 1, 0, 2), (1, 2, 0, 1), (1, 1, 0, 1), (1, 1, 1, 1), (5, 3, 4, 1)]
 CASES = [
     Case(batch, channels, results, size, (kernel,) * len(size), stride, padding, dilation, groups)
     for batch, size in ((5, (23,)), (1, (13, 14)), (7, (12, 9)), (2, (7, 8, 6)))
     for channels, results, groups in ((3, 4, 1), (4, 6, 2), (8, 8, 8), (4, 8, 4), (17, 33, 1), (1, 6, 1))
-    for kernel, stride, padding, dilation in ((3, 1, 1, 1), (3, 2, 1, 1), (2, 1, 0, 2), (1, 2, 0, 1), (5, 3, 4, 1))
+    for kernel, stride, padding, dilation in (
+        (3, 1, 1, 1),
+        (3, 2, 1, 1),
+        (2, 1, 0, 2),
+        (1, 2, 0, 1),
+        (1, 1, 1, 1),
+        (5, 3, 4, 1),
+    )
 ]
 
 
@@ -48,7 +56,11 @@ def test_values(count: int) -> None:
     for case in CASES:
         for op, arrays, kw in calls(case, rng):
             got = getattr(conv_kernels, op)(*arrays, **kw)
-            assert got is not NotImplemented, (case, op)
+            product = set(case.kernel) == {1} and case.groups == 1 and case.padding == 0
+            product = product and (op != "conv_input" or case.stride == 1)
+            assert (got is NotImplemented) == product, (case, op)
+            if product:
+                continue
             assert error(op, arrays, kw, got) < 1e-5, (case, op)
 
 

@@ -68,7 +68,7 @@ def order(op: str, at: Geometry) -> Callable[[Ints], Layout]:
             return Layout.channels_last
         if at.x[0] * math.prod(at.w[2:]) >= 1024:  # tall columns: one large product
             return Layout.dense
-    if op == "conv_input" and at.x[0] < 8 and at.groups == 1:
+    if op == "conv_input" and at.groups == 1 and (at.x[0] < 8 or math.prod(at.w[2:]) == 1):
         return Layout.dense
     return Layout.any
 
@@ -235,7 +235,7 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
         ]
     )
     at = Geometry(x.shape[1:], w.shape, (w.shape[0], *size), stride, padding, dilation, groups, b is not None)
-    if not served(at, x, w, b):
+    if not served("conv", at, x, w, b):
         return NotImplemented
     return _convolved("conv", at, x, w, b, np.empty((x.shape[0], *at.y), x.dtype))
 
@@ -254,7 +254,7 @@ def conv_input(
 ) -> Array:
     """The op conv_input."""
     at = Geometry(tuple(shape[1:]), w.shape, g.shape[1:], stride, padding, dilation, groups)
-    if not served(at, g, w, b):
+    if not served("conv_input", at, g, w, b):
         return NotImplemented
     out = _convolved("conv_input", at, g, w, None, np.empty(shape, g.dtype))
     if b is not None and out is not NotImplemented:
@@ -266,7 +266,7 @@ def conv_input(
 def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
     """The op conv_weight."""
     at = Geometry(x.shape[1:], tuple(shape), g.shape[1:], stride, padding, dilation, groups)
-    if not served(at, x, g):
+    if not served("conv_weight", at, x, g):
         return NotImplemented
     run = Run("conv_weight", at, len(x))
     if not run.served:
@@ -296,14 +296,14 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     return first
 
 
-def served(at: Geometry, first: Array, second: Array, bias: Array | None = None) -> bool:
+def served(op: str, at: Geometry, first: Array, second: Array, bias: Array | None = None) -> bool:
     """Whether a convolution is one that oneDNN takes and is faster at than NumPy."""
     if first.dtype != np.float32 or second.dtype != np.float32 or (bias is not None and bias.dtype != np.float32):
         return False
     if not 1 <= len(at.stride) <= 3 or not len(first) or min(*at.x, *at.w, *at.y, *at.stride) < 1:
         return False
-    pointwise = math.prod(at.w[2:]) == 1 and at.groups == 1 and not any(at.padding) and math.prod(at.stride) == 1
-    return not pointwise  # which is one matrix product
+    pointwise = math.prod(at.w[2:]) == 1 and at.groups == 1 and not any(at.padding)
+    return not pointwise or (op == "conv_input" and max(at.stride) > 1)  # the others are one matrix product
 
 
 KERNELS = {"conv": conv, "conv_input": conv_input, "conv_weight": conv_weight}
