@@ -124,3 +124,17 @@ def max_pool_backward(
                 else:
                     spot = base + ox * step_x + found[ox]
                 target[spot] += h[ox]
+
+
+@kernel("T* T* i8 i8 i8 i8 i8 i8")
+def max_pool_2x2(x, out, high, wide, out_high, out_wide, start, stop):
+    """As max_pool, for windows of 2 x 2 in steps of 2 without padding."""
+    for m in range(start, stop):
+        plane = at(x, m * high * wide)
+        for oy in range(out_high):
+            upper, lower = at(plane, 2 * oy * wide), at(plane, (2 * oy + 1) * wide)
+            o = at(out, (m * out_high + oy) * out_wide)
+            for ox in range(out_wide):
+                o[ox] = maximum(
+                    maximum(upper[2 * ox], upper[2 * ox + 1]), maximum(lower[2 * ox], lower[2 * ox + 1])
+                )
