@@ -85,8 +85,9 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', not {mode!r}")
+    own = sys.modules[_ROOT].__version__
     found: dict[str, Any] = {
-        "versions": {"tapegrad": sys.modules[_ROOT].__version__, "python": platform.python_version(), "numpy": np.__version__},
+        "versions": {"tapegrad": own, "python": platform.python_version(), "numpy": np.__version__},
         "processor": platform.processor() or platform.machine(),
         "threads": threads.count(),
         "BLAS": _blas(),

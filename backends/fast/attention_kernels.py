@@ -61,10 +61,11 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, cau
     out = blocks.empty(q.shape[-2], v.shape[-1])
     lse = np.empty((*blocks.batch, blocks.rows), q.dtype)
     whole = [blocks.four(x) for x in (q, k, v)]
+    kept: Any = blocks.keep
 
     def work(group: Any) -> None:
         queries, keys, values, results, level = (x[group] for x in (*whole, out, lse))
-        factors = None if keep is None else blocks.keep[group]
+        factors = None if kept is None else kept[group]
         for i, j, end in blocks.cuts:
             s = _product(queries[:, :, i:j], keys[:, :, :end])
             top, total = np.empty((2, *s.shape[:3]), s.dtype)
