@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import numpy as _numpy  # noqa: F401  (first of all: from deep inside the rooms its import takes 15 ms longer)
-
 from . import autograd as autograd
 from .autograd.api import FUNCTIONS
 from .autograd.api.legacy import TYPES, legacy_type

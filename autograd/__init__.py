@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from . import api  # noqa: F401  (gives Tensor its methods)
+from . import loading  # noqa: F401  (first: gives Tensor its methods)
 from .grads import backward as backward
 from .grads import grad as grad
 from .modes import enable_grad as enable_grad
