@@ -395,6 +395,69 @@ def test_norm_and_clipping_of_many_tensors(norm: float, machine: Any, order: str
     assert math.isnan(float(KERNELS["total_norm"](held, norm)))
 
 
+# ---- matrix products -------------------------------------------------------------------------------------------------
+
+# shapes of x and y, and what is done to them to have other layouts
+PRODUCTS = [
+    ((5, 7), (7, 3)), ((1, 7), (7, 1)), ((5, 1), (1, 3)), ((2, 3, 5, 7), (2, 3, 7, 4)), ((3, 5, 7), (7, 4)),
+    ((5, 7), (6, 7, 4)), ((4, 1, 5, 7), (3, 7, 2)), ((4, 1, 5, 7), (4, 3, 7, 2)), ((1, 1, 2), (1, 2, 1)),
+]  # fmt: skip
+LAYOUTS = {
+    "rows": lambda a: a,
+    "transposed": lambda a: np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2),
+    "every other": lambda a: np.repeat(a, 2, -1)[..., ::2],
+    "part of rows": lambda a: np.concatenate([a, a], -1)[..., : a.shape[-1]],
+    "heads": lambda a: np.ascontiguousarray(a.swapaxes(-2, -3)).swapaxes(-2, -3) if a.ndim > 2 else a,
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", F2, BF], ids=str)
+@pytest.mark.parametrize("layouts", [(a, b) for a in LAYOUTS for b in LAYOUTS], ids=" x ".join)
+def test_products(layouts: tuple[str, str], dtype: Any, machine: Any) -> None:
+    """Operands as they lie, against NumPy in float64, by an emulation of what cuBLAS documents."""
+    dtype, rng = np.dtype(dtype), np.random.default_rng(11)
+    for shapes in PRODUCTS:
+        x, y = (LAYOUTS[k](rng.standard_normal(s).astype(dtype)) for k, s in zip(layouts, shapes, strict=True))
+        found = KERNELS["bmm"](x, y)
+        same(found, [x.astype("f8") @ y.astype("f8")], dtype if dtype in TOLERANCE else F4)
+        if len(shapes[0]) == len(shapes[1]) == 2:
+            np.testing.assert_array_equal(KERNELS["mm"](x, y), found)
+
+
+def test_what_is_copied_before_a_product(machine: Any) -> None:
+    """Transposed and cut operands, heads within rows and repeated matrices are multiplied as they lie."""
+    x, y = put(machine, np.ones((2, 3, 4, 5), "f4")), put(machine, np.ones((2, 3, 5, 4), "f4"))
+    zones = len(machine.xp.zones)
+    for a, b in [(x, y), (y.swapaxes(-1, -2), x.swapaxes(-1, -2)), (x[..., :3], y[..., 1:4, :]), (x, y[:1, :1])]:
+        KERNELS["bmm"](a, b)
+        zones += 1
+        assert len(machine.xp.zones) <= zones, "more than the output was made"
+    rows = put(machine, np.ones((2, 4, 3, 5), "f4")).swapaxes(1, 2)  # heads beside each other in a row
+    machine.products.clear()
+    assert KERNELS["bmm"](rows[0], y[0]) is not NotImplemented
+    assert machine.products == [((False, False), (4, 4, 5), 3, 68)]
+
+
+def test_linear_and_tf32(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapegrad.backends import cuda as settings
+
+    rng = np.random.default_rng(12)
+    for dtype in (F4, BF):
+        x, w, b = (put(machine, rng.standard_normal(s).astype(dtype)) for s in ((2, 3, 8), (5, 8), (5,)))
+        for bias in (None, b):
+            for given in (x, x[0, 0]):
+                same(KERNELS["linear"](given, w, bias), generic("linear", given, w, bias), dtype)
+    machine.products.clear()
+    monkeypatch.setattr(settings.matmul, "allow_tf32", True, raising=False)
+    KERNELS["mm"](w, w.T)
+    KERNELS["mm"](put(machine, np.ones((2, 2), "f4")), put(machine, np.ones((2, 2), "f4")))
+    KERNELS["mm"](np.ones((2, 2)), np.ones((2, 2)))
+    assert [p[3] for p in machine.products] == [68, 77, 70]
+    for x_shape, y_shape in [((2, 3), (2, 3)), ((0, 3), (3, 2)), ((3,), (3, 2)), ((2, 1, 1), (3, 1, 1))]:
+        assert KERNELS["bmm"](np.ones(x_shape), np.ones(y_shape)) is NotImplemented
+    assert KERNELS["mm"](np.ones((2, 2), "f4"), np.ones((2, 2))) is NotImplemented
+
+
 # ---- the machine itself ----------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ def code(op: str, text: str) -> int:
 def flag() -> Any:
     """The current device's flag, for a launch that may set it."""
     machine = launch.current()
-    place = (id(machine), machine.device())
+    place = (machine, machine.device())
     found = _pending.flags.get(place)
     if found is None:
         found = _pending.flags[place] = machine.xp.zeros(3, np.int64)
@@ -44,11 +44,14 @@ def flag() -> Any:
 
 def raise_pending() -> None:
     """IndexError for the first index out of bounds that kernels met since the last call; waits for them."""
-    if not _pending.launched or launch.current().capturing():
+    if not _pending.launched:
+        return
+    machine = launch.current()
+    if machine.capturing():
         return
     _pending.launched = False
-    for found in _pending.flags.values():
-        number, index, size = (int(v) for v in launch.current().to_host(found))
+    for (owner, _), found in _pending.flags.items():
+        number, index, size = (int(v) for v in machine.to_host(found)) if owner is machine else (0, 0, 0)
         if number:
             found.fill(0)
             op, text = MESSAGES[number - 1]

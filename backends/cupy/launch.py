@@ -10,13 +10,14 @@ records launches, or executes the same sources on the CPU.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from .compile import on_device
+from .compile import on_device, outside
 
 TYPES = ("float", "__half", "__nv_bfloat16")
 FLAGS = ("false", "true")
@@ -50,6 +51,28 @@ class Machine:
     def pointer(self, array: Any) -> int:
         """The address of an array's first element."""
         return array.data.ptr
+
+    @functools.cached_property
+    def cublas(self) -> Any:
+        """CuPy's own binding of cuBLAS."""
+        return outside("cupy_backends.cuda.libs.cublas")
+
+    def gemm(
+        self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],
+        b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: int, compute: int,
+    ) -> None:  # fmt: skip
+        """cuBLAS's gemmStridedBatchedEx: c = alpha op(a) op(b) + beta c, matrices by columns.
+
+        sizes: (m, n, k); a, b, c: (array, leading dimension, elements from one matrix to the next); data:
+        cudaDataType_t of all three; compute: cublasComputeType_t, whose numbers are double for double precision.
+        """
+        factors = np.array([alpha, beta], "f8" if data == 1 else "f4")
+        first = factors.ctypes.data
+        self.cublas.gemmStridedBatchedEx(
+            self.xp.cuda.device.get_cublas_handle(), int(transposed[0]), int(transposed[1]), *sizes, first,
+            a[0].data.ptr, data, a[1], a[2], b[0].data.ptr, data, b[1], b[2], first + factors.itemsize,
+            c[0].data.ptr, data, c[1], c[2], batch, compute, -1,
+        )  # fmt: skip
 
     def device(self) -> int:
         """The number of the current device."""

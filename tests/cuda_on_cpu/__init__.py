@@ -112,6 +112,16 @@ class Memory:
         self.zones = living
 
 
+CUDA_TYPES = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
+
+
+class Unowned:
+    """Bytes at an address, as NumPy takes them."""
+
+    def __init__(self, address: int, size: int):
+        self.__array_interface__ = {"data": (address, False), "shape": (size,), "typestr": "|u1", "version": 3}
+
+
 class CpuMachine(launch.Machine):
     """Runs kernels on the CPU. `launched`: (name expression, grid, block) of each launch."""
 
@@ -119,6 +129,7 @@ class CpuMachine(launch.Machine):
         super().__init__(Memory())
         self.launched: list[tuple[str, Any, Any]] = []
         self.built: dict[str, tuple[ctypes.CDLL, list[str]]] = {}
+        self.products: list[Any] = []
         self.descending = False
 
     def link(self, source: str, expression: str) -> Callable[..., None]:
@@ -145,6 +156,32 @@ class CpuMachine(launch.Machine):
             self.xp.check()
 
         return call
+
+    def gemm(
+        self, transposed: Any, sizes: Any, alpha: float, a: Any, b: Any, beta: float, c: Any, batch: int, data: int,
+        compute: int,
+    ) -> None:  # fmt: skip
+        """What cuBLAS documents of gemmStridedBatchedEx, from addresses, leading dimensions and strides alone."""
+        m, n, k = sizes
+        self.products.append((transposed, sizes, batch, compute))
+        self.launched.append(("gemm", sizes, batch))
+
+        def matrix(operand: Any, rows: int, columns: int, i: int) -> Any:
+            array, leading, step = operand
+            assert leading >= max(1, rows) and CUDA_TYPES[data] == array.dtype.name
+            size = array.itemsize
+            place = np.lib.stride_tricks.as_strided  # by columns: neighbours in a column lie side by side
+            held = Unowned(self.pointer(array) + i * step * size, (1 + (columns - 1) * leading + rows - 1) * size)
+            return place(np.asarray(held).view(array.dtype), (rows, columns), (size, leading * size))
+
+        kind = np.float64 if data == 1 else np.float32
+        for i in range(batch):
+            left = matrix(a, *((k, m) if transposed[0] else (m, k)), i).astype(kind)
+            right = matrix(b, *((n, k) if transposed[1] else (k, n)), i).astype(kind)
+            out = matrix(c, m, n, i)
+            made = alpha * ((left.T if transposed[0] else left) @ (right.T if transposed[1] else right))
+            out[...] = made if beta == 0 else made + beta * out.astype(kind)
+        self.xp.check()
 
     def pointer(self, array: Any) -> int:
         return array.__array_interface__["data"][0]
