@@ -21,13 +21,16 @@ CASES = [
     ((3, 4, 6, 6), (4, 4, 1, 1), geometry((2, 2), (0, 0), (1, 1))),
     ((3, 2, 9, 9), (4, 2, 3, 1), geometry((1, 2), (2, 0), (1, 3))),
     ((3, 2, 9, 9), (4, 2, 3, 2), geometry((2, 1), (2, 1), (2, 3))),
+    ((3, 2, 9, 9), (4, 2, 3, 3), geometry((1, 1), (2, 2), (2, 2))),
     ((3, 2, 5, 4, 6), (4, 2, 2, 3, 2), geometry((1, 2, 1), (1, 1, 0), (1, 1, 2))),
 ]
 
 
-@pytest.fixture(params=["one block", "small blocks", "images interleaved", "two threads"])
+@pytest.fixture(params=["one block", "small blocks", "images interleaved", "whole columns", "two threads"])
 def way(request, monkeypatch):
     """How the work is cut up."""
+    monkeypatch.setattr(conv_rows, "NARROW", 1 << 20 if request.param == "whole columns" else 0)
+    monkeypatch.setattr(conv_winograd, "CHANNELS", 0 if request.param == "two threads" else 1 << 20)
     if request.param in ("small blocks", "images interleaved"):
         for module, name in ((conv_kernels, "BLOCK"), (conv_columns, "BLOCK"), (conv_rows, "BLOCK")):
             monkeypatch.setattr(module, name, 600)

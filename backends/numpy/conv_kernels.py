@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from .. import threads
-from . import blas
+from . import blas, conv_rows, conv_winograd
 from .conv_columns import by_columns, weight_by_columns
-from .conv_rows import as_images, by_rows, serves, weight_by_rows
-from .conv_winograd import by_tiles, pays, sums_of_kernel, weight_by_tiles
+from .conv_rows import by_rows, weight_by_rows
+from .conv_winograd import by_tiles, sums_of_kernel, weight_by_tiles
 
 Array = Any
 Ints = tuple[int, ...]
@@ -71,18 +71,22 @@ def _way(
     if math.prod(kernel) == 1 and not any(low) and out.flags.c_contiguous and _inside(x, out, stride):
         seen = x[(..., *[slice(0, s * (n - 1) + 1, s) for n, s in zip(out.shape[2:], stride, strict=True)])]
         return lambda i, j: pointwise(seen[i:j], w, b, out[i:j], groups)
-    if not serves(kernel, dilation):
-        return lambda i, j: by_columns(x[i:j], w, b, out[i:j], low, stride, dilation, groups)
-    if len(kernel) == 1:
-        (x, w, out), low, stride = as_images(x, w, out), (0, *low), (1, *stride)
 
-    def rows(i: int, j: int) -> None:
-        by_rows(x[i:j], w, b, out[i:j], low, stride, groups)
+    def plain(i: int, j: int) -> None:
+        if conv_rows.pays(j - i, kernel, out.shape[2:], stride, dilation):
+            by_rows(x[i:j], w, b, out[i:j], low, stride, groups)
+        else:
+            by_columns(x[i:j], w, b, out[i:j], low, stride, dilation, groups)
 
-    if not pays(x.shape[1], out.shape[1], kernel, stride, groups, x.dtype):
-        return rows
+    if not conv_winograd.pays(x.shape[1], out.shape[1], kernel, stride, dilation, groups, x.dtype):
+        return plain
     sums = sums_of_kernel(w)
-    return lambda i, j: by_tiles(x[i:j], sums, b, out[i:j], low) or rows(i, j)
+
+    def tiled(i: int, j: int) -> None:
+        if not by_tiles(x[i:j], sums, b, out[i:j], low):
+            plain(i, j)
+
+    return tiled
 
 
 def _inside(x: Array, out: Array, stride: Ints) -> bool:
@@ -205,25 +209,24 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     if not math.prod(shape) or not g.size:
         return np.zeros(shape, dtype)
     out = np.empty(shape, dtype)
-    if pays(depth, channels, kernel, stride, groups, x.dtype) and _weight_by_tiles(x, g, out, padding):
+    pays = conv_winograd.pays(depth, channels, kernel, stride, dilation, groups, x.dtype)
+    if pays and _weight_by_tiles(x, g, out, padding):
         return out
-    rowwise = serves(kernel, dilation) and taps > 1
     parts: dict[int, Array] = {}
 
     def some(i: int, j: int) -> None:
-        parts[i] = part = np.zeros((groups, channels, depth * taps), x.dtype)
-        if not rowwise:
-            weight_by_columns(x[i:j], g[i:j], part, kernel, padding, stride, dilation)
-        elif len(kernel) == 1:
-            weight_by_rows(*as_images(x[i:j], g[i:j]), part, (1, *kernel), (0, *padding), (1, *stride))
-        else:
+        part = np.zeros((groups, channels, depth * taps), x.dtype)
+        if conv_rows.pays(j - i, kernel, g.shape[2:], stride, dilation):
             weight_by_rows(x[i:j], g[i:j], part, kernel, padding, stride)
+            parts[i] = part.reshape(shape[0], taps, depth).swapaxes(1, 2)
+        else:
+            weight_by_columns(x[i:j], g[i:j], part, kernel, padding, stride, dilation)
+            parts[i] = part.reshape(shape[0], depth, taps)
 
     over_images(some, len(x), g.size * depth * taps)
     first, *others = [parts[start] for start in sorted(parts)]  # in this order, however the threads ended
     for other in others:
         first += other
-    first = first.reshape(shape[0], taps, depth).swapaxes(1, 2) if rowwise else first.reshape(shape[0], depth, taps)
     out.reshape(shape[0], depth, taps)[...] = first
     return out
 

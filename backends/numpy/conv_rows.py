@@ -20,18 +20,16 @@ Ints = tuple[int, ...]
 # Bytes of shifted rows per block, and places per matrix product: best at all shapes measured, within some percent.
 BLOCK = 1 << 20
 PLACES, ENOUGH = 512, 128
+# Below so many places a product spends its time on packing the weights; whole columns have the places of many rows.
+NARROW = 192
 # Rows of a matrix that lie a multiple of these bytes apart fall into the same lines of a cache.
 CONFLICT, APART = 512, 16
 
 
-def serves(kernel: Ints, dilation: Ints) -> bool:
-    """Whether `Rows` can make the columns: signals and images, taps next to each other."""
-    return len(kernel) < 3 and all(k == 1 or d == 1 for k, d in zip(kernel, dilation, strict=True))
-
-
-def as_images(*arrays: Array) -> list[Array]:
-    """Arrays (N, C, L) as (N, C, 1, L)."""
-    return [a[:, :, None] for a in arrays]
+def pays(count: int, kernel: Ints, size: Ints, stride: Ints, dilation: Ints) -> bool:
+    """Whether it is faster than whole columns: where rows are seen by several rows of the output, and are not short."""
+    shared = len(kernel) == 2 and kernel[0] > 1 and stride[0] == 1 and dilation == (1, 1)
+    return shared and min(count * size[1], PLACES) >= NARROW
 
 
 def _even(count: int, most: int) -> int:
