@@ -298,12 +298,9 @@ class Optimizer:
         """Forgets the gradients; `set_to_none=False` fills them with zeros instead."""
         for group in self.param_groups:
             for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    continue
                 if set_to_none:
                     p.grad = None
-                else:
+                elif (grad := p.grad) is not None:
                     if grad.grad_fn is not None:
                         grad.detach_()
                     else:

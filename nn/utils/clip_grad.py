@@ -43,8 +43,10 @@ def get_total_norm(
     order = float(norm_type)
     if not listed:
         return tensor(0.0)
-    device = listed[0].device
-    total = stack([t.norm(order).to(device) for t in listed]).norm(order)
+    norms = [t.norm(order) for t in listed]
+    if len({type(norm.array) for norm in norms}) > 1 or not norms[0].is_cpu:
+        norms = [norm.to(norms[0].device) for norm in norms]
+    total = stack(norms).norm(order)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {order} for gradients from `parameters` is non-finite, so it cannot be clipped. "
@@ -63,8 +65,11 @@ def clip_grads_with_norm_(
     if not gradients:
         return
     factor = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
+    number = factor.item() if factor.is_cpu else None  # read where that waits for no device
+    if number == 1.0:
+        return
     for gradient in gradients:
-        gradient.mul_(factor.to(gradient.device))
+        gradient.mul_(factor.to(gradient.device) if number is None else number)
 
 
 @no_grad
