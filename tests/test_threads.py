@@ -1,14 +1,19 @@
-"""Several threads at once: first calls of ops, backward passes, modes, Functions and checkpoints."""
+"""Several threads at once: first calls of ops, backward passes, modes, Functions and checkpoints; those of kernels."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import pytest
 import tapegrad as torch
+from tapegrad.backends import threads
+from tapegrad.backends.numpy import blas
 
 FIRST_CALLS = """
 import sys, threading
@@ -134,3 +139,136 @@ def test_writes_of_other_threads_do_not_make_values_stale() -> None:
                 w.grad.zero_()
 
     at_once(work)
+
+
+# ---- the workers of kernels
+
+
+@pytest.fixture
+def kept() -> Iterator[None]:
+    """Puts the number of threads back."""
+    before = threads.count()
+    yield
+    threads.set_count(before)
+
+
+def spans_of(length: int, **options: int) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    threads.over(lambda start, stop: found.append((start, stop)), length, **options)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("align", [1, 16])
+def test_spans_cover(kept: None, count: int, align: int) -> None:
+    threads.set_count(count)
+    for length in (1, 2, 3, 15, 16, 17, 100, 1000, 4097):
+        spans = spans_of(length, align=align)
+        assert len(spans) <= count and all(start < stop and start % align == 0 for start, stop in spans)
+        assert [i for start, stop in spans for i in range(start, stop)] == list(range(length))
+    assert len(spans) == count
+    assert len(spans_of(1000, parts=2)) == min(count, 2) or count == 1
+    assert spans_of(1000, parts=1) == [(0, 1000)]
+
+
+def test_one_thread_is_the_callers(kept: None) -> None:
+    threads.set_count(1)
+    found: list[int] = []
+    threads.over(lambda start, stop: found.append(threading.get_ident()), 1000)
+    assert found == [threading.get_ident()] and not threads.worth(1 << 30)
+    threads.set_count(2)
+    assert threads.worth(1 << 30) and not threads.worth(10)
+
+
+def test_errors_of_spans_reach_the_caller(kept: None) -> None:
+    threads.set_count(3)
+    done: list[int] = []
+
+    def work(start: int, stop: int) -> None:
+        if start == bad:
+            raise ValueError(f"span {start}")
+        done.append(start)
+
+    for bad in (0, 4, 8):
+        done.clear()
+        with pytest.raises(ValueError, match=f"span {bad}"):
+            threads.over(work, 12)
+        assert sorted([*done, bad]) == [0, 4, 8]
+    bad = -1
+    threads.over(work, 12)  # nothing is left behind
+
+
+def test_spans_inside_spans_run_in_their_own_thread(kept: None) -> None:
+    threads.set_count(2)
+    seen: list[tuple[int, int, bool]] = []
+
+    def outer(start: int, stop: int) -> None:
+        own = threading.get_ident()
+        threads.over(lambda i, j: seen.append((i, j, threading.get_ident() == own)), 10)
+
+    threads.over(outer, 2)
+    assert seen == [(0, 10, True)] * 2
+
+
+def test_kernels_of_several_threads_at_once(kept: None) -> None:
+    threads.set_count(2)
+
+    def work(i: int) -> None:
+        for _ in range(30):
+            out = np.zeros(1000)
+
+            def fill(start: int, stop: int, out: Any = out) -> None:
+                out[start:stop] += i
+
+            threads.over(fill, 1000)
+            assert (out == i).all()
+
+    at_once(work)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_workers_after_a_fork() -> None:
+    program = (
+        "import os, sys, numpy as np, tapegrad\n"
+        "from tapegrad.backends import threads\n"
+        "threads.set_count(2)\n"
+        "x = np.arange(1000.0)\n"
+        "def double(start, stop): x[start:stop] *= 2\n"
+        "threads.over(double, 1000)\n"
+        "child = os.fork()\n"
+        "threads.over(double, 1000)\n"
+        "assert (x == np.arange(1000.0) * 4).all()\n"
+        "if not child: os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+
+
+def test_set_num_threads_reaches_workers_and_blas(kept: None) -> None:
+    for count in (1, 3, 2):
+        torch.set_num_threads(count)
+        assert torch.get_num_threads() == count == threads.count()
+        if blas.controlled():
+            assert blas._functions()[1]() == count  # type: ignore[index]
+    with pytest.raises(RuntimeError):
+        torch.set_num_threads(0)
+
+
+@pytest.mark.skipif(not blas.controlled(), reason="NumPy's BLAS is no OpenBLAS")
+def test_blas_alone(kept: None) -> None:
+    number = blas._functions()[1]  # type: ignore[index]
+    blas.set_threads(2)
+    with pytest.raises(ValueError), blas.alone():
+        with blas.alone():
+            assert number() == 1
+        assert number() == 1
+        raise ValueError
+    assert number() == 2
+
+
+def test_blas_that_cannot_be_controlled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "_functions", lambda: None)
+    assert not blas.controlled()
+    blas.set_threads(2)
+    with blas.alone():
+        assert (np.eye(3) @ np.eye(3) == np.eye(3)).all()
