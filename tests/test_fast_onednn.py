@@ -74,6 +74,12 @@ def test_blocks_and_a_rest(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 < cut.images < 11 and cut.rest
 
 
+def test_one_image(count: int) -> None:
+    """Its channels are shared by the threads."""
+    for op, arrays, kw in calls(Case(1, 9, 37, (20, 11), (5, 5), padding=2), np.random.default_rng(8)):
+        assert error(op, arrays, kw, getattr(conv_kernels, op)(*arrays, **kw)) < 1e-5
+
+
 def test_any_strides() -> None:
     """Inputs that are views, reversed, channels last."""
     rng = np.random.default_rng(2)
@@ -184,7 +190,7 @@ def test_threads_of_openmp_are_left_as_they_were() -> None:
     before = lib.omp_get()
     try:
         lib.omp_set(3)
-        with onednn.team(1):
+        with onednn.in_this_thread():
             assert lib.omp_get() == 1
         _, arrays, kw = next(iter(calls(Case(2, 3, 4, (9, 9), (3, 3)), np.random.default_rng(6))))
         conv_kernels.conv(*arrays, **kw)
@@ -205,7 +211,7 @@ def test_layouts() -> None:
     assert dense.bytes == last.bytes == 480
     assert dense.same(onednn.Layout.strided((2, 3, 4, 5), (60, 20, 5, 1))) and not dense.same(last)
     assert onednn.reorder(dense, dense) is None
-    with onednn.team():
+    with onednn.in_this_thread():
         copy = onednn.reorder(dense, last)
     assert copy is not None
     a, b = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5), np.empty((2, 4, 5, 3), np.float32)

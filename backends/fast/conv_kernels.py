@@ -53,6 +53,10 @@ class Geometry(NamedTuple):
     groups: int
     bias: bool = False
 
+    def work(self) -> int:
+        """Multiplications per image."""
+        return math.prod(self.w) * math.prod(self.y[1:])
+
 
 def order(op: str, at: Geometry) -> Callable[[Ints], Layout]:
     """How the activations lie while they are convolved: in the library's blocks, channels last, or as they came.
@@ -138,36 +142,34 @@ def _descriptor(op: str, at: Geometry, x: Layout, w: Layout, b: Layout | None, y
 
 
 @functools.lru_cache(maxsize=256)
-def plan(op: str, at: Geometry, images: int, team: int) -> Plan | None:
-    """The plan for so many images in a team of so many of OpenMP's threads; None where the library refuses."""
+def plan(op: str, at: Geometry, images: int) -> Plan | None:
+    """The plan for so many images; None where the library refuses."""
     try:
-        with onednn.team(team):
+        with onednn.in_this_thread():
             return Plan(op, at, images)
     except onednn.Refused:
         return None
 
 
 class Cut(NamedTuple):
-    """How a batch is cut: blocks of `images`, the last one of `rest`, in `parts` threads, each a team of `team`."""
+    """How a batch is cut: blocks of `images`, the last one of `rest`, in `parts` threads."""
 
     images: int
     rest: int
     parts: int
-    team: int
 
 
 @functools.lru_cache(maxsize=256)
 def cut(op: str, at: Geometry, count: int, allowed: int) -> Cut:
     """Even shares for the threads, in blocks that fit the cache. `allowed`: threads."""
-    useful = max(1, min(allowed, math.prod(at.w) * math.prod(at.y[1:]) * count // SHARE))
-    parts = min(useful, count)
+    parts = max(1, min(count, allowed, at.work() * count // SHARE))
     limit = BLOCK
     if op == "conv_weight":  # each block adds a gradient of the weight's size
         limit = max(limit, 32 * math.prod(at.w))
     share = -(-count // parts)
     images = max(1, min(share, limit // (4 * (math.prod(at.x) + math.prod(at.y)))))
     images = -(-share // -(-share // images))
-    return Cut(images, count % images, parts, useful if parts == 1 else 1)
+    return Cut(images, count % images, parts)
 
 
 class Run:
@@ -176,8 +178,8 @@ class Run:
     def __init__(self, op: str, at: Geometry, count: int):
         self.cut = cut(op, at, count, threads.count())
         self.count = count
-        self.whole = plan(op, at, self.cut.images, self.cut.team)
-        self.rest = plan(op, at, self.cut.rest, self.cut.team) if self.cut.rest else self.whole
+        self.whole = plan(op, at, self.cut.images)
+        self.rest = plan(op, at, self.cut.rest) if self.cut.rest else self.whole
 
     @property
     def served(self) -> bool:
@@ -195,7 +197,7 @@ class Run:
         """span(start, stop) over the blocks, in this call's threads."""
 
         def alone(start: int, stop: int) -> None:
-            with onednn.team(self.cut.team):
+            with onednn.in_this_thread():
                 span(start, stop)
 
         threads.over(alone, -(-self.count // self.cut.images), self.cut.parts)
@@ -211,7 +213,7 @@ def _convolved(op: str, at: Geometry, source: Array, w: Array, b: Array | None, 
     b = None if b is None else np.ascontiguousarray(b)
     bias = () if b is None else (address_of(b),)
     weights: dict[Plan, tuple[int, Space | None]] = {}
-    with onednn.team(run.cut.team):
+    with onednn.in_this_thread():
         for which in {run.whole, run.rest}:
             weights[which] = which.inward(1, address_of(w))  # type: ignore[index, union-attr]
 
@@ -237,7 +239,24 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
     at = Geometry(x.shape[1:], w.shape, (w.shape[0], *size), stride, padding, dilation, groups, b is not None)
     if not served("conv", at, x, w, b):
         return NotImplemented
-    return _convolved("conv", at, x, w, b, np.empty((x.shape[0], *at.y), x.dtype))
+    out = np.empty((x.shape[0], *at.y), x.dtype)
+    if len(x) == 1 and groups == 1 and threads.worth(at.work(), SHARE):
+        return _one_image(at, x, w, b, out)
+    return _convolved("conv", at, x, w, b, out)
+
+
+def _one_image(at: Geometry, x: Array, w: Array, b: Array | None, out: Array) -> Array:
+    """conv of a batch of one: the threads share its channels."""
+    refused = []
+
+    def span(start: int, stop: int) -> None:
+        part = at._replace(w=(stop - start, *at.w[1:]), y=(stop - start, *at.y[1:]))
+        bias = None if b is None else b[start:stop]
+        if _convolved("conv", part, x, w[start:stop], bias, out[:, start:stop]) is NotImplemented:
+            refused.append(start)
+
+    threads.over(span, len(w), align=16)
+    return NotImplemented if refused else out
 
 
 @may_decline

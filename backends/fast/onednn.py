@@ -1,9 +1,9 @@
 """oneDNN through its C interface (version 3) on the memory of NumPy arrays.
 
 The library is the plain shared object that the wheel `onednn-cpu-gomp` installs (Apache-2.0; libgomp is all it needs).
-Memory is described by `Layout`, computed on by `Primitive`; what the library refuses raises `Refused`. Calls
-run in the thread that makes them (`team`): the kernels share work among the threads of `backends/threads.py`, so that
-OpenMP starts no workers of its own, whose waiting would take the cores from NumPy's.
+Memory is described by `Layout`, computed on by `Primitive`; what the library refuses raises `Refused`. Calls run in the
+thread that makes them (`in_this_thread`): the kernels share work among the threads of `backends/threads.py`, so that
+OpenMP starts no workers of its own. Those would wait actively, on the cores that NumPy's need, and not survive a fork.
 
 Names and numbers are those of dnnl_types.h; https://oneapi-src.github.io/oneDNN explains them.
 """
@@ -140,11 +140,11 @@ def library() -> _Library:
 
 
 @contextmanager
-def team(count: int = 1) -> Iterator[None]:
-    """Inside, primitives are made and run for so many of OpenMP's threads; 1: in the calling thread."""
+def in_this_thread() -> Iterator[None]:
+    """Inside, primitives are made for one thread, and run in the calling one. Needed for both."""
     lib = library()
     before = lib.omp_get()
-    lib.omp_set(count)
+    lib.omp_set(1)
     try:
         yield
     finally:

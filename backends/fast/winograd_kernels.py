@@ -48,6 +48,12 @@ def _weights(flipped: bool) -> Array:
     return np.kron(k, k).astype(np.float32)
 
 
+def _transformed(w: Array, flipped: bool) -> Array:
+    """K w K' of each kernel. w: (O, C, 3, 3) -> (36, O, C)."""
+    with blas.alone():  # its threads would go on waiting for more, on the cores that ours need
+        return np.matmul(_weights(flipped), w.reshape(-1, 9).T).reshape(36, *w.shape[:2])
+
+
 class Cut(NamedTuple):
     """How the tiles of a result (N, O, H, W) are cut. Rows of tiles are counted through the batch."""
 
@@ -137,7 +143,7 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
     work = x.shape[0] * math.prod(w.shape) * math.prod(size)
     if not _worth(size, work):
         return NotImplemented
-    u = np.matmul(_weights(False), w.reshape(-1, 9).T).reshape(36, *w.shape[:2])
+    u = _transformed(w, False)
     out = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     return _convolved(rows(x), u, None if b is None else rows(b), out, padding[0], work)
 
@@ -158,7 +164,7 @@ def conv_input(
     work = shape[0] * math.prod(w.shape) * math.prod(shape[2:])
     if not _served(g, w, b, w.shape, stride, padding, dilation, groups) or not _worth(shape[2:], work):
         return NotImplemented
-    u = np.matmul(_weights(True), w.reshape(-1, 9).T).reshape(36, *w.shape[:2]).swapaxes(1, 2)
+    u = _transformed(w, True).swapaxes(1, 2)
     return _convolved(rows(g), u, None if b is None else rows(b), np.empty(shape, g.dtype), 2 - padding[0], work)
 
 
@@ -200,10 +206,10 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
 
     with blas.alone():
         threads.over(span, cut.blocks, cut.parts)
-    total, *others = [sums[start] for start in sorted(sums)]
-    for other in others:
-        total += other
-    out = np.ascontiguousarray(np.matmul(_weights(False).T, total.reshape(36, -1)).T).reshape(shape)
+        total, *others = [sums[start] for start in sorted(sums)]
+        for other in others:
+            total += other
+        out = np.ascontiguousarray(np.matmul(_weights(False).T, total.reshape(36, -1)).T).reshape(shape)
     return out if np.isfinite(out).all() else NotImplemented
 
 
