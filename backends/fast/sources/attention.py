@@ -76,7 +76,7 @@ def score_gradients(s, d, keep, lse, delta, scale, height, columns, first, causa
 
 @kernel("T* T* T* i8* i8 i8 i8 i8 i8", sums=True)
 def row_dots(x, y, out, steps, heads, length, width, start, stop):
-    """out[r] = the sum of x y along a row. x, y: (B, heads, length, width), steps: three strides of each in elements."""
+    """out[r] = the sum of x y along a row. x, y: (B, heads, length, width); steps: their strides, in elements."""
     for r in range(start, stop):
         row, h, b = r % length, r // length % heads, r // (length * heads)
         p = at(x, b * steps[0] + h * steps[1] + row * steps[2])

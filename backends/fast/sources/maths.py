@@ -90,7 +90,7 @@ exp = either(exp32, exp64)
 
 @inline
 def exp_down32(x):
-    """exp(x) for x <= 0 without subnormal results: 0 below -87 and for NaN, which the caller sees to."""
+    """exp(x) for x <= 87 without subnormal results: 0 below -87 and for NaN, which the caller sees to."""
     inside = x > T(-87.0)
     y = x if inside else T(-87.0)
     shifted = y * T(LOG2E) + T(ROUND)
@@ -102,7 +102,7 @@ def exp_down32(x):
 
 @inline
 def exp_down64(x):
-    """exp(x) for x <= 0 without subnormal results: 0 below -708 and for NaN."""
+    """exp(x) for x <= 708 without subnormal results: 0 below -708 and for NaN."""
     inside = x > T(-708.0)
     y = x if inside else T(-708.0)
     shifted = y * T(LOG2E) + T(ROUND64)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 from .language import T, kernel
-from .maths import exp, mills, sigmoid, softplus, tanh
+from .maths import exp, log1p_of_unit, mills, sigmoid, softplus, tanh
 
 SCALE, CUBE = math.sqrt(2 / math.pi), 0.044715  # of the approximation of GELU by tanh
 DENSITY = 1 / math.sqrt(2 * math.pi)
@@ -113,7 +113,8 @@ def softplus_backward(g, x, out, beta, threshold, start, stop):
 @kernel("T* T* i8 i8")
 def logsigmoid_forward(x, out, start, stop):
     for i in range(start, stop):
-        out[i] = -softplus(-x[i])
+        v = x[i]
+        out[i] = (v if v < T(0) else T(0)) - log1p_of_unit(exp(-abs(v)))
 
 
 @kernel("T* T* T* i8 i8")
