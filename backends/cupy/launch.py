@@ -59,19 +59,27 @@ class Machine:
 
     def gemm(
         self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],
-        b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: int, compute: int,
+        b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: tuple[int, int],
+        compute: int,
     ) -> None:  # fmt: skip
-        """cuBLAS's gemmStridedBatchedEx: c = alpha op(a) op(b) + beta c, matrices by columns.
+        """cuBLAS's gemmEx or gemmStridedBatchedEx: c = alpha op(a) op(b) + beta c, matrices by columns.
 
         sizes: (m, n, k); a, b, c: (array, leading dimension, elements from one matrix to the next); data:
-        cudaDataType_t of all three; compute: cublasComputeType_t, whose numbers are double for double precision.
+        cudaDataType_t of a and b, and of c; compute: cublasComputeType_t. The factors are double for double precision.
         """
-        factors = np.array([alpha, beta], "f8" if data == 1 else "f4")
+        factors = np.array([alpha, beta], "f8" if data[0] == 1 else "f4")
         first = factors.ctypes.data
+        handle = self.xp.cuda.device.get_cublas_handle()
+        turned = int(transposed[0]), int(transposed[1])
+        if batch == 1:
+            self.cublas.gemmEx(
+                handle, *turned, *sizes, first, a[0].data.ptr, data[0], a[1], b[0].data.ptr, data[0], b[1],
+                first + factors.itemsize, c[0].data.ptr, data[1], c[1], compute, -1,
+            )  # fmt: skip
+            return
         self.cublas.gemmStridedBatchedEx(
-            self.xp.cuda.device.get_cublas_handle(), int(transposed[0]), int(transposed[1]), *sizes, first,
-            a[0].data.ptr, data, a[1], a[2], b[0].data.ptr, data, b[1], b[2], first + factors.itemsize,
-            c[0].data.ptr, data, c[1], c[2], batch, compute, -1,
+            handle, *turned, *sizes, first, a[0].data.ptr, data[0], a[1], a[2], b[0].data.ptr, data[0], b[1], b[2],
+            first + factors.itemsize, c[0].data.ptr, data[1], c[1], c[2], batch, compute, -1,
         )  # fmt: skip
 
     def device(self) -> int:

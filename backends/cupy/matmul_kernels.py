@@ -128,7 +128,10 @@ def compute_type(name: str) -> int:
 
 
 def product(x: Any, y: Any, alpha: float = 1.0, out: Any = None, beta: float = 0.0) -> Any:
-    """alpha x y + beta out, into `out` where given, else a new array. NotImplemented for other dtypes and shapes."""
+    """alpha x y + beta out, into `out` where given, else a new array. NotImplemented for other dtypes and shapes.
+
+    out: row-major, of the operands' dtype, or float32 for halves.
+    """
     name = x.dtype.name
     if name not in DATA or y.dtype != x.dtype:
         return NotImplemented
@@ -143,7 +146,7 @@ def product(x: Any, y: Any, alpha: float = 1.0, out: Any = None, beta: float = 0
     # cuBLAS's matrices lie by columns: ours are their transposes, and the product of transposes in the other order
     current().gemm(
         (right.transposed, left.transposed), (m, n, k), alpha, (y, right.leading, y_step), (x, left.leading, x_step),
-        beta, (out, m, n * m), found.batch, DATA[name], compute_type(name),
+        beta, (out, m, n * m), found.batch, (DATA[name], DATA[out.dtype.name]), compute_type(name),
     )  # fmt: skip
     return out
 

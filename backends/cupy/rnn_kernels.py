@@ -11,6 +11,7 @@ from typing import Any
 
 from ..base import may_decline
 from .launch import FLAG, FLAGS, TYPES, Kernel, contiguous, current, empty, served, zeros
+from .matmul_kernels import product
 
 LSTM = Kernel("rnn.cuh", "lstm_cell", "PPPPPPPii", T=TYPES)
 LSTM_BACKWARD = Kernel("rnn.cuh", "lstm_cell_backward", "PPPPPPPii", T=TYPES)
@@ -47,10 +48,6 @@ def _part(g: Any, start: int, stop: int) -> Any:
     return None if g is None else g[start:stop]
 
 
-def _product(x: Any, y: Any) -> Any:
-    return current().xp.matmul(x, y)
-
-
 # ---- long short-term memory
 
 
@@ -69,12 +66,12 @@ def lstm_sequence(gates: Any, h0: Any, c0: Any, w: Any, r: Any = None, *, batch_
     for start, stop in _steps(batch_sizes, reverse):
         b, s = stop - start, slice(start, stop)
         kept_h[s] = h[:b]
-        z = _product(h[:b], w.T)
+        z = product(h[:b], w.T)
         LSTM(
             (name,), _grid(b * n), (256,), z, gates[s], c, kept_gates[s], kept_c[s], kept_tanh[s], full[s], b * n, n
         )
         if r is not None:
-            out[s] = _product(full[s], r.T)
+            product(full[s], r.T, out=out[s])
         h[:b] = out[s]
     return out, h, c, kept_gates, kept_c, kept_tanh, kept_h
 
@@ -96,15 +93,15 @@ def lstm_sequence_backward(
         d, more = dh[:b], _part(arriving, start, stop)
         if outer is not None:
             outer[s] = d if more is None else d + more
-            d, more = _product(outer[s], r), None
+            d, more = product(outer[s], r), None
         LSTM_BACKWARD(
             (name,), _grid(b * n), (256,), d, more, dc, kept_gates[s], kept_c[s], kept_tanh[s], out[s], b * n, n
         )
-        dh[:b] = _product(out[s], w)
+        product(out[s], w, out=dh[:b])
     dr = None
     if outer is not None and needs[4]:
-        dr = _product(outer.T, kept_gates[:, 3 * n :] * kept_tanh)
-    return out, dh, dc, _product(out.T, kept_h) if needs[3] else None, dr
+        dr = product(outer.T, kept_gates[:, 3 * n :] * kept_tanh)
+    return out, dh, dc, product(out.T, kept_h) if needs[3] else None, dr
 
 
 # ---- gated recurrent unit
@@ -122,7 +119,7 @@ def gru_sequence(gates: Any, h0: Any, w: Any, b: Any = None, *, batch_sizes: Any
     kept_n, kept_h, out = (empty((rows, n), dtype) for _ in range(3))
     for start, stop in _steps(batch_sizes, reverse):
         size, s = stop - start, slice(start, stop)
-        y, total = _product(h[:size], w.T), size * n
+        y, total = product(h[:size], w.T), size * n
         GRU(
             (name,), _grid(total), (256,), y, b, gates[s], h, kept_gates[s], kept_n[s], kept_h[s], out[s], total, n
         )
@@ -146,9 +143,9 @@ def gru_sequence_backward(
             (name,), _grid(size * n), (256,), dh, _part(arriving, start, stop), kept_gates[s], kept_n[s], kept_h[s],
             dx[s], dy[s], size * n, n,
         )  # fmt: skip
-        dh[:size] += _product(dy[s], w)
+        product(dy[s], w, out=dh[:size], beta=1.0)
     db = dy.sum(axis=0) if needs[3] else None
-    return dx, dh, _product(dy.T, kept_h) if needs[2] else None, db
+    return dx, dh, product(dy.T, kept_h) if needs[2] else None, db
 
 
 # ---- plain recurrence
@@ -164,7 +161,7 @@ def rnn_sequence(gates: Any, h0: Any, w: Any, *, relu: bool, batch_sizes: Any, r
     out, kept_h = empty(gates.shape, gates.dtype), empty(gates.shape, gates.dtype)
     for start, stop in _steps(batch_sizes, reverse):
         b, s = stop - start, slice(start, stop)
-        z, total = _product(h[:b], w.T), b * h.shape[1]
+        z, total = product(h[:b], w.T), b * h.shape[1]
         RNN((name, FLAG[relu]), _grid(total), (256,), z, gates[s], h, kept_h[s], out[s], total)
     return out, h, kept_h
 
@@ -186,8 +183,8 @@ def rnn_sequence_backward(
         RNN_BACKWARD(
             (name, FLAG[relu]), _grid(total), (256,), dh, _part(arriving, start, stop), out[s], found[s], total
         )
-        dh[:b] = _product(found[s], w)
-    return found, dh, _product(found.T, kept_h) if needs[2] else None
+        product(found[s], w, out=dh[:b])
+    return found, dh, product(found.T, kept_h) if needs[2] else None
 
 
 KERNELS: dict[str, Callable[..., Any]] = {

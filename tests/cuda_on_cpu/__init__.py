@@ -91,12 +91,6 @@ class Memory:
         made[...] = x
         return made
 
-    def matmul(self, x: Any, y: Any) -> Any:
-        """cuBLAS takes halves, and adds in single precision; NumPy has no product of bfloat16."""
-        if x.dtype.itemsize > 2:
-            return np.matmul(x, y)
-        return np.matmul(x.astype("f4"), y.astype("f4")).astype(x.dtype)
-
     def ascontiguousarray(self, x: Any) -> Any:
         return self.array(x)
 
@@ -158,15 +152,15 @@ class CpuMachine(launch.Machine):
         return call
 
     def gemm(
-        self, transposed: Any, sizes: Any, alpha: float, a: Any, b: Any, beta: float, c: Any, batch: int, data: int,
-        compute: int,
+        self, transposed: Any, sizes: Any, alpha: float, a: Any, b: Any, beta: float, c: Any, batch: int,
+        data: tuple[int, int], compute: int,
     ) -> None:  # fmt: skip
         """What cuBLAS documents of gemmStridedBatchedEx, from addresses, leading dimensions and strides alone."""
         m, n, k = sizes
         self.products.append((transposed, sizes, batch, compute))
         self.launched.append(("gemm", sizes, batch))
 
-        def matrix(operand: Any, rows: int, columns: int, i: int) -> Any:
+        def matrix(operand: Any, rows: int, columns: int, i: int, data: int = data[0]) -> Any:
             array, leading, step = operand
             assert leading >= max(1, rows) and CUDA_TYPES[data] == array.dtype.name
             size = array.itemsize
@@ -174,11 +168,11 @@ class CpuMachine(launch.Machine):
             held = Unowned(self.pointer(array) + i * step * size, (1 + (columns - 1) * leading + rows - 1) * size)
             return place(np.asarray(held).view(array.dtype), (rows, columns), (size, leading * size))
 
-        kind = np.float64 if data == 1 else np.float32
+        kind = np.float64 if data[0] == 1 else np.float32
         for i in range(batch):
             left = matrix(a, *((k, m) if transposed[0] else (m, k)), i).astype(kind)
             right = matrix(b, *((n, k) if transposed[1] else (k, n)), i).astype(kind)
-            out = matrix(c, m, n, i)
+            out = matrix(c, m, n, i, data[1])
             made = alpha * ((left.T if transposed[0] else left) @ (right.T if transposed[1] else right))
             out[...] = made if beta == 0 else made + beta * out.astype(kind)
         self.xp.check()
