@@ -57,6 +57,8 @@ class Rows:
         gap = APART if self.places * x.itemsize % CONFLICT == 0 else 0
         tall = (self.rows - 1) * stride[0] + high
         self.buffer = np.empty((groups, tall, wide, self.depth, self.places + gap), x.dtype)
+        # whether the rows of the output are as long as those of x, and one tap sees them whole
+        self.same = stride[1] == 1 and width == x.shape[3] and 0 <= low[1] < wide
         self._blank()
 
     def _view(self, images: int) -> Array:
@@ -105,9 +107,25 @@ class Rows:
         if first < last:
             source = x[:, :, first:last].reshape(count, self.groups, self.depth, last - first, width)
             source = source.transpose(1, 3, 2, 0, 4)
-            target = view[:, first - start : last - start]
+            rows = slice(first - start, last - start)
+            if self.same:
+                self._shift(view[:, rows], source, rows)
+                return
             for k, places, seen in self._met():
-                target[:, :, k, ..., places] = source[..., seen]
+                view[:, rows, k, ..., places] = source[..., seen]
+
+    def _shift(self, view: Array, source: Array, rows: slice) -> None:
+        """The rows as they are, and from them the shifted ones: longer runs than places of one image."""
+        middle = self.low[1]
+        view[:, :, middle] = source
+        flat = self.buffer[:, rows].reshape(self.groups, view.shape[1], self.kernel[1], -1)
+        for k, places, _ in self._met():
+            by = k - middle
+            if by:
+                length = flat.shape[3] - abs(by)
+                flat[:, :, k, max(0, -by) :][..., :length] = flat[:, :, middle, max(0, by) :][..., :length]
+                view[:, :, k, ..., : places.start] = 0
+                view[:, :, k, ..., places.stop :] = 0
 
 
 def by_rows(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, groups: int) -> None:
