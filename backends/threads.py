@@ -27,24 +27,53 @@ def _default_count() -> int:
         return os.cpu_count() or 1
 
 
+def _core_function() -> Callable[[], int] | None:
+    """Tells the core that runs the calling thread; None where the system cannot, or gives threads no cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    import ctypes
+
+    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
+
+
+_current_core = _core_function()
+
+
 class _Pool:
     """The workers of this process; started when first needed, again after a fork."""
 
     def __init__(self) -> None:
         self.count = _default_count()
-        self.started = 0
+        self.workers: list[threading.Thread] = []
+        self.avoided = -1
         self.tasks: SimpleQueue[tuple[Callable[[int, int], Any], int, int, _Join]] = SimpleQueue()
         self.busy = threading.Lock()  # one kernel at a time; a second one, or one inside another, runs alone
 
     def reset(self) -> None:
-        self.started = 0
+        self.workers = []
         self.tasks = SimpleQueue()
         self.busy = threading.Lock()
 
     def start(self, count: int) -> None:
-        while self.started < count:
-            self.started += 1
-            threading.Thread(target=_work, args=(self.tasks,), name="tapegrad-kernel", daemon=True).start()
+        while len(self.workers) < count:
+            worker = threading.Thread(target=_work, args=(self.tasks,), name="tapegrad-kernel", daemon=True)
+            worker.start()
+            self.workers.append(worker)
+            self.avoided = -1
+        if _current_core is not None and _current_core() != self.avoided:
+            self.avoid(_current_core())
+
+    def avoid(self, core: int) -> None:
+        """Keeps the workers off the caller's core.
+
+        Where all cores were busy a moment ago, Linux looks for no idle one when it wakes a thread, and may put a worker
+        behind its caller for some milliseconds: both halves of a product then run one after the other.
+        """
+        self.avoided = core
+        rest = os.sched_getaffinity(0) - {core}
+        for worker in self.workers:
+            if rest and worker.native_id is not None:
+                os.sched_setaffinity(worker.native_id, rest)
 
 
 class _Join:

@@ -71,4 +71,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def make() -> NumpyBackend:
     """The backend object, for the registry."""
     keep_freed_memory()
+    from .blas import wait_less
+
+    wait_less()
     return NumpyBackend()

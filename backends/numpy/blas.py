@@ -7,6 +7,8 @@ distribution's) is left as it is: then `alone` does nothing and `controlled` say
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,12 +21,18 @@ _NAMES = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "
 
 
 @functools.cache
-def _functions() -> tuple[Callable[[int], Any], Callable[[], int]] | None:
-    """(set, get) of the BLAS that NumPy is linked to; None where it is none of OpenBLAS's builds."""
+def _library() -> Any:
+    """The shared library that NumPy's matrix products are in, or are linked to from."""
     import ctypes
 
+    return ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _functions() -> tuple[Callable[[int], Any], Callable[[], int]] | None:
+    """(set, get) of the BLAS that NumPy is linked to; None where it is none of OpenBLAS's builds."""
     try:
-        library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+        library = _library()
     except (AttributeError, OSError):
         return None
     for name in _NAMES:
@@ -61,5 +69,34 @@ def alone() -> Iterator[None]:
     finally:
         set_number(before)
 
+
+_WAITING = 1 << 18  # cycles, 0.1 ms
+
+
+def wait_less() -> None:
+    """Lets OpenBLAS's idle threads sleep after 0.1 ms, not 27 ms: they turn in a loop and hold the cores meanwhile.
+
+    What runs in our own threads after a product took twice as long for it. OpenBLAS reads the time from the environment
+    when it makes its threads, so they are made again. Left alone where OPENBLAS_THREAD_TIMEOUT is set, where the
+    functions are not there, and where other threads run that may be inside OpenBLAS now.
+    """
+    if _TIMEOUT in os.environ or threading.active_count() > 1 or _functions() is None:
+        return
+    library = _library()
+    try:
+        read, stop, start = library.openblas_read_env, library.blas_thread_shutdown_, library.blas_thread_init
+    except AttributeError:
+        return
+    os.environ[_TIMEOUT] = str(_WAITING.bit_length() - 1)
+    try:
+        read()
+    finally:
+        del os.environ[_TIMEOUT]
+    if _functions()[1]() > 1:  # type: ignore[index]
+        stop()
+        start()
+
+
+_TIMEOUT = "OPENBLAS_THREAD_TIMEOUT"
 
 threads.followers.append(set_threads)
