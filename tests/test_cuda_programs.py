@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compi
 # program -> kernels that it is to use
 PROGRAMS = {
     "densenet": {"channel_sums", "channel_mix", "avg_pool", "avg_pool_input", "formula_step"},
-    "gpt": {"embedding_rows", "sum_runs", "cross_entropy_rows", "norm_rows", "norm_columns", "forward", "backward"},
+    "gpt": {"embedding_rows", "sum_runs", "cross_entropy_rows", "norm_rows", "norm_columns", "gemm"},
     "llama": {"softmax_rows", "softmax_rows_backward", "sum_runs", "join_runs"},
     "mamba": {"forward", "backward", "norm_rows"},
     "resnet": {"channel_affine", "max_pool_backward", "formula_step"},

@@ -458,6 +458,41 @@ def test_linear_and_tf32(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert KERNELS["mm"](np.ones((2, 2), "f4"), np.ones((2, 2))) is NotImplemented
 
 
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [F4, BF], ids=str)
+@pytest.mark.parametrize("keys", [5, 64, 600])
+def test_attention(keys: int, dtype: Any, machine: Any, order: str) -> None:
+    """Heads within rows, masks of all layouts, causal order, a dropout mask; large scores in half precision."""
+    rng = np.random.default_rng(13)
+    batch, heads, queries, width = 2, 3, 7, 8
+
+    def make(length: int) -> Any:  # (B, H, L, E), the heads beside each other in a row
+        return rng.standard_normal((batch, length, heads, width)).astype(dtype).swapaxes(1, 2)
+
+    q, k, v = make(queries), make(keys), make(keys)
+    seen = rng.random((batch, 1, queries, keys)) < 0.7
+    seen[0, 0, 2] = False  # a query that sees nothing
+    added = (rng.standard_normal((queries, keys)) * 2).astype(dtype)
+    keep = ((rng.random((batch, heads, queries, keys)) < 0.8) / 0.8).astype(dtype)
+    padding = rng.random((batch, 1, 1, keys)) < 0.7
+    per_head = rng.standard_normal((heads, 1, keys)).astype(dtype)
+    g = rng.standard_normal((batch, heads, queries, width)).astype(dtype)
+    for mask, drop, causal, scale in [
+        (None, None, False, 0.35), (None, keep, True, 0.35), (seen, None, False, 3.0), (added, keep, True, 0.35),
+        (padding, None, True, 0.5), (per_head, None, False, 0.5),
+    ]:  # fmt: skip
+        kw = {"causal": causal, "scale": scale}
+        out, weights = KERNELS["attention"](q, k, v, mask, drop, **kw)
+        same((out, weights), generic("attention", q, k, v, mask, drop, **kw), dtype, kw, 3)
+        kw["needs"] = (True, True, True, False)
+        found = KERNELS["attention_backward"](g, q, k, v, mask, drop, out, weights, **kw)
+        same(found, generic("attention_backward", g, q, k, v, mask, drop, None, None, **kw), dtype, kw, 6)
+    kw["needs"] = (True, True, True, True)
+    assert KERNELS["attention_backward"](g, q, k, v, per_head, None, out, weights, **kw) is NotImplemented
+
+
 # ---- the machine itself ----------------------------------------------------------------------------------------------
 
 
