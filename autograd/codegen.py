@@ -24,7 +24,7 @@ from .device import device_of
 from .dtypes import F32, F64
 from .graph import OUTPUT, OWNED, Node, numbers, output_node, show_saved
 from .modes import mode, shared
-from .op import GRAPH, OPS, Holomorphic, Op
+from .op import OPS, Holomorphic, Op
 from .views import link_view
 
 ENVIRONMENT: dict[str, Any] = shared
@@ -335,8 +335,9 @@ def _saved_source(op: Op, request: str, data: dict[str, str], diff: list[str]) -
     return f"{data[request]} if {' or '.join(f'e_{u} is not None' for u in users)} else None"
 
 
-def _vjp_source(op: Op) -> str:
-    lines = [f"def vjp_{op.name}(n, g, F, grads):"]
+def _vjp_source(op: Op, recorded: bool = False) -> str:
+    """The source of the vjp function; `recorded`: for tensors and F = GRAPH, else for arrays."""
+    lines = [f"def vjp_{'graph_' * recorded}{op.name}(n, g, F, grads):"]
     names = [*op.requests, *(["shapes"] if op.broadcasts else [])]
     if names:
         lines.append("    saved = n.saved")
@@ -347,6 +348,9 @@ def _vjp_source(op: Op) -> str:
     many = op.variadic in op.differentiable
     targets = [f"e_{n}" for n in fixed] + (["*rest"] if many else [])
     lines.append(f"    ({', '.join(targets)},) = n.edges")
+    for r in [op.requests[slot] for slot in op.array_slots] if recorded else ():
+        lines.append(f"    s_{r} = " + (f"tied(s_{r}, e_{r})" if r in fixed else f"as_tensor(OP_{op.name}, n, {r!r})"))
+    add = "F.add({0}, {1})" if recorded else "add_gradient({0}, {1}, {2}, grads)"
     if op.joint is not None:
         needs = ", ".join(f"e_{n} in grads" for n in op.joint_names)
         results = ", ".join(f"r_{n}" for n in op.joint_names)
@@ -356,7 +360,7 @@ def _vjp_source(op: Op) -> str:
         ]
     for n in fixed:
         lines.append(f"    if e_{n} in grads:")
-        if n in op.into:
+        if n in op.into and not recorded:
             lines += _into_lines(op, n)
             continue
         if op.joint is None:
@@ -364,20 +368,22 @@ def _vjp_source(op: Op) -> str:
         if op.broadcasts:
             place = op.inputs.index(n)
             lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
-        lines += [
-            f"        held = grads[e_{n}]",
-            "        if held is not None:",
-            f"            if e_{n} in grads['{OWNED}']: held += r_{n}; r_{n} = held",
-            f"            else: r_{n} = add_gradient(held, r_{n}, e_{n}, grads)",
-            f"        grads[e_{n}] = r_{n}",
-        ]
+        lines += [f"        held = grads[e_{n}]", "        if held is not None:"]
+        if recorded:
+            lines.append(f"            r_{n} = held if r_{n} is None else F.add(held, r_{n})")
+        else:
+            lines += [
+                f"            if e_{n} in grads['{OWNED}']: held += r_{n}; r_{n} = held",
+                f"            else: r_{n} = add_gradient(held, r_{n}, e_{n}, grads)",
+            ]
+        lines.append(f"        grads[e_{n}] = r_{n}")
     if many:
         lines += [
             "    for i, e in enumerate(rest):",
             "        if e in grads:",
             f"            r = R_{op.name}_{op.variadic}(F, g, i{_passed(op.rules[op.variadic or ''])})",
             "            held = grads[e]",
-            "            grads[e] = r if held is None else add_gradient(held, r, e, grads)",
+            f"            grads[e] = r if held is None else {add.format('held', 'r', 'e')}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -433,36 +439,16 @@ def saved_as_tensor(op: Op, node: Node, request: str) -> Any:
     return tensor_of(value, edge)
 
 
-def run_rules_recorded(op: Op, node: Node, g: Any, grads: dict[Any, Any]) -> None:
-    """Op.vjp_graph: the rules on tensors, for create_graph=True."""
-    if op.saves_arrays and node.saved is None:
-        raise_freed(node)
-    values: dict[str, Any] = {r: saved_as_tensor(op, node, r) for r in op.requests}
-    shapes = node.saved[-1] if op.broadcasts else None
-    fixed = [n for n in op.differentiable if n != op.variadic]
-    results: list[tuple[Any, Any]] = []
-    if op.joint is not None:
-        needs = tuple(e in grads for e in node.edges)
-        results = list(zip(node.edges, op.joint(GRAPH, g, needs, **_chosen(op.joint, values)), strict=True))
-    else:
-        for n, edge in zip(fixed, node.edges, strict=False):
-            if edge in grads:
-                results.append((edge, op.rules[n](GRAPH, g, **_chosen(op.rules[n], values))))
-                if shapes is not None:
-                    results[-1] = (edge, unbroadcast(GRAPH, results[-1][1], shapes[op.inputs.index(n)]))
-        if op.variadic in op.differentiable:
-            rule = op.rules[op.variadic or ""]
-            for i, edge in enumerate(node.edges[len(fixed) :]):
-                if edge in grads:
-                    results.append((edge, rule(GRAPH, g, i, **_chosen(rule, values))))
-    for edge, r in results:
-        if edge in grads and r is not None:
-            held = grads[edge]
-            grads[edge] = r if held is None else GRAPH.add(held, r)
+def recorded_rules(op: Op) -> Any:
+    """Op.vjp_graph, written out: the rules on tensors, for create_graph=True."""
+    return _define(op, "vjp_graph_" + op.name, _vjp_source(op, recorded=True))
 
 
-def _chosen(rule: Any, values: dict[str, Any]) -> dict[str, Any]:
-    return {r: values[r] for r in _requests_of(rule)}
+def _tied(value: Any, edge: Any) -> Any:
+    """A saved input as a tensor with its history."""
+    if value is None or value.__class__ is float or value.__class__ is int:
+        return value
+    return ENVIRONMENT["tensor_of_edge"](value, edge)
 
 
 def _attach_outputs(node: Node, tensors: tuple[Any, ...]) -> None:
@@ -494,6 +480,7 @@ ENVIRONMENT.update(
     F32=F32, F64=F64, HOST=HOST, S32=coerce.S32, S64=coerce.S64,
     slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
-    raise_freed=raise_freed, materialise=materialise, link_view=link_view, attach_outputs=_attach_outputs,
+    raise_freed=raise_freed, as_tensor=saved_as_tensor, tied=_tied, materialise=materialise,
+    link_view=link_view, attach_outputs=_attach_outputs,
     mark_inference=_mark_inference,
 )  # fmt: skip

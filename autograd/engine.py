@@ -53,7 +53,7 @@ def prune(grads: dict[Any, Any], nodes: list[Node], targets: set[Any]) -> list[N
     """Keeps only what lies between the roots and the targets; the rest leaves the table and is never computed."""
     needed = set(targets)
     for node in reversed(nodes):
-        if any(edge in needed for edge in node.edges):
+        if not needed.isdisjoint(node.edges):
             needed.add(node)
     for key in [k for k in grads if k is not OWNED and k not in needed]:
         del grads[key]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends.registry import backend_of
+from .codegen import HOST
 from .engine import run_backward, run_grad
 from .graph import GradientEdge, resolve_edge
 from .op import GRAPH
@@ -45,8 +46,11 @@ def _seed(t: Tensor, gradient: Any, create_graph: bool, place: int) -> Tensor:
             raise RuntimeError(
                 f"grad can be implicitly created only for real scalar outputs but got {t.dtype}"
             )
-        backend = backend_of(t.array)
-        return wrap(backend.xp.ones_like(t.array))
+        array = t.array
+        backend = backend_of(array)
+        if array.__class__ is HOST and not array.ndim:
+            return wrap(backend.asarray(1, array.dtype))  # ones_like takes thirty times as long
+        return wrap(backend.xp.ones_like(array))
     if not isinstance(gradient, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     if gradient.array.shape != t.array.shape:

@@ -73,8 +73,8 @@ class Op:
     __slots__ = (
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
         "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names",
-        "differentiable", "requests", "grad_name", "fn", "run", "kernels", "vjp", "saves_arrays", "array_slots",
-        "scalars", "holomorphic", "run_complex", "moves", "row_major", "library",
+        "differentiable", "requests", "grad_name", "fn", "run", "kernels", "vjp", "recorded", "saves_arrays",
+        "array_slots", "scalars", "holomorphic", "run_complex", "moves", "row_major", "library",
     )  # fmt: skip
 
     # set when the op is first called (codegen.prepare)
@@ -116,6 +116,7 @@ class Op:
         self.row_major: bool = options.get("row_major", False)
         self.holomorphic: bool = options.get("holomorphic", False)
         self.run_complex: Any = None
+        self.recorded: Any = None  # the vjp function on tensors, written at its first use
         self.kernels = Kernels(self)
         self.fn: Any = None
         self.run: Any = None
@@ -141,9 +142,11 @@ class Op:
 
     def vjp_graph(self, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         """The rules run on recorded tensors, so that the next order can be taken."""
-        from .codegen import run_rules_recorded
+        if self.recorded is None:
+            from .codegen import recorded_rules
 
-        run_rules_recorded(self, node, g, grads)
+            self.recorded = recorded_rules(self)
+        self.recorded(node, g, F, grads)
 
     def saved_arrays(self, node: Any) -> list[tuple[str, Any]]:
         """(name, array) of each array that the node keeps."""
