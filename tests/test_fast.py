@@ -211,8 +211,10 @@ def test_falls_back(name: str, generic: Raw, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Group, "get", lambda self, kernel: None)
     arrays, kw = cast(CASES[name][0](np.random.default_rng(0)), "float32")
     linked = getattr(Raw(NumpyBackend()), name)
-    got = linked(*arrays, **kw)
-    compare(got[0] if name == "attention" else got, wanted(generic, name, arrays, kw), "float32", name)
+    got, want = linked(*arrays, **kw), wanted(generic, name, arrays, kw)
+    if OPS[name].aux:  # what a kernel keeps for its gradient is its own affair
+        got, want = got[0], want[0] if isinstance(want, tuple) else want
+    compare(got, want, "float32", name)
 
 
 # ---- optimizers
