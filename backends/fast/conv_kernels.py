@@ -72,7 +72,7 @@ def order(op: str, at: Geometry) -> Callable[[Ints], Layout]:
             return Layout.channels_last
         if at.x[0] * math.prod(at.w[2:]) >= 1024:  # tall columns: one large product
             return Layout.dense
-    if op == "conv_input" and at.groups == 1 and (at.x[0] < 8 or math.prod(at.w[2:]) == 1):
+    if op == "conv_input" and at.groups == 1 and (at.x[0] <= 4 or math.prod(at.w[2:]) == 1):
         return Layout.dense
     return Layout.any
 
