@@ -182,7 +182,7 @@ def scatter(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Int
     kernel, size, channels = w.shape[2:], g.shape[2:], w.shape[0] // groups
     rank, rows = len(kernel), w.shape[1] * math.prod(kernel)
     weight = np.ascontiguousarray(w.reshape(groups, channels, rows).swapaxes(1, 2))
-    images = max(1, min(len(g), 4 * BLOCK // (groups * rows * math.prod(size) * g.itemsize)))
+    images = max(1, min(len(g), 2 * BLOCK // (groups * rows * math.prod(size) * g.itemsize)))
     images = images if images >= MANY else 1
     extents = [n + 2 * p for n, p in zip(out.shape[2:], padding, strict=True)]
     inside = (slice(None), *[slice(p, p + n) for n, p in zip(out.shape[2:], padding, strict=True)])
