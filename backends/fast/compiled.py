@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import json
 import threading
 import warnings
 from collections.abc import Callable
@@ -123,6 +122,8 @@ class Group:
         if self.table is None:
             self.table = {}
             try:
+                import json
+
                 from . import cache
 
                 head, _, self.code = cache.contents(self.name).partition(b"\n")
