@@ -159,7 +159,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, cau
     blocks = _Blocks(q, k, mask, keep, causal)
     out = blocks.empty(q.shape[-2], v.shape[-1])
     lse = np.empty((*blocks.batch, blocks.rows), q.dtype)
-    blocks.run(_forward(blocks, *[blocks.four(x) for x in (q, k, v)], out, lse, q.dtype.type(scale)))
+    q, k, v = (blocks.four(x) for x in (q, k, v))
+    blocks.run(_forward(blocks, q, k, v, out, lse, q.dtype.type(scale)))
     return blocks.given(out), lse.reshape(*lead, blocks.rows)
 
 

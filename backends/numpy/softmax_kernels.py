@@ -156,17 +156,19 @@ def _row_sums(x: Any, finite: bool) -> tuple[Any, Any]:
     finite: 0 is taken for an infinite maximum, as inf - inf is nan.
     """
     top, total = np.zeros(len(x), x.dtype), np.empty(len(x), x.dtype)
+    small = x.size < SMALL
 
     def block(i: int, j: int) -> None:
         part = x[i:j]
-        e = np.exp(part)
-        sums = _total(e)
-        if not _within(sums, NEAR):
+        if not small:
+            e = np.exp(part)
+            sums = _total(e)
+        if small or not _within(sums, NEAR):
             high = _top(part)
             if finite and not np.isfinite(np.add.reduce(high, axis=None)):
                 high[np.isinf(high)] = 0
-            np.exp(np.subtract(part, high, out=e), out=e)
-            top[i:j], sums = high[:, 0], _total(e)
+            e = np.subtract(part, high)
+            top[i:j], sums = high[:, 0], _total(np.exp(e, out=e))
         total[i:j] = sums[:, 0]
 
     rows(block, *x.shape)
@@ -211,6 +213,7 @@ def softmax_cross_entropy(logits: Any, target: Any, *, ignore_index: int = -100)
     places = (classes if kept is None else np.where(kept, classes, 0)) + np.arange(0, x.size, count)
     below = top - x.reshape(-1)[places]
     loss = np.log(total * np.exp(below))  # accurate for a loss near 0 too
+    np.maximum(loss, 0, out=loss)
     if not np.isfinite(np.add.reduce(loss)):
         loss = np.log(total) + below
     if kept is not None:
