@@ -233,7 +233,7 @@ def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str
     ]
     for r in results:
         if r[0] == "o" and not op.moves:
-            lines.append(f"    if {r}.__class__ is not cls: {r} = tidy({first}, {r})")
+            lines.append(f"    if {r}.__class__ is not cls: {r} = to_array({r}) if cls is HOST else tidy({first}, {r})")
         if r[0] == "o" and op.row_major:
             lines.append(f"    if not {r}.flags.c_contiguous: {r} = {r}.copy()")
     return lines
@@ -364,7 +364,16 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
             lines += _into_lines(op, n)
             continue
         if op.joint is None:
-            lines.append(f"        r_{n} = {_rule_call(op, n)}")
+            rule = _rule_call(op, n)
+            if rule == "-g" and not recorded:  # into a sum of the walk's own in one step
+                whole = "s_shapes is None and " * op.broadcasts
+                lines += [
+                    f"        held = grads[e_{n}]",
+                    f"        if {whole}held.__class__ is g.__class__ and e_{n} in grads['{OWNED}']:",
+                    f"            held -= g; grads[e_{n}] = held",
+                    "            return",
+                ] if n == fixed[-1] and not many else []
+            lines.append(f"        r_{n} = {rule}")
         if op.broadcasts:
             place = op.inputs.index(n)
             lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
@@ -479,7 +488,8 @@ ENVIRONMENT.update(
     __name__=__name__, __package__=__package__, new=object.__new__, Node=Node, numbers=numbers, mode=mode,
     F32=F32, F64=F64, HOST=HOST, S32=coerce.S32, S64=coerce.S64,
     slow=coerce.slow, into=coerce.into,
-    explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, unbroadcast=unbroadcast, add_gradient=add_gradient,
+    explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, to_array=coerce.np.asarray,
+    unbroadcast=unbroadcast, add_gradient=add_gradient,
     raise_freed=raise_freed, as_tensor=saved_as_tensor, tied=_tied, materialise=materialise,
     link_view=link_view, attach_outputs=_attach_outputs,
     mark_inference=_mark_inference,
