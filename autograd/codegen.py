@@ -360,32 +360,8 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
         ]
     for n in fixed:
         lines.append(f"    if e_{n} in grads:")
-        if n in op.into and not recorded:
-            lines += _into_lines(op, n)
-            continue
-        if op.joint is None:
-            rule = _rule_call(op, n)
-            if rule == "-g" and not recorded:  # into a sum of the walk's own in one step
-                whole = "s_shapes is None and " * op.broadcasts
-                lines += [
-                    f"        held = grads[e_{n}]",
-                    f"        if {whole}held.__class__ is g.__class__ and e_{n} in grads['{OWNED}']:",
-                    f"            held -= g; grads[e_{n}] = held",
-                    "            return",
-                ] if n == fixed[-1] and not many else []
-            lines.append(f"        r_{n} = {rule}")
-        if op.broadcasts:
-            place = op.inputs.index(n)
-            lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
-        lines += [f"        held = grads[e_{n}]", "        if held is not None:"]
-        if recorded:
-            lines.append(f"            r_{n} = held if r_{n} is None else F.add(held, r_{n})")
-        else:
-            lines += [
-                f"            if e_{n} in grads['{OWNED}']: held += r_{n}; r_{n} = held",
-                f"            else: r_{n} = add_gradient(held, r_{n}, e_{n}, grads)",
-            ]
-        lines.append(f"        grads[e_{n}] = r_{n}")
+        last = n == fixed[-1] and not many
+        lines += _into_lines(op, n) if n in op.into and not recorded else _input_lines(op, n, recorded, last)
     if many:
         lines += [
             "    for i, e in enumerate(rest):",
@@ -395,6 +371,35 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
             f"            grads[e] = r if held is None else {add.format('held', 'r', 'e')}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _input_lines(op: Op, n: str, recorded: bool, last: bool) -> list[str]:
+    """One input's gradient, added to the table; `last`: nothing follows."""
+    lines = []
+    if op.joint is None:
+        rule = _rule_call(op, n)
+        if rule == "-g" and last and not recorded:  # into a sum of the walk's own in one step
+            whole = "s_shapes is None and " * op.broadcasts
+            lines += [
+                f"        held = grads[e_{n}]",
+                f"        if {whole}held.__class__ is g.__class__ and e_{n} in grads['{OWNED}']:",
+                f"            held -= g; grads[e_{n}] = held",
+                "            return",
+            ]
+        lines.append(f"        r_{n} = {rule}")
+    if op.broadcasts:
+        place = op.inputs.index(n)
+        lines.append(f"        if s_shapes is not None: r_{n} = unbroadcast(F, r_{n}, s_shapes[{place}])")
+    lines += [f"        held = grads[e_{n}]", "        if held is not None:"]
+    if recorded:
+        lines.append(f"            r_{n} = held if r_{n} is None else F.add(held, r_{n})")
+    else:
+        lines += [
+            f"            if e_{n} in grads['{OWNED}']: held += r_{n}; r_{n} = held",
+            f"            else: r_{n} = add_gradient(held, r_{n}, e_{n}, grads)",
+        ]
+    lines.append(f"        grads[e_{n}] = r_{n}")
+    return lines
 
 
 _IDENTITY = (lambda F, g: g).__code__.co_code
