@@ -22,6 +22,12 @@ from tapegrad.optim.optimizer import (
 rng = np.random.default_rng
 
 
+@pytest.fixture
+def formulas(monkeypatch):
+    """The formulas themselves, whose results are equal bit by bit, whether or not compiled ones have been loaded."""
+    monkeypatch.setenv("TAPEGRAD_GENERIC", "1")
+
+
 def leaf(array, dtype="float32"):
     """A leaf tensor of a NumPy array."""
     return tapegrad.tensor(np.asarray(array).astype(dtype)).requires_grad_()
@@ -108,7 +114,7 @@ def test_finds_the_minimum_of_a_quadratic(name, maximize):
 
 
 @pytest.mark.parametrize(("name", "options"), EACH, ids=IDS)
-def test_pieces_give_what_the_whole_array_gives(name, options, monkeypatch):
+def test_pieces_give_what_the_whole_array_gives(name, options, monkeypatch, formulas):
     array = rng(1).standard_normal((37, 11))
     (whole,), first = steps(name, options, [array])
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * 100)
@@ -119,7 +125,7 @@ def test_pieces_give_what_the_whole_array_gives(name, options, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "options"), EACH, ids=IDS)
-def test_layout_does_not_matter(name, options):
+def test_layout_does_not_matter(name, options, formulas):
     """Transposed and strided parameters, and gradients of another layout than their parameter's."""
     array = rng(1).standard_normal((6, 8))
     (plain,), _ = steps(name, options, [array])
@@ -135,7 +141,7 @@ def test_layout_does_not_matter(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), WITH_COMPLEX)
-def test_complex_is_two_real_numbers(name, options):
+def test_complex_is_two_real_numbers(name, options, formulas):
     z = rng(2).standard_normal((4, 3)) + 1j * rng(3).standard_normal((4, 3))
     grads = [rng(4 + i).standard_normal((4, 3)) + 1j * rng(9 + i).standard_normal((4, 3)) for i in range(5)]
     params = [leaf(z, "complex128"), leaf(z.real, "float64"), leaf(z.imag, "float64")]
@@ -193,7 +199,7 @@ def test_a_kernel_of_the_backend_replaces_the_formula(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "options"), EACH, ids=IDS)
-def test_on_another_device(name, options):
+def test_on_another_device(name, options, formulas):
     """Parameter and state live on the device, counters on the CPU; the numbers are the CPU's."""
     array = rng(1).standard_normal((5, 4))
     (cpu,), _ = steps(name, options, [array])
