@@ -1,10 +1,11 @@
-"""torch.backends.mkldnn: settings of oneDNN, which is not used here. They are kept and choose nothing."""
+"""torch.backends.mkldnn: whether oneDNN serves convolutions (the extra `fast`); the settings are kept and choose nothing."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
 from . import set_inside
+from .fast import has
 
 enabled = False
 deterministic = False
@@ -13,8 +14,8 @@ fp32_precision = "none"
 
 
 def is_available() -> bool:
-    """Whether oneDNN is used: no."""
-    return False
+    """Whether oneDNN's library is installed, and not switched off by TAPEGRAD_FAST=0."""
+    return has("onednn")
 
 
 def flags(

@@ -82,7 +82,8 @@ class _Join:
     __slots__ = ("left", "lock", "done", "error")
 
     def __init__(self, left: int):
-        self.left, self.error = left, None
+        self.left = left
+        self.error: BaseException | None = None
         self.lock, self.done = threading.Lock(), threading.Lock()
         self.done.acquire()
 

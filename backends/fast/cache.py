@@ -109,6 +109,9 @@ def contents(group: str) -> bytes:
     return found
 
 
+PATIENCE = 300.0  # seconds; the process that holds the lock may have been stopped
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time compiles into the folder, where the system has file locks."""
@@ -118,8 +121,14 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
         return
     with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield  # after PATIENCE without the lock too: files are put in place whole, so twice the work is all that is lost
 
 
 def compile_missing(folder: Path, quiet: bool = False) -> list[str]:
