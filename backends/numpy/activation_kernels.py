@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base import may_decline
-from .blocks import BLOCK, F32, F64, pointwise
+from .blocks import F32, F64, SHARED_BLOCK, pointwise
 
 LARGE = 1 << 11  # from so many elements on, memory and not the call decides
 SIGN = np.array(-(1 << 31), np.int32)
@@ -34,7 +34,7 @@ HALF, ONE = _numbers(0.5, 1.0)
 @functools.cache
 def _full(value: float) -> Any:
     """A block of one number: np.minimum and np.maximum take four times as long with a number. Not to be written."""
-    return np.full(BLOCK, value, np.float32)
+    return np.full(SHARED_BLOCK, value, np.float32)
 
 
 def _single(*arrays: Any) -> bool:

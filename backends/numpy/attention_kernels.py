@@ -18,7 +18,7 @@ from ..base import may_decline
 from . import blas
 
 SMALLEST = {4: 1e-20, 8: 1e-200}  # a sum of a row below it, or above 1 / it: its maximum must be taken off
-BLOCK = 1 << 16  # scores that are worked on together
+BLOCK = 1 << 18  # scores that are worked on together
 ROWS = 64  # queries of a block at least: products of fewer are slow
 CAUSAL_ROWS = 128  # queries of a block at most, where later keys are hidden
 

@@ -14,12 +14,23 @@ import numpy as np
 
 from ..base import may_decline
 from .blocks import F32, F64, rows
+from .rowwise import WIDTH, unbuffered
 
 
 def _served(*arrays: Any) -> bool:
     """Whether the kernel takes these arrays: single or double precision, all the same, not empty."""
     dt = arrays[0].dtype
     return (dt is F32 or dt is F64) and all(a is None or (a.dtype is dt and a.size) for a in arrays)
+
+
+def _over_rows(block: Callable[[int, int], None], count: int, width: int) -> None:
+    """block(i, j) for blocks of rows, a factor per row being cheap where rows are long."""
+
+    def fast(i: int, j: int) -> None:
+        with unbuffered():
+            block(i, j)
+
+    rows(fast if width >= WIDTH else block, count, width)
 
 
 def _forward(x: Any, w: Any, b: Any, n_axes: int, eps: float, centred: bool) -> tuple[Any, Any, Any]:
@@ -51,7 +62,7 @@ def _forward(x: Any, w: Any, b: Any, n_axes: int, eps: float, centred: bool) -> 
         if b1 is not None:
             np.add(o, b1, out=o)
 
-    rows(block, count, width)
+    _over_rows(block, count, width)
     lead = (*x.shape[: x.ndim - n_axes], *(1,) * n_axes)
     return out.reshape(x.shape), mean.reshape(lead), rstd.reshape(lead)
 
@@ -100,7 +111,7 @@ def _backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, needs: Any, n_axes: 
         np.multiply(gi, ri[:, None] if w is None else np.multiply(ri[:, None], weights, out=h), out=h)
         np.subtract(h, work[0], out=h)
 
-    rows(block, count, width)
+    _over_rows(block, count, width)
     tail = x.shape[x.ndim - n_axes :]
     parts = zip(*[sums[i] for i in sorted(sums)], strict=True)
     gw, gb = [None if p[0] is None else np.add.reduce(p, axis=0).reshape(tail) for p in parts]

@@ -21,7 +21,7 @@ Ints = tuple[int, ...]
 # Bytes of input per block, so that all passes over it and its windows stay in a second-level cache of 1 MB.
 BLOCK = 1 << 18
 # Elements per thread from which a second thread gains more than it costs: some passes over each.
-GRAIN = 1 << 15
+GRAIN = 1 << 18
 
 
 def meetings(extent: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[Any]:
