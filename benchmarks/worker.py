@@ -7,12 +7,12 @@ Started by path, so that nothing of this repository lies on the path of modules 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import sys
 import time
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,9 @@ def load_suite() -> None:
     """Makes `benchmarks` importable from this file's folder, and nothing else beside it."""
     folder = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() not in (folder, folder.parent)]
-    spec = importlib.util.spec_from_file_location(
-        "benchmarks", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType("benchmarks")
+    module.__path__ = [str(folder)]
     sys.modules["benchmarks"] = module
-    spec.loader.exec_module(module)
 
 
 class Worker:

@@ -567,8 +567,9 @@ def test_random_streams_are_the_cpus() -> None:
 
 
 def network() -> Any:
+    """Without a bias before the batch norm: its gradient is rounding alone, which Adam makes a step of full size."""
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1)).to("cpu")
+    return nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1)).to("cpu")
 
 
 def steps(model: Any, place: str, count: int = 3) -> Any:
@@ -613,7 +614,7 @@ def test_a_module_moves_trains_and_comes_back() -> None:
     again = pickle.loads(pickle.dumps(there.state_dict()))
     assert {t.device.type for t in again.values()} == {"fake"}
     assert there.cpu()[0].weight.device.type == "cpu"
-    assert len(ours.state) == len(resumed.state) == 6
+    assert len(ours.state) == len(resumed.state) == 5
 
 
 def test_batches_are_moved_and_the_model_says_where_it_is() -> None:

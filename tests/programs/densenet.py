@@ -75,7 +75,8 @@ class DenseNet(nn.Module):
 def main(steps=20):
     torch.manual_seed(4)
     model = DenseNet()
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=0.02)
+    # at 0.02 PyTorch with and without oneDNN differ by 1 % after 20 steps: Adagrad's first step is the gradient's sign
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=0.001)
     patterns = torch.rand(10, 3, 12, 12)
     losses = []
     for _ in range(steps):
