@@ -1,4 +1,4 @@
-"""torch.backends.mkldnn: whether oneDNN serves convolutions (the extra `fast`); the settings are kept and choose nothing."""
+"""torch.backends.mkldnn: whether oneDNN (the extra `fast`) serves convolutions; the settings choose nothing."""
 
 from __future__ import annotations
 

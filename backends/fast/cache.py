@@ -128,7 +128,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 break
             except OSError:
                 time.sleep(0.1)
-        yield  # after PATIENCE without the lock too: files are put in place whole, so twice the work is all that is lost
+        yield  # without the lock too, after PATIENCE: files appear whole, so only work is done twice
 
 
 def compile_missing(folder: Path, quiet: bool = False) -> list[str]:
