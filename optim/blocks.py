@@ -18,6 +18,7 @@ from ..backends.registry import backend_of, kernels_of
 # Bytes of a block of all arrays together, without temporaries. Measured on Adam (four arrays) and SGD (two) with 10 M
 # float32 parameters: a quarter of it took 1.3 to 1.5 of the time, whole arrays 1.0 to 2.8.
 BLOCK_BYTES = 1 << 20
+SHARED_TIMES = 8  # larger blocks where there are threads, which wait for each other between NumPy's calls
 THREADED = 1 << 17  # elements of all parameters from which more threads are faster
 TOGETHER = 1 << 10  # elements up to which a parameter is updated together with others, where there are FEW or more
 FEW = 4
@@ -108,7 +109,8 @@ class Work:
     def part(self, arrays: Arrays, start: int, stop: int, xp: Any, kernel: Any) -> None:
         """The update of the elements start to stop of a parameter; where it cannot be divided, by who has the first."""
         p = arrays[0]
-        size, count = p.size, max(1, BLOCK_BYTES // (p.itemsize * sum([a is not None for a in arrays])))
+        room = BLOCK_BYTES if threads.count() == 1 else SHARED_TIMES * BLOCK_BYTES
+        size, count = p.size, max(1, room // (p.itemsize * sum([a is not None for a in arrays])))
         entire = start == 0 and stop == size
         if entire and kernel is not None and kernel(*arrays, **self.options) is not NotImplemented:
             return

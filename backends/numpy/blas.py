@@ -70,11 +70,11 @@ def alone() -> Iterator[None]:
         set_number(before)
 
 
-_WAITING = 1 << 18  # cycles, 0.1 ms
+_WAITING = 1 << 20  # cycles, 0.4 ms: shorter, and the next product wakes them each time
 
 
 def wait_less() -> None:
-    """Lets OpenBLAS's idle threads sleep after 0.1 ms, not 27 ms: they turn in a loop and hold the cores meanwhile.
+    """Lets OpenBLAS's idle threads sleep after 0.4 ms, not 27 ms: they turn in a loop and hold the cores meanwhile.
 
     What runs in our own threads after a product took twice as long for it. OpenBLAS reads the time from the environment
     when it makes its threads, so they are made again. Left alone where OPENBLAS_THREAD_TIMEOUT is set, where the
