@@ -22,6 +22,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from ..backends.base import first_of
 from ..backends.registry import backend_of_type, kernels_of
 from .graph import OWNED
 
@@ -245,7 +246,7 @@ class Raw:
             else:
                 module = getattr(self.backend, op.library) if op.library else self.xp
                 generic = bind_first(op.generic, self if op.composite else module)
-            kernel = generic if kernel is None else _first_of(kernel, generic)
+            kernel = generic if kernel is None else first_of(kernel, generic)
         if self.backend.loses_type and not op.moves:
             kernel = _tidied(kernel, self.backend.tidy)
         setattr(self, name, kernel)
@@ -262,17 +263,6 @@ def _tidied(kernel: Callable[..., Any], tidy: Callable[[Any], Any]) -> Callable[
         return tidy(out) if hasattr(out, "dtype") else out
 
     return kept
-
-
-def _first_of(kernel: Callable[..., Any], generic: Callable[..., Any]) -> Callable[..., Any]:
-    """The kernel where it serves, else (it answers NotImplemented) the generic form."""
-
-    def either(*arrays: Any, **kw: Any) -> Any:
-        out = kernel(*arrays, **kw)
-        return generic(*arrays, **kw) if out is NotImplemented else out
-
-    either.kernel = kernel  # type: ignore[attr-defined]
-    return either
 
 
 def bind_first(function: Callable[..., Any], value: Any) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ class Backend:
     name: str
     device_types: tuple[str, ...]
     xp: Any
-    array_type: type
+    array_type: type[Any]
     kernels: Mapping[str, Callable[..., Any]] = {}
     loses_type = False  # whether functions of `xp` may give arrays of another type than `array_type`
 
@@ -95,6 +95,18 @@ def may_decline(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Marks a kernel that answers NotImplemented for what it does not serve; the generic form then runs instead."""
     kernel.may_decline = True  # type: ignore[attr-defined]
     return kernel
+
+
+def first_of(kernel: Callable[..., Any], below: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel where it serves, else (it answers NotImplemented) the one below it, which may decline in its turn."""
+
+    def either(*arrays: Any, **kw: Any) -> Any:
+        out = kernel(*arrays, **kw)
+        return below(*arrays, **kw) if out is NotImplemented else out
+
+    either.kernel = kernel  # type: ignore[attr-defined]  # shown by tests and show_config
+    either.may_decline = getattr(below, "may_decline", False)  # type: ignore[attr-defined]  # as may_decline does
+    return either
 
 
 refcount = sys.getrefcount

@@ -156,7 +156,7 @@ def over(function: Callable[[int, int], Any], length: int, parts: int = 0, align
         own = None
         try:
             function(0, min(step, length))
-        except BaseException as caught:
+        except BaseException as caught:  # raised below, when nobody writes into the arrays any more
             own = caught
         if len(starts) > 1:
             join.done.acquire()

@@ -26,7 +26,7 @@ class CupyBackend(Backend):
         self.memory = Watch(cupy)
 
     @functools.cached_property
-    def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
+    def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]  # made at first use
         """The fused kernels, loaded when the first op is linked."""
         from . import launch
         from .kernels import KERNELS
@@ -43,7 +43,7 @@ class CupyBackend(Backend):
         def placed(*arrays: Any, **kw: Any) -> Any:
             for found in arrays:
                 if isinstance(found, self.array_type):
-                    with self.xp.cuda.Device(found.device.id):  # type: ignore[attr-defined]
+                    with self.xp.cuda.Device(found.device.id):
                         return kernel(*arrays, **kw)
             return kernel(*arrays, **kw)
 
@@ -60,8 +60,8 @@ class CupyBackend(Backend):
         with self.guard(device or DeviceKey("cuda")) as place:
             if not isinstance(obj, self.array_type):
                 return self.xp.array(obj, dtype=dtype)
-            if device is not None and obj.device.id != place.id:  # type: ignore[attr-defined]
-                obj, copy = obj.copy(), False  # type: ignore[attr-defined]  # CuPy copies to the current device
+            if device is not None and obj.device.id != place.id:
+                obj, copy = obj.copy(), False  # CuPy copies to the current device
             if dtype is None or obj.dtype == dtype:
                 return obj.copy() if copy else obj
             if copy is False and device is None:

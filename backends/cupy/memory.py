@@ -85,7 +85,7 @@ def shown(count: int) -> str:
     return f"{size:.0f} bytes" if units[0] == "bytes" else f"{size:.2f} {units[0]}"
 
 
-def holders(array_type: type) -> Iterator[tuple[int, str]]:
+def holders(array_type: type[Any]) -> Iterator[tuple[int, str]]:
     """(bytes, who) of each piece of memory that a living tensor, its gradient, or a node of the tape holds.
 
     Tensors have `array` and `_grad`, nodes `op` and `saved`; this room knows no more of them. A piece is told once.
@@ -94,10 +94,10 @@ def holders(array_type: type) -> Iterator[tuple[int, str]]:
 
     def piece(array: Any, who: str) -> Iterator[tuple[int, str]]:
         if isinstance(array, array_type):
-            memory: Any = array.data.mem  # type: ignore[attr-defined]
+            memory: Any = array.data.mem
             if id(memory) not in told:
                 told.add(id(memory))
-                yield int(memory.size), f"{who} {tuple(array.shape)} {array.dtype}"  # type: ignore[attr-defined]
+                yield int(memory.size), f"{who} {tuple(array.shape)} {array.dtype}"
 
     everything = gc.get_objects()
     for kind, field in (("array", ""), ("_grad", "gradient of a ")):

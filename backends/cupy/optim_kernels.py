@@ -122,7 +122,7 @@ def _single(formula: str) -> Callable[..., Any]:
     def step(p: Any, g: Any, *state: Any, **options: Any) -> Any:
         return step_many(formula, [(p, g, *state)], options)
 
-    step.many = functools.partial(step_many, formula)  # type: ignore[attr-defined]
+    step.many = functools.partial(step_many, formula)  # type: ignore[attr-defined]  # a function's own attribute
     return step
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..base import first_of
+
 
 def _onednn() -> bool:
     from . import onednn
@@ -32,16 +34,20 @@ _PROBE: dict[str, Callable[[], bool]] = {
 }
 
 
+def _off() -> bool:
+    return os.environ.get("TAPEGRAD_FAST", "1") == "0"
+
+
 @functools.cache
 def has(package: str) -> bool:
     """Whether a package of the extra is installed and not switched off; nothing is imported."""
-    return os.environ.get("TAPEGRAD_FAST", "1") != "0" and _PROBE[package]()
+    return not _off() and _PROBE[package]()
 
 
 def tables() -> list[tuple[str, str, Mapping[str, Callable[..., Any]]]]:
     """(file, package, kernels) of every file whose package is installed."""
     found: list[tuple[str, str, Mapping[str, Callable[..., Any]]]] = []
-    if os.environ.get("TAPEGRAD_FAST", "1") == "0":
+    if _off():
         return found
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module.name.endswith("_kernels"):
@@ -58,15 +64,6 @@ def over(kernels: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., A
         for name, kernel in table.items():
             below = merged.get(name)
             if below is not None and getattr(kernel, "may_decline", False):
-                kernel = _first_of(kernel, below)
+                kernel = first_of(kernel, below)
             merged[name] = kernel
     return merged
-
-
-def _first_of(kernel: Callable[..., Any], below: Callable[..., Any]) -> Callable[..., Any]:
-    def first(*arrays: Any, **kw: Any) -> Any:
-        out = kernel(*arrays, **kw)
-        return below(*arrays, **kw) if out is NotImplemented else out
-
-    first.may_decline = getattr(below, "may_decline", False)  # type: ignore[attr-defined]
-    return first

@@ -74,10 +74,10 @@ def build(group: str) -> bytes:
             plain = [c.replace("T", kind).replace("I", "i" + kind[1]) for c in codes]
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", NumbaWarning)
+                    warnings.simplefilter("ignore", NumbaWarning)  # hints at speed; what fails is an error
                     types = [language.type_of(c, kind) for c in codes]
                     symbol, code = compiled(language.specialised(body, kind), types, flags)
-            except Exception as error:
+            except Exception as error:  # of any kind: told when the kernel is asked for, and NumPy serves
                 table[name] = {"error": f"{type(error).__name__}: {error}"}
                 continue
             table[name] = [symbol, plain, offset, len(code)]

@@ -128,7 +128,7 @@ class Group:
 
                 head, _, self.code = cache.contents(self.name).partition(b"\n")
                 self.table = json.loads(head)
-            except Exception as error:
+            except Exception as error:  # of any kind: warned of, and NumPy serves
                 _warn(f"the compiled kernels '{self.name}' cannot be had: {type(error).__name__}: {error}")
         entry = self.table.get(kernel) if self.table else None
         if isinstance(entry, list):

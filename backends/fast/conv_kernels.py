@@ -178,8 +178,9 @@ class Run:
     def __init__(self, op: str, at: Geometry, count: int):
         self.cut = cut(op, at, count, threads.count())
         self.count = count
-        self.whole = plan(op, at, self.cut.images)
-        self.rest = plan(op, at, self.cut.rest) if self.cut.rest else self.whole
+        # Plans, or None where the library has no way: `served` is asked first
+        self.whole: Any = plan(op, at, self.cut.images)
+        self.rest: Any = plan(op, at, self.cut.rest) if self.cut.rest else self.whole
 
     @property
     def served(self) -> bool:
@@ -191,7 +192,7 @@ class Run:
         images = self.cut.images
         for block in range(start, stop):
             first = block * images
-            yield (self.whole if first + images <= self.count else self.rest), first  # type: ignore[misc]
+            yield (self.whole if first + images <= self.count else self.rest), first
 
     def over(self, span: Callable[[int, int], None]) -> None:
         """span(start, stop) over the blocks, in this call's threads."""
@@ -215,7 +216,7 @@ def _convolved(op: str, at: Geometry, source: Array, w: Array, b: Array | None, 
     weights: dict[Plan, tuple[int, Space | None]] = {}
     with onednn.in_this_thread():
         for which in {run.whole, run.rest}:
-            weights[which] = which.inward(1, address_of(w))  # type: ignore[index, union-attr]
+            weights[which] = which.inward(1, address_of(w))
 
     def span(start: int, stop: int) -> None:
         for which, first in run.blocks(start, stop):

@@ -161,8 +161,9 @@ class Layout:
         self._release = lib.quick.dnnl_memory_desc_destroy if release else None
 
     def __del__(self) -> None:
-        if getattr(self, "_release", None):
-            self._release(self.handle)  # type: ignore[misc]
+        release = getattr(self, "_release", None)
+        if release is not None:
+            release(self.handle)
 
     @classmethod
     def strided(cls, shape: Sequence[int], strides: Sequence[int]) -> Layout:

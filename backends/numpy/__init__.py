@@ -23,7 +23,7 @@ class NumpyBackend(Backend):
     array_type = np.ndarray
 
     @functools.cached_property
-    def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
+    def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]  # made at first use
         """The fused kernels, loaded when the first op is linked."""
         from .. import fast
         from .kernels import KERNELS

@@ -25,7 +25,7 @@ def _library() -> Any:
     """The shared library that NumPy's matrix products are in, or are linked to from."""
     import ctypes
 
-    return ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+    return ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]  # not in the stubs
 
 
 @functools.cache
@@ -80,7 +80,8 @@ def wait_less() -> None:
     when it makes its threads, so they are made again. Left alone where OPENBLAS_THREAD_TIMEOUT is set, where the
     functions are not there, and where other threads run that may be inside OpenBLAS now.
     """
-    if _TIMEOUT in os.environ or threading.active_count() > 1 or _functions() is None:
+    found = _functions()
+    if _TIMEOUT in os.environ or threading.active_count() > 1 or found is None:
         return
     library = _library()
     try:
@@ -92,7 +93,7 @@ def wait_less() -> None:
         read()
     finally:
         del os.environ[_TIMEOUT]
-    if _functions()[1]() > 1:  # type: ignore[index]
+    if found[1]() > 1:
         stop()
         start()
 

@@ -109,7 +109,7 @@ class _LazyLayer(LazyModuleMixin):
     def reset_parameters(self) -> None:
         """The ordinary layer's first values, once the shapes are known."""
         if not self.has_uninitialized_params() and getattr(self, self._missing) != 0:
-            super().reset_parameters()  # type: ignore[misc]
+            super().reset_parameters()  # type: ignore[misc]  # the ordinary layer's, the base beside this one
 
     def _lazy_parameters(self, weight: bool, bias: bool, device: Any, dtype: Any) -> None:
         for name, wanted in (("weight", weight), ("bias", bias)):
