@@ -24,7 +24,9 @@ def reduced(xp, loss, reduction, x):
 
 def divided(total, count):
     """total / count, nan where count is 0."""
-    return total / count if count else total * math.nan
+    if isinstance(count, (int, float)):
+        return total / count if count else total * math.nan
+    return total / count  # an array: asking whether it is 0 would wait for its device
 
 
 def share(g, shape, reduction):
@@ -204,7 +206,8 @@ def cross_entropy(xp, logits, target, *, ignore_index, reduction):
 
 
 def _count(xp, target, ignore_index):
-    return target.size - int(xp.count_nonzero(target == ignore_index))
+    """How many targets count: an int, or () on a device whose library leaves it there."""
+    return target.size - xp.count_nonzero(target == ignore_index)
 
 
 def _over_kept(xp, loss, target, ignore_index, reduction, *aux):
@@ -215,22 +218,33 @@ def _over_kept(xp, loss, target, ignore_index, reduction, *aux):
     return loss, *aux
 
 
-def _cross_entropy_rule(F, g, *, logits, target, top, total, count, ignore_index, reduction):
-    if reduction == "mean" and not count:  # zeros, whose own gradient by g is the mean over nothing: NaN, as PyTorch
-        rows, classes = math.prod(target.shape), logits.shape[-1]
-        target = F.reshape(target, shape=(rows,))
-        none = F.nll_loss_backward(
-            g, target, None, shape=(rows, classes), ignore_index=ignore_index, reduction=reduction
-        )
-        return F.reshape(none, shape=logits.shape)
+@composite
+def cross_entropy_backward(F, g, logits, target, top, total, count, *, ignore_index, reduction):
+    """g (softmax(logits) - onehot(target)), over the count for the mean. g: (*N) or (), logits: (*N, C) -> (*N, C).
+
+    count: an int, or () on the device, which the host does not wait for.
+    """
     if reduction == "mean":
+        if not isinstance(count, int):
+            count = F.clamp(count, min=1.0)  # where no target counts, no row does
+        elif not count:  # zeros, whose own gradient by g is the mean over nothing: NaN, as PyTorch
+            rows, classes = math.prod(target.shape), logits.shape[-1]
+            target = F.reshape(target, shape=(rows,))
+            none = F.nll_loss_backward(
+                g, target, None, shape=(rows, classes), ignore_index=ignore_index, reduction=reduction
+            )
+            return F.reshape(none, shape=logits.shape)
         g = g / count
     if reduction != "none":
         g = F.expand(g, shape=target.shape)
     return F.softmax_cross_entropy_backward(g, logits, target, top, total, ignore_index=ignore_index)
 
 
-cross_entropy.vjp(logits=_cross_entropy_rule)
+cross_entropy.vjp(
+    logits=lambda F, g, *, logits, target, top, total, count, ignore_index, reduction: F.cross_entropy_backward(
+        g, logits, target, top, total, count, ignore_index=ignore_index, reduction=reduction
+    )
+)
 
 
 def _class_weights(xp, target, weight, dtype, ignore_index, count):

@@ -10,7 +10,7 @@ from . import bounds
 from .launch import FLAG, FLAGS, NAMES, TYPES, Kernel, contiguous, empty, row_blocks, served, vector
 
 ROWS = Kernel("loss.cuh", "cross_entropy_rows", "PPPPPPlilPi", T=TYPES, VECTOR=FLAGS)
-ROWS_BACKWARD = Kernel("loss.cuh", "cross_entropy_rows_backward", "PPPPPPlil", T=TYPES, VECTOR=FLAGS)
+ROWS_BACKWARD = Kernel("loss.cuh", "cross_entropy_rows_backward", "PPPPPPliliP", T=TYPES, VECTOR=FLAGS)
 REDUCE = Kernel("loss.cuh", "reduce_losses", "PPPPll", T=TYPES, MEAN=FLAGS)
 
 CODE = bounds.code("cross_entropy", "Target {index} is out of bounds. (there are {size} classes)")
@@ -64,23 +64,42 @@ def cross_entropy(logits: Any, target: Any, *, ignore_index: int, reduction: str
     return out, top, total, count
 
 
-@may_decline
-def softmax_cross_entropy_backward(g: Any, logits: Any, target: Any, top: Any, total: Any, *, ignore_index: int) -> Any:
-    """Composite softmax_cross_entropy_backward, from the forward's top and total."""
+def _rows_backward(
+    g: Any, logits: Any, target: Any, top: Any, total: Any, ignore_index: int, each: bool, count: Any
+) -> Any:
     name = served(logits)
     if name is None or total is None or total.dtype.name != "float32":
+        return NotImplemented
+    if count is not None and getattr(count, "dtype", None) != "float32":
         return NotImplemented
     logits, target = contiguous(logits), classes(target)
     g = contiguous(g.astype(logits.dtype, copy=False))
     n, out = logits.shape[-1], empty(logits.shape, logits.dtype)
     rows, wide = logits.size // n, vector(n, logits, out)
     grid, block = row_blocks(rows, n, 16 // logits.itemsize if wide else 1)
-    ROWS_BACKWARD((name, FLAG[wide]), grid, block, g, logits, target, top, total, out, rows, n, ignore_index)
+    keys = (name, FLAG[wide])
+    ROWS_BACKWARD(keys, grid, block, g, logits, target, top, total, out, rows, n, ignore_index, each, count)
     return out
+
+
+@may_decline
+def softmax_cross_entropy_backward(g: Any, logits: Any, target: Any, top: Any, total: Any, *, ignore_index: int) -> Any:
+    """Composite softmax_cross_entropy_backward, from the forward's top and total."""
+    return _rows_backward(g, logits, target, top, total, ignore_index, True, None)
+
+
+@may_decline
+def cross_entropy_backward(
+    g: Any, logits: Any, target: Any, top: Any, total: Any, count: Any, *, ignore_index: int, reduction: str
+) -> Any:
+    """Composite cross_entropy_backward in one launch: the count stays on the device."""
+    count = count if reduction == "mean" else None
+    return _rows_backward(g, logits, target, top, total, ignore_index, reduction == "none", count)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "softmax_cross_entropy": softmax_cross_entropy,
     "softmax_cross_entropy_backward": softmax_cross_entropy_backward,
     "cross_entropy": cross_entropy,
+    "cross_entropy_backward": cross_entropy_backward,
 }

@@ -80,6 +80,27 @@ def cross_entropy(x, target, *, ignore_index, reduction):
     return loss.sum() / kept.sum() if reduction == "mean" else reduce(loss, reduction)
 
 
+def with_sums(rng):
+    """The gradient, the inputs, and what the forward kept: maxima, sums, and how many targets count."""
+    found = []
+    for s in rows(rng):
+        x, target = s.arrays
+        flat = x.reshape(-1, x.shape[-1])
+        top = flat.max(1)
+        total, count = np.exp(flat - top[:, None]).sum(1), np.array(float((target != s.kw["ignore_index"]).sum()))
+        g = rng.normal(size=target.shape if s.kw["reduction"] == "none" else ())
+        found.append(S(g, x, target, top, total, count, **s.kw))
+    return found
+
+
+def cross_entropy_backward(g, x, target, top, total, count, *, ignore_index, reduction):
+    kept = target != ignore_index
+    hot = np.zeros(x.shape)
+    np.put_along_axis(hot, np.where(kept, target, 0)[..., None], 1.0, -1)
+    g = g / count if reduction == "mean" else g
+    return (special.softmax(x, -1) - hot) * (g * kept)[..., None]
+
+
 def classes(rng):
     x, w = rng.normal(size=(5, 5)), rng.uniform(0.5, 2, 5)
     return [
@@ -191,6 +212,7 @@ RECORDS = [
             ),
         ],
     ),
+    Record("cross_entropy_backward", with_sums, cross_entropy_backward, grad=False),
     Record(
         "nll_loss",
         classes,

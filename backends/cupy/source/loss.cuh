@@ -45,17 +45,20 @@ __global__ void __launch_bounds__(1024)
     *out = narrow<T>(!MEAN ? sum : kept > 0.0f ? sum / kept : NOT_A_NUMBER);
 }
 
-// out = g (exp(x - top) / total - [class is the target]), 0 in ignored rows
+// out = g (exp(x - top) / total - [class is the target]), 0 in ignored rows. g: one per row, or the first for all where
+// not `each`; divided by *count, at least 1, where that is not null.
 template <class T, bool VECTOR>
 __global__ void __launch_bounds__(1024) cross_entropy_rows_backward(
     const T* g, const T* x, const i64* target, const float* top, const float* total, T* out, i64 rows, int n,
-    i64 ignore) {
+    i64 ignore, int each, const float* count) {
     constexpr int V = Width<T, VECTOR>::value;
     const i64 row = my_row();
     if (row >= rows) return;
     const i64 t = target[row];
     const bool kept = t != ignore;
-    const float weight = kept ? wide(g[row]) : 0.0f, high = top[row], scale = weight / total[row];
+    float weight = kept ? wide(g[each ? row : 0]) : 0.0f;
+    if (count) weight /= fmaxf(*count, 1.0f);
+    const float high = top[row], scale = weight / total[row];
     x += row * n;
     out += row * n;
     float v[V];
