@@ -8,6 +8,7 @@ memory; what does not lie row-major is left to the formula.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,37 +18,39 @@ import numpy as np
 from ..base import may_decline
 from .launch import NAMES, TYPES, Kernel, current, empty
 
-MOST, CHUNK = 64, 8192  # as in the source
+MOST, CHUNK, COUNTER = 64, 8192, 5  # as in the source
 TENSORS = np.dtype(
-    [("array", "u8", (5, MOST)), ("size", "i8", MOST), ("first", "i4", MOST + 1), ("count", "i4")], align=True
+    [("array", "u8", (6, MOST)), ("size", "i8", MOST), ("first", "i4", MOST + 1), ("count", "i4")], align=True
 )
-OPTIONS = np.dtype([("v", "f4", 10), ("on", "i4", 4)], align=True)
+OPTIONS = np.dtype([("v", "f4", 10), ("on", "i4", 4), ("exact", "f8", 4), ("at", "u8", 3)], align=True)
 
 FORMULAS = ("Sgd", "Adam", "RmsProp", "Adagrad")
 NORMS = ("Square", "Power", "Largest")
 
 STEP = Kernel("optim.cuh", "formula_step", "SS", F=FORMULAS, T=TYPES)
+COUNT = Kernel("optim.cuh", "count_steps", "SP")
 NORM_PARTS = Kernel("optim.cuh", "norm_parts", "SPif", F=NORMS, T=TYPES)
 NORM_WHOLE = Kernel("optim.cuh", "norm_whole", "PPif", F=NORMS)
 CLIP = Kernel("optim.cuh", "clip_all", "SPf", T=TYPES)
 
 
-def tables(entries: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, int]]:
-    """(struct Tensors, blocks) for each launch over entries, lists of arrays of one size (None: the address 0)."""
+def tables(entries: Sequence[Sequence[Any]], counters: Sequence[Any] = ()) -> Iterator[tuple[Any, int]]:
+    """(struct Tensors, blocks) for each launch over entries, lists of arrays of one size (None: the address 0).
+
+    counters: an array of one float32 for each entry, or none.
+    """
     pointer = current().pointer
     for start in range(0, len(entries), MOST):
         part = entries[start : start + MOST]
-        table = np.zeros(1, TENSORS)
-        fields, blocks = table[0], 0
-        for t, arrays in enumerate(part):
-            for k, array in enumerate(arrays):
-                fields["array"][k, t] = 0 if array is None else pointer(array)
-            fields["size"][t] = arrays[0].size
-            fields["first"][t] = blocks
-            blocks += -(-arrays[0].size // CHUNK)
-        fields["first"][len(part)] = blocks
-        fields["count"] = len(part)
-        yield table, blocks
+        table, count = np.zeros(1, TENSORS), len(part)
+        for k, column in enumerate(zip(*part, strict=True)):
+            table["array"][0, k, :count] = [0 if a is None else pointer(a) for a in column]
+        if counters:
+            table["array"][0, COUNTER, :count] = [pointer(a) for a in counters[start : start + MOST]]
+        sizes = [arrays[0].size for arrays in part]
+        firsts = [0, *itertools.accumulate(-(-size // CHUNK) for size in sizes)]
+        table["size"][0, :count], table["first"][0, : count + 1], table["count"] = sizes, firsts, count
+        yield table, firsts[-1]
 
 
 def _name(arrays: Sequence[Any]) -> str | None:
@@ -57,40 +60,37 @@ def _name(arrays: Sequence[Any]) -> str | None:
     return name if fits else None
 
 
-def _options(values: Sequence[float], on: Sequence[bool]) -> Any:
-    made = np.zeros(1, OPTIONS)
-    made["v"][0, : len(values)], made["on"][0, : len(on)] = values, on
-    return made
+# ---- formulas: name -> (functor, options -> (numbers, switches, two numbers for what is worked out on the device))
 
-
-# ---- formulas: name -> (functor, options -> struct Options)
+Packed = tuple[Sequence[float], Sequence[bool], tuple[float, float]]
 
 
 def _sgd(lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool,
-         first: bool) -> Any:  # fmt: skip
-    return _options((lr, momentum, 1 - dampening, weight_decay), (nesterov, first, momentum != 0, maximize))
+         first: bool, step: float) -> Packed:  # fmt: skip
+    return (lr, momentum, 1 - dampening, weight_decay), (nesterov, first, momentum != 0, maximize), (0.0, 0.0)
 
 
 def _adam(lr: float, betas: tuple[float, float], eps: float, weight_decay: float, amsgrad: bool, maximize: bool,
-          decoupled_weight_decay: bool, step: float) -> Any:  # fmt: skip
+          decoupled_weight_decay: bool, step: float) -> Packed:  # fmt: skip
     a, b = betas
     values = (
         lr / (1 - a**step), 1 - a, b, 1 - b, eps, weight_decay, 1 - lr * weight_decay, math.sqrt(1 - b**step)
     )  # fmt: skip
-    return _options(values, (decoupled_weight_decay, amsgrad, False, maximize))
+    return values, (decoupled_weight_decay, amsgrad, False, maximize), (a, b)
 
 
 def _rmsprop(lr: float, alpha: float, eps: float, weight_decay: float, momentum: float, centered: bool,
-             maximize: bool, step: float) -> Any:  # fmt: skip
+             maximize: bool, step: float) -> Packed:  # fmt: skip
     values = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
-    return _options(values, (centered, momentum > 0, False, maximize))
+    return values, (centered, momentum > 0, False, maximize), (0.0, 0.0)
 
 
-def _adagrad(lr: float, lr_decay: float, eps: float, weight_decay: float, maximize: bool, step: float) -> Any:
-    return _options((lr / (1 + (step - 1) * lr_decay), eps, weight_decay), (False, False, False, maximize))
+def _adagrad(lr: float, lr_decay: float, eps: float, weight_decay: float, maximize: bool, step: float) -> Packed:
+    values = (lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
+    return values, (False, False, False, maximize), (lr_decay, 0.0)
 
 
-STEPS: dict[str, tuple[str, Callable[..., Any]]] = {
+STEPS: dict[str, tuple[str, Callable[..., Packed]]] = {
     "sgd_step": ("Sgd", _sgd),
     "adam_step": ("Adam", _adam),
     "rmsprop_step": ("RmsProp", _rmsprop),
@@ -98,31 +98,67 @@ STEPS: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
-def step_many(formula: str, entries: Sequence[Sequence[Any]], options: dict[str, Any]) -> Any:
+def _options(formula: str, options: dict[str, Any], scale: Any, overflowed: Any) -> tuple[Any, tuple[Any, ...]]:
+    """(struct Options, what it points to): a learning rate that is an array is left on the device."""
+    rate = options["lr"]
+    live = [rate if hasattr(rate, "dtype") else None, scale, overflowed]
+    live = [a if a is None else a.astype("float32", copy=False) for a in live]
+    numbers = {"step": 1.0, **options, "lr": 0.0 if live[0] is not None else rate}
+    values, switches, own = STEPS[formula][1](**numbers)
+    made = np.zeros(1, OPTIONS)
+    made["v"][0, : len(values)], made["on"][0, : len(switches)] = values, switches
+    made["exact"], made["at"] = (numbers["lr"], *own, numbers["step"]), [address(a) for a in live]
+    return made, tuple(live)
+
+
+def address(array: Any) -> int:
+    """Where an array begins, 0 for None."""
+    return 0 if array is None else current().pointer(array)
+
+
+def serves(arrays: Sequence[Any], options: dict[str, Any]) -> bool:
+    """Whether a kernel takes these arrays of a parameter (p, g, *state) with these options."""
+    return _name(arrays) is not None and not any(hasattr(beta, "dtype") for beta in options.get("betas", ()))
+
+
+def step_many(
+    formula: str, entries: Sequence[Sequence[Any]], options: dict[str, Any], counters: Sequence[Any] = (),
+    scale: Any = None, overflowed: Any = None,
+) -> Any:  # fmt: skip
     """One update of many tensors, all with the same options. entries: (p, g, *state) each, state None where unused.
+
+    Numbers that stay on the device: options["lr"] where it is an array of one element; counters, a float32 per entry in
+    place of options["step"], which goes on by one here; scale, by which the gradients are divided; overflowed, not 0
+    where nothing is to be changed.
 
     NotImplemented, with nothing changed, where one of them is not of the kernels' dtypes or does not lie row-major.
     """
-    functor, pack = STEPS[formula]
-    entries = [e for e in entries if e[0].size]
-    names = {_name(e) for e in entries}
-    if None in names:
+    kept = [k for k, e in enumerate(entries) if e[0].size]
+    if len(kept) < len(entries):
+        entries, counters = [entries[k] for k in kept], [counters[k] for k in kept] if counters else ()
+    if not all(serves(e, options) for e in entries) or any(c.dtype.name != "float32" for c in counters):
         return NotImplemented
-    struct = pack(**options)
-    for name in sorted(filter(None, names)):
-        for table, blocks in tables([e for e in entries if NAMES[e[0].dtype.name] == name]):
-            STEP((functor, name), (blocks,), (256,), table, struct)
+    struct, live = _options(formula, options, scale, overflowed)
+    rows: dict[str, list[int]] = {}
+    for k, e in enumerate(entries):
+        rows.setdefault(NAMES[e[0].dtype.name], []).append(k)
+    for name in sorted(rows):
+        own = [entries[k] for k in rows[name]]
+        for table, blocks in tables(own, [counters[k] for k in rows[name]] if counters else ()):
+            if counters:
+                COUNT((), (1,), (64,), table, live[2])
+            STEP((STEPS[formula][0], name), (blocks,), (256,), table, struct)
     return None
 
 
 def _single(formula: str) -> Callable[..., Any]:
-    """The step of one tensor; its attribute `many` is that of a list of them: many(entries, options)."""
+    """The step of one tensor; its attribute `many` is that of a list of them, and `serves` tells which it takes."""
 
     @may_decline
     def step(p: Any, g: Any, *state: Any, **options: Any) -> Any:
         return step_many(formula, [(p, g, *state)], options)
 
-    step.many = functools.partial(step_many, formula)  # type: ignore[attr-defined]  # a function's own attribute
+    step.many, step.serves = functools.partial(step_many, formula), serves  # type: ignore[attr-defined]
     return step
 
 

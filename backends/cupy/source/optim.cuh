@@ -2,12 +2,12 @@
 #pragma once
 #include "common.cuh"
 
-// Up to MOST tensors of up to five arrays each, by value: nothing is copied to the device beforehand. Block k works on
-// CHUNK elements of the tensor t with first[t] <= k < first[t + 1].
-constexpr int MOST = 64, CHUNK = 8192;
+// Up to MOST tensors of up to five arrays each and a counter, by value: nothing is copied to the device beforehand. Block
+// k works on CHUNK elements of the tensor t with first[t] <= k < first[t + 1].
+constexpr int MOST = 64, CHUNK = 8192, COUNTER = 5;
 
 struct Tensors {
-    unsigned long long array[5][MOST];
+    unsigned long long array[6][MOST];
     i64 size[MOST];
     int first[MOST + 1];
     int count;
@@ -24,16 +24,24 @@ __device__ __forceinline__ Part my_part(const Tensors& all) {
     return Part{t, start, start + CHUNK < size ? start + CHUNK : size};
 }
 
-// Numbers of a formula, in its own order, and its switches.
+// Numbers of a formula, in its own order, and its switches. Numbers that change from step to step may be on the device
+// instead, so that a recorded CUDA graph reads them anew: `at` the learning rate, the scale of the gradients and whether
+// they overflowed (each null where there is none), and each tensor's count of steps. A formula's `live` then makes anew
+// what depends on them, from exact = {learning rate, two more numbers of its own, step}.
 struct Options {
     float v[10];
     int on[4];
+    double exact[4];
+    const float* at[3];
 };
+enum { RATE, SCALE, OVERFLOWED };
 
 #define FORMULA(NAME, STATES) \
     struct NAME { \
         static constexpr int states = STATES; \
         static __device__ __forceinline__ void step(float& p, float g, float (&s)[3], const Options& o)
+#define LIVE(...) \
+    static __device__ __forceinline__ void live(Options& o, double rate, double step) { __VA_ARGS__ }
 
 // v: lr, momentum, 1 - dampening, weight_decay; on: nesterov, first, has momentum; s: momentum_buffer
 FORMULA(Sgd, 1) {
@@ -44,6 +52,7 @@ FORMULA(Sgd, 1) {
     }
     p -= g * o.v[0];
 }
+LIVE(o.v[0] = (float)rate;)
 };
 
 // v: lr / (1 - beta1^step), 1 - beta1, beta2, 1 - beta2, eps, weight_decay, 1 - lr weight_decay, sqrt(1 - beta2^step)
@@ -57,6 +66,8 @@ FORMULA(Adam, 3) {
     if (o.on[1]) square = s[2] = s[1] != s[1] ? s[1] : fmaxf(s[2], s[1]);
     p -= o.v[0] * s[0] / (sqrtf(square) / o.v[7] + o.v[4]);
 }
+LIVE(o.v[0] = (float)(rate / (1.0 - pow(o.exact[1], step))); o.v[6] = (float)(1.0 - rate * (double)o.v[5]);
+     o.v[7] = (float)sqrt(1.0 - pow(o.exact[2], step));)
 };
 
 // v: lr, alpha, 1 - alpha, eps, weight_decay, momentum; on: centered, has momentum; s: square_avg, momentum_buffer, grad_avg
@@ -72,6 +83,7 @@ FORMULA(RmsProp, 3) {
     if (o.on[1]) move = s[1] = s[1] * o.v[5] + move;
     p -= o.v[0] * move;
 }
+LIVE(o.v[0] = (float)rate;)
 };
 
 // v: lr over its decay, eps, weight_decay; s: sum
@@ -80,15 +92,22 @@ FORMULA(Adagrad, 1) {
     s[0] += g * g;
     p -= o.v[0] * g / (sqrtf(s[0]) + o.v[1]);
 }
+LIVE(o.v[0] = (float)(rate / (1.0 + (step - 1.0) * o.exact[1]));)
 };
 
 // Element or pack `i` of a tensor's arrays, V elements at once: p, g, then the states, of which those that the options
-// leave out have the address 0.
+// leave out have the address 0. Gradients that come with a scale are divided by it where they lie, too.
 template <class F, class T, int V>
-__device__ __forceinline__ void step_pack(T* const (&at)[2 + F::states], i64 i, bool negate, const Options& o) {
+__device__ __forceinline__ void step_pack(
+    T* const (&at)[2 + F::states], i64 i, bool negate, float scale, const Options& o) {
     float p[V], g[V], s[F::states][V];
     load<V>(at[0] + i * V, p);
     load<V>(at[1] + i * V, g);
+    if (scale != 1.0f) {
+#pragma unroll
+        for (int e = 0; e < V; e++) g[e] /= scale;
+        store<V>(at[1] + i * V, g);
+    }
 #pragma unroll
     for (int k = 0; k < F::states; k++)
         if (at[2 + k]) load<V>(at[2 + k] + i * V, s[k]);
@@ -107,10 +126,25 @@ __device__ __forceinline__ void step_pack(T* const (&at)[2 + F::states], i64 i, 
         if (at[2 + k]) store<V>(at[2 + k] + i * V, s[k]);
 }
 
+// What the numbers on the device change of a formula's, worked out by one thread of the block.
+template <class F> __device__ __forceinline__ void take_live(Options& o, const float* step) {
+    __shared__ float made[3];
+    if (threadIdx.x == 0) {
+        F::live(o, o.at[RATE] ? (double)*o.at[RATE] : o.exact[0], step ? (double)*step : o.exact[3]);
+        made[0] = o.v[0], made[1] = o.v[6], made[2] = o.v[7];
+    }
+    __syncthreads();
+    o.v[0] = made[0], o.v[6] = made[1], o.v[7] = made[2];
+}
+
 // on[3]: maximize. CHUNK is a multiple of every V, so that a part begins where its tensor's packs do.
 template <class F, class T> __global__ void __launch_bounds__(256) formula_step(Tensors all, Options o) {
     constexpr int V = 16 / sizeof(T);
+    if (o.at[OVERFLOWED] && *o.at[OVERFLOWED] != 0.0f) return;
     const Part part = my_part(all);
+    const float* step = reinterpret_cast<const float*>(all.array[COUNTER][part.tensor]);
+    if (step || o.at[RATE]) take_live<F>(o, step);
+    const float scale = o.at[SCALE] ? *o.at[SCALE] : 1.0f;
     T* at[2 + F::states];
     unsigned long long together = 0;
 #pragma unroll
@@ -120,8 +154,14 @@ template <class F, class T> __global__ void __launch_bounds__(256) formula_step(
     }
     const bool negate = o.on[3];
     const i64 packs = together % 16 ? part.start / V : part.stop / V;
-    for (i64 i = part.start / V + threadIdx.x; i < packs; i += blockDim.x) step_pack<F, T, V>(at, i, negate, o);
-    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) step_pack<F, T, 1>(at, i, negate, o);
+    for (i64 i = part.start / V + threadIdx.x; i < packs; i += blockDim.x) step_pack<F, T, V>(at, i, negate, scale, o);
+    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) step_pack<F, T, 1>(at, i, negate, scale, o);
+}
+
+// One block: every counter goes on by one, unless the gradients overflowed.
+__global__ void __launch_bounds__(64) count_steps(Tensors all, const float* overflowed) {
+    float* step = reinterpret_cast<float*>(all.array[COUNTER][threadIdx.x]);
+    if ((int)threadIdx.x < all.count && !(overflowed && *overflowed != 0.0f)) *step += 1.0f;
 }
 
 // ---- norms of all tensors together
