@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import warnings
 
@@ -130,6 +131,48 @@ def scaler(T):
     return [*found, s.get_scale(), s.scale([T.ones(2), T.ones(1)])]
 
 
+@programs
+def scaler_with_an_optimizer_that_takes_the_scale(T):
+    """Its step is asked in any case, and finds what it needs among its attributes."""
+
+    class Own(T.optim.SGD):
+        _step_supports_amp_scaling = True
+
+        def step(self):
+            seen.append((None if self.grad_scale is None else self.grad_scale.clone(), self.found_inf.clone()))
+
+    seen = []
+    p = T.nn.Parameter(T.tensor([1.0, 2.0]))
+    opt = Own([p], lr=0.1)
+    s = T.amp.GradScaler("cpu", init_scale=4.0)
+    for factor, unscale in ((1.0, False), (float("inf"), False), (1.0, True)):
+        opt.zero_grad()
+        s.scale((p * factor).sum()).backward()
+        if unscale:
+            s.unscale_(opt)
+        seen.append(p.grad.clone())
+        s.step(opt)
+        s.update()
+        seen.append(s.get_scale())
+    return [*seen, hasattr(opt, "grad_scale"), hasattr(opt, "found_inf")]
+
+
+@programs
+def scaler_set_and_copied(T):
+    w = T.nn.Embedding(4, 2, sparse=True)
+    with T.no_grad():
+        w.weight.fill_(1.0)
+    opt = T.optim.SparseAdam(w.parameters())
+    s = T.amp.GradScaler("cpu", init_scale=4.0)
+    s.scale(w(T.tensor([1, 1, 3])).sum()).backward()
+    s.step(opt)
+    s.update(3.0)
+    found = [w.weight.detach().clone(), s.get_scale()]
+    s.update(T.tensor(7.0))
+    again = pickle.loads(pickle.dumps(s))
+    return [*found, s.get_scale(), again.state_dict(), again.scale(T.ones(2))]
+
+
 @pytest.mark.parametrize("name", programs)
 def test_programs(name):
     programs.check(name, rtol=1e-6)
@@ -138,6 +181,8 @@ def test_programs(name):
 SCALER_ERRORS = """
 s.unscale_(o) | s.step(o) | s.update() | G("cpu", growth_factor=1.0) | G("cpu", backoff_factor=1.0) | s.scale(3)
 s.load_state_dict({}) | G("cpu", enabled=False).scale(3) | G("cpu", enabled=False).state_dict()
+(s.scale(T.ones(1)), s.update()) | (s.scale(T.ones(1)), s.update(T.ones(2))) | (s.scale(T.ones(1)), s.update(T.ones(1)))
+(s.scale(T.ones(1)), s.step(o)) | (s.scale(T.ones(1)), s.step(o, closure=1))
 """
 
 
