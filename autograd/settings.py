@@ -17,7 +17,6 @@ class _State:
     """What was set, and what holds before."""
 
     interop = os.cpu_count() or 1
-    matmul = "highest"
     deterministic = warn_only = warn_always = False
 
 
@@ -50,14 +49,21 @@ def set_num_interop_threads(int: int) -> None:
 
 
 def get_float32_matmul_precision() -> str:
-    """The word given to `set_float32_matmul_precision`; "highest" before."""
-    return _State.matmul
+    """The word given to `set_float32_matmul_precision`; "highest" before. RuntimeError where `backends` say otherwise."""
+    from ..backends import precision
+
+    return precision.matmul_word()
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Notes "highest", "high" or "medium"; float32 products keep full precision here. Another word only warns."""
+    """How exactly float32 products are computed on CUDA devices. Another word than the three only warns.
+
+    "highest": as float32. "high" and "medium": with TF32. On the CPU they keep full precision.
+    """
     if not isinstance(precision, str):
         raise RuntimeError(f"set_float32_matmul_precision expects a str, but got {type(precision).__name__}")
+    from ..backends import precision as table
+
     if precision not in ("highest", "high", "medium"):
         warnings.warn(
             f"{precision} is not one of 'highest', 'high', or 'medium'; the currentsetFloat32MatmulPrecision call has "
@@ -65,7 +71,7 @@ def set_float32_matmul_precision(precision: str) -> None:
             stacklevel=2,
         )
         return
-    _State.matmul = precision
+    table.set_matmul_word(precision)
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:

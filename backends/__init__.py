@@ -6,8 +6,10 @@ Beside them stand the settings that programs know as torch.backends: `cudnn`, `c
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 _SETTINGS = ("cpu", "cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp", "opt_einsum")
@@ -32,3 +34,42 @@ def set_inside(held: dict[str, Any], new: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         held.update(before)
+
+
+class _Room(ModuleType):
+    """This module: its attribute fp32_precision is the word of all float32 products; see precision.py."""
+
+    @property
+    def fp32_precision(self) -> str:
+        from . import precision
+
+        return precision.get("generic", "all")
+
+    @fp32_precision.setter
+    def fp32_precision(self, word: str) -> None:
+        from . import precision
+
+        precision.put("generic", "all", word)
+
+
+sys.modules[__name__].__class__ = _Room
+
+
+def set_flags(_fp32_precision: str | None = "none") -> tuple[str]:
+    """Sets the word of all float32 products, unless None is given, and returns the one before in a tuple."""
+    from . import precision
+
+    before = precision.get("generic", "all")
+    if _fp32_precision is not None:
+        precision.put("generic", "all", _fp32_precision)
+    return (before,)
+
+
+@contextmanager
+def flags(fp32_precision: str = "none") -> Iterator[None]:
+    """Inside, the word of all float32 products is the one given; after it, what it was."""
+    before = set_flags(fp32_precision)
+    try:
+        yield
+    finally:
+        set_flags(*before)

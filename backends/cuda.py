@@ -1,20 +1,73 @@
-"""torch.backends.cuda: settings of matrix products and of attention. They are kept and choose nothing."""
+"""torch.backends.cuda: settings of matrix products, which the CuPy backend follows, and of attention, which are kept."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
-from . import set_inside
+from . import precision, set_inside
 
 
 class _Matmul:
-    """Settings of matrix products on the device."""
+    """Settings of matrix products on the device.
 
-    allow_tf32 = False
-    allow_fp16_reduced_precision_reduction = True
-    allow_bf16_reduced_precision_reduction = True
-    allow_fp16_accumulation = False
-    fp32_precision = "none"
+    allow_tf32, fp32_precision: the old and the new name of the same choice; see precision.py.
+    allow_fp16_reduced_precision_reduction, allow_bf16_...: whether parts of a sum may be added in half precision where
+    a product is split along its inner dimension. A pair (this, whether it may be split at all) is taken too.
+    allow_fp16_accumulation: whether products of float16 are added up in float16.
+    """
+
+    def __init__(self) -> None:
+        self.__dict__["held"] = {"float16": (True, True), "bfloat16": (True, True), "fp16_accumulation": False}
+
+    def reduction(self, dtype: str) -> tuple[bool, bool]:
+        """(whether sums in half precision are allowed, whether a product may be split) for products of that dtype."""
+        return self.__dict__["held"].get(dtype, (True, True))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "allow_tf32":
+            return precision.matmul_allowed()
+        if name == "fp32_precision":
+            return precision.get("cuda", "matmul")
+        if name == "allow_fp16_accumulation":
+            return self.__dict__["held"]["fp16_accumulation"]
+        if name.removesuffix("_split_k") in _REDUCTIONS:
+            return self.reduction(_REDUCTIONS[name.removesuffix("_split_k")])[name.endswith("_split_k")]
+        raise AttributeError("Unknown attribute " + name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "allow_tf32":
+            precision.allow_matmul(value)
+        elif name == "fp32_precision":
+            precision.put("cuda", "matmul", value)
+        elif name == "allow_fp16_accumulation":
+            if not isinstance(value, bool):
+                raise RuntimeError(f"set_allow_fp16_accumulation_cublas expects a bool, but got {type(value).__name__}")
+            self.__dict__["held"]["fp16_accumulation"] = value
+        elif name in _REDUCTIONS:
+            self.__dict__["held"][_REDUCTIONS[name]] = _pair(value, name)
+        else:
+            raise AttributeError("Unknown attribute " + name)
+
+
+_REDUCTIONS = {f"allow_{short}_reduced_precision_reduction": dtype
+               for short, dtype in (("fp16", "float16"), ("bf16", "bfloat16"))}  # fmt: skip
+
+
+def _pair(value: Any, name: str) -> tuple[bool, bool]:
+    """(allowed, may be split) of a bool, or of a list or tuple of one or two."""
+    given = (value,) if isinstance(value, bool) else value
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(f"{name} expects a bool or a tuple/list of bools, but got {value!r}")
+    if not 0 < len(given) <= 2:
+        raise TypeError(f"{name} expects at {'most two boolean arguments' if given else 'least one boolean argument'}")
+    for word, flag in zip(("allow_reduced_precision", "allow_splitk"), given, strict=False):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} expects a bool for {word}, but got {type(flag)!r}")
+    allowed, split = (*given, True)[:2]
+    if allowed and not split:
+        raise RuntimeError("allow_splitk=False is not supported when reduced precision reductions are enabled")
+    return allowed, split
 
 
 class _PlanCache:
