@@ -49,7 +49,7 @@ def set_num_interop_threads(int: int) -> None:
 
 
 def get_float32_matmul_precision() -> str:
-    """The word given to `set_float32_matmul_precision`; "highest" before. RuntimeError where `backends` say otherwise."""
+    """The word given to `set_float32_matmul_precision`, else "highest". RuntimeError where `backends` say otherwise."""
     from ..backends import precision
 
     return precision.matmul_word()

@@ -1,4 +1,4 @@
-"""torch.backends.cuda: settings of matrix products, which the CuPy backend follows, and of attention, which are kept."""
+"""torch.backends.cuda: settings of matrix products, which the CuPy backend follows, and of attention, kept only."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_all_names_say_what_pytorchs_say(seed: int) -> None:
 
 
 def test_before_anything_is_set() -> None:
-    """Full precision for matrix products, TF32 for convolutions and recurrent layers unless one above says otherwise."""
+    """Full precision for matrix products, TF32 for convolutions and recurrent layers unless one above differs."""
     values = ["none", "none", "none", "tf32", "tf32", "none", "none", "none", "none", False, True, "highest"]
     assert [done(name, tapegrad) for name in READ] == values
     for word, conv in (("ieee", "ieee"), ("bf16", "none"), ("none", "tf32")):
@@ -102,7 +102,8 @@ def test_for_a_while() -> None:
 
 def test_what_is_no_setting() -> None:
     matmul = tapegrad.backends.cuda.matmul
-    for holder, name in ((matmul, "what"), (cudnn.conv, "what"), (matmul, "allow_bf16_reduced_precision_reduction_split_k")):
+    split = "allow_bf16_reduced_precision_reduction_split_k"
+    for holder, name in ((matmul, "what"), (cudnn.conv, "what"), (matmul, split)):
         with pytest.raises(AttributeError, match=f"Unknown attribute {name}"):
             setattr(holder, name, True)
     for holder in (matmul, cudnn.conv):
