@@ -17,7 +17,7 @@ MAX_LINES = 600
 # Module patterns, without "tapegrad."; the first that matches names the module's room.
 ROOMS = [
     ("root", ["tapegrad"]),
-    ("registry", ["backends.registry", "backends.base", "backends.threads"]),  # what the tape knows of backends
+    ("registry", ["backends.registry", "backends.base", "backends.threads", "backends.precision"]),  # known to the tape
     ("backends", ["backends", "backends.*"]),
     ("op", ["autograd.op"]),
     ("ops", ["autograd.ops", "autograd.ops.*"]),
