@@ -26,15 +26,19 @@ CASES = [
 ]
 
 
+def by_rows_always(inputs, outputs, kernel, high, size, stride, dilation):
+    return len(kernel) == 2 and dilation == (1, 1)
+
+
 @pytest.fixture(params=["one block", "small blocks", "images interleaved", "whole columns", "two threads"])
 def way(request, monkeypatch):
     """How the work is cut up."""
-    monkeypatch.setattr(conv_rows, "NARROW", 1 << 20 if request.param == "whole columns" else 0)
+    monkeypatch.setattr(conv_rows, "pays", (lambda *_: False) if request.param == "whole columns" else by_rows_always)
+    monkeypatch.setattr(conv_winograd, "PRODUCTS", 0)
     monkeypatch.setattr(conv_winograd, "CHANNELS", 0 if request.param == "two threads" else 1 << 20)
     if request.param in ("small blocks", "images interleaved"):
         for module, name in ((conv_kernels, "BLOCK"), (conv_columns, "BLOCK"), (conv_rows, "BLOCK")):
             monkeypatch.setattr(module, name, 600)
-        monkeypatch.setattr(conv_rows, "ENOUGH", 8)
         monkeypatch.setattr(conv_columns, "PLACES", 2)
         monkeypatch.setattr(conv_columns, "FEW", 1 if request.param == "images interleaved" else 1 << 20)
     elif request.param == "two threads":
@@ -123,6 +127,7 @@ def test_tiles(case, dtype, tolerance, way, monkeypatch):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_stays_in_its_place(value, monkeypatch):
     monkeypatch.setattr(conv_winograd, "CHANNELS", 0)
+    monkeypatch.setattr(conv_winograd, "PRODUCTS", 0)
     rng = np.random.default_rng(0)
     kw = geometry((1, 1), (1, 1), (1, 1))
     x, w, g = (rng.standard_normal(s) for s in ((2, 3, 9, 9), (4, 3, 3, 3), (2, 4, 9, 9)))

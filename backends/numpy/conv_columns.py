@@ -18,6 +18,8 @@ BLOCK = 1 << 20
 FEW = 32
 # A weight's gradient adds a matrix of the weight's size per block: enough places to make that addition small.
 PLACES = 1024
+# NumPy keeps the interpreter during a matrix product of so few elements, however long it takes.
+KEPT = 500
 
 
 class Columns:
@@ -130,4 +132,18 @@ def weight_by_columns(x: Array, g: Array, out: Array, kernel: Ints, low: Ints, s
     for images, heights, columns in blocks:
         width = columns.shape[1]
         part = g[images, :, heights].transpose(blocks.order).reshape(groups, channels, width)
-        out += np.matmul(part, columns.reshape(groups, rows, width).swapaxes(1, 2))
+        out += over_places(part, columns.reshape(groups, rows, width))
+
+
+def over_places(a: Array, b: Array) -> Array:
+    """The products of the rows of a and b: (G, M, P), (G, K, P) -> (G, M, K).
+
+    Small results are sums over spans of the places, so that other threads can work meanwhile.
+    """
+    (groups, rows, places), few = a.shape, KEPT // max(1, len(a) * a.shape[1] * b.shape[1]) + 1
+    spans = next((n for n in range(few, 4 * few) if places % n == 0), 1)
+    if spans == 1:
+        return np.matmul(a, b.swapaxes(1, 2))
+    first = a.reshape(groups, rows, spans, places // spans).swapaxes(1, 2)
+    second = b.reshape(groups, b.shape[1], spans, places // spans).transpose(0, 2, 3, 1)
+    return np.matmul(first, second).sum(axis=1)

@@ -1,6 +1,6 @@
 """Convolution on NumPy arrays: columns that stay in the cache, and matrix products with them.
 
-Most rests on `correlate`: a convolution whose low padding, output size and output memory are free. It goes row by row
+Most rests on `correlate`: a convolution whose low padding, output size and output memory are free. It goes by rows
 (`conv_rows`; with half the products where that pays, `conv_winograd`), image by image for kernels of one tap, and else
 over columns of any dimensions (`conv_columns`). A transposed convolution with stride s is s correlations per dimension,
 each with the taps that meet its phase of the output, so no product is spent on inserted zeros and nothing is scattered
@@ -30,16 +30,16 @@ Ints = tuple[int, ...]
 
 # Bytes that stay in a usual second-level cache of 1 MB.
 BLOCK = 1 << 20
-# Products of one image from which the threads share the images. Below, NumPy's calls are so short that threads spend
-# their time waiting for each other between them: a residual network on 32 x 32 took 370 ms in two threads, 270 in one.
-SHARED = 1 << 23
+# Products from which the threads share the images: half a millisecond of each. Every call of a thread may wait some
+# microseconds for another that holds the interpreter.
+SHARED = 6 << 20
 # Images whose values, next to each other in memory, are runs that are worth the interleaving.
 MANY = 8
 
 
 def over_images(function: Callable[[int, int], Any], count: int, products: int) -> None:
     """function(start, stop) over spans of the images or channels, in several threads where the work is worth it."""
-    if count > 1 and products >= SHARED * count and threads.count() > 1 and blas.controlled():
+    if count > 1 and products >= SHARED and threads.count() > 1 and blas.controlled():
         with blas.alone():
             threads.over(function, count)
     else:
@@ -55,31 +55,27 @@ def _narrowed(out: Array, dtype: Any) -> Array:
     return out if out.dtype == dtype else out.astype(dtype)
 
 
-def correlate(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, dilation: Ints, groups: int) -> None:
-    """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t * stride + k * dilation - low], x = 0 outside."""
-    if not out.size or not w.size:  # no places, no channels or no taps
-        out.swapaxes(0, 1)[...] = 0 if b is None else b.reshape(-1, *[1] * (out.ndim - 1))
-        return
-    way = _way(x, w, b, out, low, stride, dilation, groups)
-    over_images(way, len(x), out.size * math.prod(w.shape[1:]))
-
-
-def _way(
+def correlate(
     x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, dilation: Ints, groups: int
 ) -> Callable[[int, int], Any]:
-    """How to `correlate` the images from a first to a last."""
+    """How to compute, for the images from a first to a last,
+
+    out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t * stride + k * dilation - low], x = 0 outside.
+    """
     kernel = w.shape[2:]
+    if not out.size or not w.size:  # no places, no channels or no taps
+        return lambda i, j: np.copyto(out[i:j].swapaxes(0, 1), 0 if b is None else b.reshape(-1, *[1] * (out.ndim - 1)))
     if math.prod(kernel) == 1 and not any(low) and out.flags.c_contiguous and _inside(x, out, stride):
         seen = x[(..., *[slice(0, s * (n - 1) + 1, s) for n, s in zip(out.shape[2:], stride, strict=True)])]
         return lambda i, j: pointwise(seen[i:j], w, b, out[i:j], groups)
 
     def plain(i: int, j: int) -> None:
-        if conv_rows.pays(j - i, kernel, out.shape[2:], stride, dilation):
+        if conv_rows.pays(w.shape[1], w.shape[0] // groups, kernel, x.shape[2], out.shape[2:], stride, dilation):
             by_rows(x[i:j], w, b, out[i:j], low, stride, groups)
         else:
             by_columns(x[i:j], w, b, out[i:j], low, stride, dilation, groups)
 
-    if not conv_winograd.pays(x.shape[1], out.shape[1], kernel, stride, dilation, groups, x.dtype):
+    if not conv_winograd.pays(x, out.shape[1], kernel, stride, dilation, groups):
         return plain
     sums = sums_of_kernel(w)
 
@@ -116,7 +112,8 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
     geometry = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in geometry]
     out = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
-    correlate(x, w, b, out, padding, stride, dilation, groups)
+    way = correlate(x, w, b, out, padding, stride, dilation, groups)
+    over_images(way, len(x), out.size * math.prod(w.shape[1:]))
     return _narrowed(out, dtype)
 
 
@@ -159,23 +156,32 @@ def conv_input(
     scattered = shape[1] * math.prod(g.shape[2:])
     if 2 * scattered < gathered and g.size and w.size:
 
-        def some(i: int, j: int) -> None:
+        def way(i: int, j: int) -> None:
             scatter(g[i:j], w, b, out[i:j], stride, padding, dilation, groups)
 
-        over_images(some, len(g), g.size * math.prod(w.shape[1:]))
     else:
-        gather(g, w, b, out, stride, padding, dilation, groups)
+        way = gather(g, w, b, out, stride, padding, dilation, groups)
+    over_images(way, len(out), g.size * math.prod(w.shape[1:]))
     return _narrowed(out, dtype)
 
 
-def gather(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> None:
-    """conv_input into `out`, by one correlation per phase of the stride."""
+def gather(
+    g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Callable[[int, int], None]:
+    """conv_input into `out`, for the images from a first to a last, by one correlation per phase of the stride."""
     kernel, channels = w.shape[2:], w.shape[0] // groups
     weight = w.reshape(groups, channels, *w.shape[1:]).swapaxes(1, 2).reshape(out.shape[1], channels, *kernel)
     ones = (1,) * len(kernel)
+    ways = []
     for phase in product(*map(phases, out.shape[2:], kernel, stride, padding, dilation)):
         targets, taps, low, spread = zip(*phase, strict=True)
-        correlate(g, weight[(..., *taps)], b, out[(..., *targets)], low, ones, spread, groups)
+        ways.append(correlate(g, weight[(..., *taps)], b, out[(..., *targets)], low, ones, spread, groups))
+
+    def all_phases(i: int, j: int) -> None:
+        for way in ways:
+            way(i, j)
+
+    return all_phases
 
 
 def scatter(g: Array, w: Array, b: Array, out: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> None:
@@ -210,25 +216,25 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     if not math.prod(shape) or not g.size:
         return np.zeros(shape, dtype)
     out = np.empty(shape, dtype)
-    pays = conv_winograd.pays(depth, channels, kernel, stride, dilation, groups, x.dtype)
-    if pays and _weight_by_tiles(x, g, out, padding):
+    if conv_winograd.pays(x, channels, kernel, stride, dilation, groups) and _weight_by_tiles(x, g, out, padding):
         return out
     parts: dict[int, Array] = {}
 
     def some(i: int, j: int) -> None:
-        part = np.zeros((groups, channels, depth * taps), x.dtype)
-        if conv_rows.pays(j - i, kernel, g.shape[2:], stride, dilation):
-            weight_by_rows(x[i:j], g[i:j], part, kernel, padding, stride)
-            parts[i] = part.reshape(shape[0], taps, depth).swapaxes(1, 2)
+        if conv_rows.pays(depth, channels, kernel, x.shape[2], g.shape[2:], stride, dilation):
+            part = np.zeros((groups, kernel[0], channels, kernel[1], depth), x.dtype)
+            weight_by_rows(x[i:j], g[i:j], part, padding, stride)
+            parts[i] = part.transpose(0, 2, 4, 1, 3)
         else:
+            part = np.zeros((groups, channels, depth * taps), x.dtype)
             weight_by_columns(x[i:j], g[i:j], part, kernel, padding, stride, dilation)
-            parts[i] = part.reshape(shape[0], depth, taps)
+            parts[i] = part.reshape(groups, channels, depth, *kernel)
 
     over_images(some, len(x), g.size * depth * taps)
     first, *others = [parts[start] for start in sorted(parts)]  # in this order, however the threads ended
     for other in others:
         first += other
-    out.reshape(shape[0], depth, taps)[...] = first
+    out.reshape(first.shape)[...] = first
     return out
 
 

@@ -1,8 +1,12 @@
-"""Convolution over images row by row: columns of a row's places, of which those of neighbouring rows share memory.
+"""Convolution in two dimensions by rows: the taps along a row are copied, the taps of a column are added up.
 
-Only the shifts along a row are copied, kernel-width times; a row of the output is one matrix product with the rows of
-the buffer that it sees, which stand one after the other (rows, width of the kernel, channels, places). So a 3x3 kernel
-writes 3 columns instead of 9, and the places of several images are one matrix's width.
+The columns hold, for each tap along a row, the rows of x shifted by it: (width of the kernel, channels, images, rows,
+places). One matrix product with all rows of the kernel gives what each row of x adds to the rows of the output, and the
+sums of its shifted rows are the output. So a 3x3 kernel writes 3 columns instead of 9 and 3 products instead of one,
+both in runs of whole images, and the matrices are neither flat nor thin. The gradient of the weight takes the same
+columns, and copies of the output's gradient shifted by rows.
+
+With a stride from row to row, rows of x that meet other taps are other products (`_phases`).
 """
 
 from __future__ import annotations
@@ -12,59 +16,108 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+
+from .conv_columns import over_places
 
 Array = Any
 Ints = tuple[int, ...]
 
-# Bytes of shifted rows per block, and places per matrix product: best at all shapes measured, within some percent.
-BLOCK = 1 << 20
-PLACES, ENOUGH = 512, 128
-# Below so many places a product spends its time on packing the weights; whole columns have the places of many rows.
-NARROW = 192
-# Rows of a matrix that lie a multiple of these bytes apart fall into the same lines of a cache.
-CONFLICT, APART = 512, 16
+# Bytes of columns and products per block.
+BLOCK = 1 << 23
+PAGE = 4096
 
 
-def pays(count: int, kernel: Ints, size: Ints, stride: Ints, dilation: Ints) -> bool:
-    """Whether it is faster than whole columns: where rows are seen by several rows of the output, and are not short."""
-    shared = len(kernel) == 2 and kernel[0] > 1 and stride[0] == 1 and dilation == (1, 1)
-    return shared and min(count * size[1], PLACES) >= NARROW
+def pays(inputs: int, outputs: int, kernel: Ints, high: int, size: Ints, stride: Ints, dilation: Ints) -> bool:
+    """Whether it is faster than whole columns, for as many channels of a group and rows of x.
+
+    It writes fewer planes, and not many more rows: the products are of all rows of x.
+    """
+    if len(kernel) != 2 or kernel[0] == 1 or dilation != (1, 1) or 4 * high > 5 * size[0] * stride[0]:
+        return False
+    return math.prod(kernel) * inputs >= kernel[1] * inputs + kernel[0] * outputs
 
 
 def _even(count: int, most: int) -> int:
     """The length of equal parts of `count`, at most `most`."""
-    return -(-count // -(-count // most))
+    return -(-count // -(-count // max(1, most)))
+
+
+def _apart(source: Array, size: int) -> Array:
+    """Memory for `size` elements, half a page from the source, page by page.
+
+    A processor takes a load for one that depends on a store just before it where the last 12 bits of their addresses
+    are equal: copies of whole planes, shifted by some places, then take three times as long.
+    """
+    buffer = np.empty(size + PAGE // source.itemsize, source.dtype)
+    start, there = (a.__array_interface__["data"][0] for a in (buffer, source))
+    first = (there + PAGE // 2 - start) % PAGE // source.itemsize
+    return buffer[first : first + size]
+
+
+def _gap(rows: int, length: int, itemsize: int) -> int:
+    """Elements by which to lengthen rows so that matrices of as many do not all begin at the same place of a page."""
+    return next((gap for gap in range(64) if PAGE // 4 <= rows * (length + gap) * itemsize % PAGE <= 3 * PAGE // 4), 0)
 
 
 class Rows:
-    """Shifted rows of x, some images and rows of the output at a time; beyond x is zero.
+    """What the rows of an image meet, some images and rows of the output at a time. x: (N, C, H, W), zero beyond.
 
-    x: (N, C, H, W). Iterating gives (images, rows, columns): slices, and (groups, rows, C / groups * K, places), the
-    values of a column in the order (height, width, channel), the places in the order (images, width). The next block
-    overwrites them. Place t sees t * stride + k - low.
+    Iterating gives (images, rows, phases): slices, and for each phase (taps, columns, met): the taps down a column as a
+    slice, the columns (groups, width of the kernel * C / groups, images * places), and for each of the taps which rows
+    of the output, and which rows of the columns, it joins; None where none. The next phase overwrites the columns.
     """
 
-    def __init__(self, x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, groups: int):
+    def __init__(self, x: Array, kernel: Ints, size: Ints, low: Ints, stride: Ints, groups: int, channels: int):
         self.x, self.kernel, self.size, self.low, self.stride, self.groups = x, kernel, size, low, stride, groups
         self.depth = x.shape[1] // groups
-        (high, wide), width = kernel, size[1]
-        count, place = len(x), x.shape[1] * wide * x.itemsize  # bytes of one place in one row of the buffer
-        fit = BLOCK // (place * width * ((size[0] - 1) * stride[0] + high))  # images whose rows fit all
-        self.images = _even(count, min(max(fit, -(-ENOUGH // width)), max(1, PLACES // width)))
-        self.rows = _even(size[0], max(1, (BLOCK // (place * width * self.images) - high) // stride[0] + 1))
-        self.places = self.images * width
-        gap = APART if self.places * x.itemsize % CONFLICT == 0 else 0
-        tall = (self.rows - 1) * stride[0] + high
-        self.buffer = np.empty((groups, tall, wide, self.depth, self.places + gap), x.dtype)
-        # whether the rows of the output are as long as those of x, and one tap sees them whole
-        self.same = stride[1] == 1 and width == x.shape[3] and 0 <= low[1] < wide
-        self._blank()
+        row = groups * (kernel[1] * self.depth + kernel[0] * channels) * size[1] * x.itemsize
+        whole = row * (-(-x.shape[2] // stride[0]))
+        self.images = _even(len(x), BLOCK // whole)
+        self.rows = size[0] if whole <= BLOCK else _even(size[0], max(BLOCK // row, kernel[0]))
+        self.same = stride[1] == 1 and size[1] == x.shape[3] and max(low[1], kernel[1] - 1 - low[1]) < size[1]
+        self.buffer = np.empty(0, x.dtype)
 
-    def _view(self, images: int) -> Array:
-        """(groups, rows, width of the kernel, channels, images, width) of the buffer."""
-        flat = self.buffer[..., : self.places]
-        return flat.reshape(*flat.shape[:-1], self.images, self.size[1])[..., :images, :]
+    def __iter__(self) -> Iterator[tuple[slice, slice, Iterator[tuple[slice, Array, list[Any]]]]]:
+        for first in range(0, len(self.x), self.images):
+            images = slice(first, min(first + self.images, len(self.x)))
+            for top in range(0, self.size[0], self.rows):
+                rows = slice(top, min(top + self.rows, self.size[0]))
+                yield images, rows, self._phases(self.x[images], rows)
+
+    def _phases(self, x: Array, rows: slice) -> Iterator[tuple[slice, Array, list[Any]]]:
+        """Row y of the output sees row (y + j + ahead) * stride + start of x through tap p + j * stride."""
+        step, extent = self.stride[0], x.shape[2]
+        for p in range(min(step, self.kernel[0])):
+            taps = slice(p, self.kernel[0], step)
+            count = len(range(p, self.kernel[0], step))
+            ahead, start = divmod(p - self.low[0], step)
+            first = max(0, rows.start + ahead)
+            last = min((extent - start - 1) // step + 1, rows.stop + count - 1 + ahead)
+            if first >= last:
+                continue
+            met: list[Any] = []
+            for by in range(ahead, ahead + count):
+                top, bottom = max(rows.start, first - by), min(rows.stop, last - by)
+                ys, qs = slice(top - rows.start, bottom - rows.start), slice(top + by - first, bottom + by - first)
+                met.append((ys, qs) if top < bottom else None)
+            yield taps, self._columns(x[:, :, start + step * first : start + step * (last - 1) + 1 : step]), met
+
+    def _columns(self, x: Array) -> Array:
+        """The columns of all rows of x: (images, C, rows, W)."""
+        count, width = len(x), self.size[1]
+        shape = (self.groups, self.kernel[1], self.depth, count, x.shape[2], width)
+        if self.buffer.size < math.prod(shape):
+            self.buffer = _apart(x, math.prod(shape))
+        columns = self.buffer[: math.prod(shape)].reshape(shape)
+        source = x.reshape(count, self.groups, self.depth, *x.shape[2:]).transpose(1, 2, 0, 3, 4)
+        if self.same:
+            self._shift(columns, source)
+        else:
+            for k, places, seen in self._met():
+                columns[:, k, ..., : places.start] = 0
+                columns[:, k, ..., places.stop :] = 0
+                columns[:, k, ..., places] = source[..., seen]
+        return columns.reshape(self.groups, self.kernel[1] * self.depth, -1)
 
     def _met(self) -> Iterator[tuple[int, slice, slice]]:
         """For each tap along a row: its number, the places that see something through it, and what they see."""
@@ -76,88 +129,88 @@ class Rows:
             start = first * step + offset
             yield k, slice(first, last), slice(start, max(start, start + (last - first - 1) * step + 1), step)
 
-    def _blank(self) -> None:
-        """Zeros where places see beyond the row; they stay from block to block."""
-        view = self._view(self.images)
-        for k, places, _ in self._met():
-            view[:, :, k, ..., : places.start] = 0
-            view[:, :, k, ..., places.stop :] = 0
-
-    def __iter__(self) -> Iterator[tuple[slice, slice, Array]]:
-        rows_of_column = self.depth * math.prod(self.kernel)
-        outer, row, _, channel, one = self.buffer.strides
-        for first in range(0, len(self.x), self.images):
-            images = slice(first, min(first + self.images, len(self.x)))
-            width = (images.stop - first) * self.size[1]
-            for top in range(0, self.size[0], self.rows):
-                rows = slice(top, min(top + self.rows, self.size[0]))
-                self._fill(self.x[images], rows)
-                shape = (self.groups, rows.stop - top, rows_of_column, width)
-                yield images, rows, as_strided(self.buffer, shape, (outer, row * self.stride[0], channel, one))
-
-    def _fill(self, x: Array, rows: slice) -> None:
-        count, _, extent, width = x.shape
-        start = rows.start * self.stride[0] - self.low[0]
-        stop = (rows.stop - 1) * self.stride[0] + self.kernel[0] - self.low[0]
-        first = min(max(start, 0), max(stop, 0), extent)
-        last = max(first, min(stop, extent))
-        view = self._view(count)
-        view[:, : min(first, stop) - start] = 0
-        view[:, last - start : stop - start] = 0
-        if first < last:
-            source = x[:, :, first:last].reshape(count, self.groups, self.depth, last - first, width)
-            source = source.transpose(1, 3, 2, 0, 4)
-            rows = slice(first - start, last - start)
-            if self.same:
-                self._shift(view[:, rows], source, rows)
-                return
-            for k, places, seen in self._met():
-                view[:, rows, k, ..., places] = source[..., seen]
-
-    def _shift(self, view: Array, source: Array, rows: slice) -> None:
-        """The rows as they are, and from them the shifted ones: longer runs than places of one image."""
-        middle = self.low[1]
-        view[:, :, middle] = source
-        flat = self.buffer[:, rows].reshape(self.groups, view.shape[1], self.kernel[1], -1)
-        for k, places, _ in self._met():
-            by = k - middle
-            if by:
-                length = flat.shape[3] - abs(by)
-                flat[:, :, k, max(0, -by) :][..., :length] = flat[:, :, middle, max(0, by) :][..., :length]
-                view[:, :, k, ..., : places.start] = 0
-                view[:, :, k, ..., places.stop :] = 0
+    def _shift(self, columns: Array, source: Array) -> None:
+        """Where the rows are as long as those of x, planes are shifted as a whole, and what crosses borders cleared."""
+        length = math.prod(source.shape[-2:])
+        flat = source.reshape(*source.shape[:-2], length)
+        target = columns.reshape(*columns.shape[:-2], length)
+        for k in range(self.kernel[1]):
+            by = k - self.low[1]
+            target[:, k, ..., max(0, -by) : length - max(0, by)] = flat[..., max(0, by) : length - max(0, -by)]
+            if by < 0:
+                columns[:, k, ..., :-by] = 0
+            elif by > 0:
+                columns[:, k, ..., -by:] = 0
 
 
 def by_rows(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, groups: int) -> None:
     """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t * stride + k - low], x = 0 outside."""
     kernel, size, channels = w.shape[2:], out.shape[2:], out.shape[1] // groups
-    blocks = Rows(x, kernel, size, low, stride, groups)
-    weight = w.reshape(groups, channels, *w.shape[1:]).transpose(0, 1, 3, 4, 2)
-    weight = np.ascontiguousarray(weight).reshape(groups, 1, channels, math.prod(w.shape[1:]))
-    bias = 0 if b is None else b.reshape(groups, channels, 1, 1)
-    buffer = np.empty(groups * blocks.rows * channels * blocks.places, out.dtype)
-    for images, rows, columns in blocks:
-        count, height = images.stop - images.start, rows.stop - rows.start
-        shape = (groups, height, channels, columns.shape[3])
-        result = np.matmul(weight, columns, out=buffer[: math.prod(shape)].reshape(shape))
-        result = result.reshape(groups, height, channels, count, size[1]).transpose(3, 0, 2, 1, 4)
-        target = out.reshape(len(out), groups, channels, *size) if groups > 1 else out[:, None]
-        np.add(result, bias, out=target[images, :, :, rows])
+    blocks = Rows(x, kernel, size, low, stride, groups, channels)
+    # (groups, height, O / groups, width, C / groups)
+    weight = np.ascontiguousarray(w.reshape(groups, channels, *w.shape[1:]).transpose(0, 3, 1, 4, 2))
+    bias = None if b is None else b.reshape(groups, channels, 1, 1, 1)
+    target = out.reshape(len(out), groups, channels, *size) if groups > 1 else out[:, None]
+    buffers: dict[int, Array] = {}
+    for images, rows, phases in blocks:
+        parts: list[Any] = []
+        for taps, columns, met in phases:
+            factor = weight[:, taps].reshape(groups, -1, columns.shape[1])
+            places = columns.shape[2]
+            shape = (groups, factor.shape[1], places + _gap(channels, places, out.itemsize))
+            buffer = buffers.get(taps.start)
+            if buffer is None or buffer.size < math.prod(shape):
+                buffer = buffers[taps.start] = np.empty(math.prod(shape), out.dtype)
+            products = np.matmul(factor, columns, out=buffer[: math.prod(shape)].reshape(shape)[:, :, :places])
+            products = products.reshape(groups, len(met), channels, images.stop - images.start, -1, size[1])
+            parts += [(m[0], products[:, j, ..., m[1], :]) for j, m in enumerate(met) if m]
+        _add_up(parts, bias, target[images, :, :, rows].transpose(1, 2, 0, 3, 4))
 
 
-def weight_by_rows(x: Array, g: Array, out: Array, kernel: Ints, low: Ints, stride: Ints) -> None:
-    """out[o, k, c] += sum over n, t of g[n, o, t] * x[n, c, t * stride + k - low].
+def _add_up(parts: list[tuple[slice, Array]], bias: Array, out: Array) -> None:
+    """out = bias + the sum of the parts, each at its rows. out: (groups, O / groups, images, rows, places).
 
-    out: (groups, O / groups, K * C / groups), contiguous.
+    Summed in the part that has all rows: it is in one piece and near, and `out` is written once.
     """
-    groups, channels, values = out.shape
-    blocks = Rows(x, kernel, g.shape[2:], low, stride, groups)
-    at_once = max(1, BLOCK // (8 * out.itemsize * out.size))  # rows whose products are added up by one sum
-    for images, rows, columns in blocks:
-        part = g[images, :, rows].reshape(-1, groups, channels, rows.stop - rows.start, g.shape[3])
-        part = part.transpose(1, 3, 2, 0, 4).reshape(*columns.shape[:2], channels, columns.shape[3])
-        columns = columns.swapaxes(2, 3)
-        for top in range(0, rows.stop - rows.start, at_once):
-            some = slice(top, top + at_once)
-            products = np.matmul(part[:, some], columns[:, some])
-            out += products[:, 0] if at_once == 1 else products.sum(axis=1)
+    whole = max(range(len(parts)), key=lambda i: parts[i][1].shape[3], default=None)
+    if whole is None or parts[whole][1].shape[3] < out.shape[3]:
+        total = np.zeros(out.shape, out.dtype)
+    else:
+        total = parts.pop(whole)[1]
+    last = parts.pop() if parts and bias is None else None
+    for rows, part in parts:
+        total[:, :, :, rows] += part
+    if last is None:
+        np.add(total, 0 if bias is None else bias, out=out)
+        return
+    rows, part = last
+    np.add(total[:, :, :, rows], part, out=out[:, :, :, rows])
+    for rest in (slice(0, rows.start), slice(rows.stop, None)):
+        out[:, :, :, rest] = total[:, :, :, rest]
+
+
+def weight_by_rows(x: Array, g: Array, out: Array, low: Ints, stride: Ints) -> None:
+    """out[k, o, l, c] += sum over n, t of g[n, o, t] * x[n, c, t * stride + (k, l) - low].
+
+    out: (groups, height of the kernel, O / groups, width, C / groups).
+    """
+    groups, high, channels, wide, depth = out.shape
+    blocks = Rows(x, (high, wide), g.shape[2:], low, stride, groups, channels)
+    buffer = np.empty(0, g.dtype)
+    for images, rows, phases in blocks:
+        source = g[images, :, rows].reshape(-1, groups, channels, rows.stop - rows.start, g.shape[3])
+        source = source.transpose(1, 2, 0, 3, 4)
+        for taps, columns, met in phases:
+            shape = (groups, len(met), channels, columns.shape[2])
+            if buffer.size < math.prod(shape):
+                buffer = _apart(source, math.prod(shape))
+            shifted = buffer[: math.prod(shape)].reshape(*shape[:3], source.shape[2], -1, g.shape[3])
+            for j, m in enumerate(met):
+                if m is None:
+                    shifted[:, j] = 0
+                    continue
+                shifted[:, j, ..., : m[1].start, :] = 0
+                shifted[:, j, ..., m[1].stop :, :] = 0
+                shifted[:, j, ..., m[1], :] = source[..., m[0], :]
+            product = over_places(shifted.reshape(groups, -1, shape[3]), columns)
+            out[:, taps] += product.reshape(groups, len(met), channels, wide, depth)

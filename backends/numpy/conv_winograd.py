@@ -23,13 +23,15 @@ KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
 # Places of a matrix product, and elements of one sum of rows (channels x places) that stay in a second-level cache.
 PLACES, ELEMENTS = 1100, 1 << 16
 # Copies and sums cost as much as the products saved where inputs times outputs are fewer than this times their sum.
-CHANNELS = 16
+# The same with fewer products in an image.
+CHANNELS, PRODUCTS = 32, 1 << 23
 
 
-def pays(inputs: int, outputs: int, kernel: Ints, stride: Ints, dilation: Ints, groups: int, dtype: Any) -> bool:
-    """Whether it is the faster way, for as many input and output channels."""
-    fits = len(kernel) == 2 and kernel[0] == 3 and stride == dilation == (1, 1) and groups == 1 and dtype.kind == "f"
-    return fits and inputs * outputs >= CHANNELS * (inputs + outputs)
+def pays(x: Array, outputs: int, kernel: Ints, stride: Ints, dilation: Ints, groups: int) -> bool:
+    """Whether it is the faster way, for as many output channels."""
+    fits = len(kernel) == 2 and kernel[0] == 3 and stride == dilation == (1, 1) and groups == 1 and x.dtype.kind == "f"
+    enough = outputs * math.prod(kernel) * math.prod(x.shape[1:]) >= PRODUCTS
+    return fits and enough and x.shape[1] * outputs >= CHANNELS * (x.shape[1] + outputs)
 
 
 class Tiles:
