@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..autograd.tensor import Tensor
-from .arithmetic import added
-from .elementwise import FormulaOptimizer, check_options, full_like, number
+from ..backends.registry import backend_of
+from .arithmetic import added, is_number
+from .elementwise import FormulaOptimizer, check_options, full_like, number, placed
 from .optimizer import Group, State
 
 __all__ = ["ASGD"]
@@ -27,7 +28,7 @@ def asgd_step(
         g = added(g, p, weight_decay)
     p *= 1 - lambd * eta
     p -= g * eta
-    if mu == 1:
+    if is_number(mu) and mu == 1:
         ax[...] = p
     else:
         ax += (p - ax) * mu
@@ -75,8 +76,15 @@ class ASGD(FormulaOptimizer):
         """
         numbers = super().advance(state, p, group)
         eta, mu, step = state["eta"].array, state["mu"].array, numbers["step"]
+        lambd, alpha, t0 = (number(group[name]) for name in ("lambd", "alpha", "t0"))
+        if not is_number(step):
+            lr, xp = placed("lr", group["lr"]), backend_of(eta).xp
+            numbers.update(eta=eta.copy(), mu=mu.copy())
+            eta[...] = lr / (1 + lambd * lr * step) ** alpha
+            mu[...] = 1 / xp.maximum(1, step - t0)
+            return numbers
+        lr = number(group["lr"])
         numbers.update(eta=eta.item(), mu=mu.item())
-        lr, lambd, alpha, t0 = (number(group[name]) for name in ("lr", "lambd", "alpha", "t0"))
         eta[...] = self.new_counter(lr / (1 + lambd * lr * step) ** alpha, p, group).array
         mu[...] = self.new_counter(1 / max(1, step - t0), p, group).array
         return numbers

@@ -16,16 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..autograd.codegen import HOST
 from ..autograd.modes import enable_grad
 from ..autograd.tensor import Tensor, wrap
 from ..autograd.versions import mark_written
 from ..backends.registry import backend_of
 from . import differentiable
+from .arithmetic import read
 from .blocks import Work
 from .optimizer import Group, Optimizer, State, scalar_state
 
 FUSED_DEVICES = ["mps", "cuda", "xpu", "hpu", "cpu", "mtia", "privateuseone"]  # where PyTorch has fused=True
 
+KEPT = ("lr", "betas")  # options that may stay on a device: the others decide what is computed at all
 LABELS = {"lr": "learning rate", "eps": "epsilon value"}
 
 
@@ -39,6 +42,16 @@ def number(option: Any) -> Any:
     if isinstance(option, tuple):
         return tuple(map(number, option))
     return option.item() if isinstance(option, Tensor) else float(option)
+
+
+def placed(name: str, option: Any) -> Any:
+    """An option for a formula: a tensor on a device as its 0-d array, all else as numbers."""
+    if name in KEPT:
+        if isinstance(option, tuple):
+            return tuple(placed(name, part) for part in option)
+        if isinstance(option, Tensor) and not option.is_cpu:
+            return option.array.reshape(())
+    return number(option)
 
 
 def check_options(**options: Any) -> None:
@@ -102,10 +115,13 @@ class FormulaOptimizer(Optimizer):
         return scalar_state(value, p, fused, on_device=bool(group.get("capturable") or fused))
 
     def advance(self, state: State, p: Tensor, group: Group) -> dict[str, Any]:
-        """Counts the step in the 0-d state. Returns the numbers that the formula needs of it."""
+        """Counts the step in the 0-d state. Returns the numbers that the formula needs of it.
+
+        A state that is on a device gives 0-d arrays there.
+        """
         step = state["step"].array
         step += 1
-        return {"step": step.item()}
+        return {"step": read(step)}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of all parameters that have a gradient.
@@ -132,6 +148,11 @@ class FormulaOptimizer(Optimizer):
         return loss
 
     def _update(self, group: Group, entries: list[tuple[Tensor, Tensor]], written: list[Tensor]) -> None:
+        if entries and entries[0][0].array.__class__ is not HOST and not entries[0][0].is_cpu:
+            from .on_device import update
+
+            update(self, group, entries, written)
+            return
         work = Work(type(self).formula, self.elementwise, self.together)
         options = {name: number(group[name]) for name in self.option_names}
         numbers: dict[str, Any] | None = None
@@ -144,7 +165,7 @@ class FormulaOptimizer(Optimizer):
                 arrays = [state[name].array if name in state else None for name in self.state_arrays]
                 written.append(p)
                 if grad.is_sparse:
-                    _apply_sparse(work, p.array, grad.coalesce(), arrays, given)
+                    apply_sparse(work, p.array, grad.coalesce(), arrays, given)
                 else:
                     work.add(p.array, grad.array, arrays, given)
         finally:  # an error of one parameter does not take from the others what their state has counted
@@ -167,8 +188,18 @@ class FormulaOptimizer(Optimizer):
                 self.check(p, grad, group)
         return entries
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether `step` itself divides gradients by `grad_scale` and does nothing where `found_inf`: amp asks."""
+        return bool(self.defaults.get("fused")) and not any(
+            p.is_cpu for group in self.param_groups for p in group["params"][:1]
+        )
+
     def check_fused(self) -> None:
-        """RuntimeError for options that exclude each other, as PyTorch has it. Neither chooses anything here."""
+        """RuntimeError for options that exclude each other, as PyTorch has it.
+
+        Both say how many tensors are updated at once, which the device decides; fused=True keeps the count there.
+        """
         if self.defaults["fused"]:
             if self.defaults.get("differentiable"):
                 raise RuntimeError("`fused` does not support `differentiable`")
@@ -199,7 +230,7 @@ class FormulaOptimizer(Optimizer):
                         saved[name] = self.new_counter(float(saved[name]), p, group)
 
 
-def _apply_sparse(work: Work, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:
+def apply_sparse(work: Work, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:
     """The formula on the entries of p (*S) and its state at which the gradient, a coalesced COO tensor, has values."""
     place, values = tuple(grad.indices().array), grad.values().array
     if not values.size:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..autograd.tensor import Tensor
-from .arithmetic import addcdiv_, addcmul_, added, lerp_
+from .arithmetic import addcdiv_, addcmul_, added, lerp_, read
 from .elementwise import FormulaOptimizer, check_options, full_like, number
 from .optimizer import Group, State
 
@@ -89,4 +89,4 @@ class NAdam(FormulaOptimizer):
         product = state["mu_product"].array  # kept in the precision of a counter, as PyTorch keeps it
         product *= mu
         mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * decay))
-        return {**numbers, "mu": mu, "mu_next": mu_next, "mu_product": product.item()}
+        return {**numbers, "mu": mu, "mu_next": mu_next, "mu_product": read(product)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..autograd.tensor import Tensor
-from .arithmetic import addcmul_, added, lerp_
+from .arithmetic import addcmul_, added, is_number, lerp_
 from .elementwise import FormulaOptimizer, check_options
 
 __all__ = ["RAdam"]
@@ -38,7 +38,13 @@ def radam_step(
     rho = rho_inf - 2 * step * beta2**step / correction2
     update = exp_avg / (1 - beta1**step)
     update *= lr
-    if rho > 5.0:
+    if not is_number(rho):  # on a device: both ways, since asking would wait
+        known = xp.maximum(rho, 5.0)
+        rect = ((known - 4) * (known - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * known)) ** 0.5
+        denom = xp.sqrt(exp_avg_sq)
+        denom += eps
+        update *= xp.where(rho > 5.0, correction2**0.5 * rect / denom, 1.0)
+    elif rho > 5.0:
         rect = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
         denom = xp.sqrt(exp_avg_sq)
         denom += eps

@@ -6,9 +6,11 @@ import math
 import types
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 from ...autograd.api.creation import tensor
 from ...autograd.api.join import stack
+from ...autograd.codegen import HOST
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
 
@@ -23,6 +25,12 @@ def _listed(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _on_device() -> Any:
+    from ...autograd.api import gradients
+
+    return gradients
 
 
 @no_grad
@@ -43,10 +51,13 @@ def get_total_norm(
     order = float(norm_type)
     if not listed:
         return tensor(0.0)
-    norms = [t.norm(order) for t in listed]
-    if len({type(norm.array) for norm in norms}) > 1 or not norms[0].is_cpu:
-        norms = [norm.to(norms[0].device) for norm in norms]
-    total = stack(norms).norm(order)
+    found = None if listed[0].array.__class__ is HOST else _on_device().total_norm(listed, order)
+    if found is None:
+        norms = [t.norm(order) for t in listed]
+        if len({type(norm.array) for norm in norms}) > 1 or not norms[0].is_cpu:
+            norms = [norm.to(norms[0].device) for norm in norms]
+        found = stack(norms).norm(order)
+    total = found
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {order} for gradients from `parameters` is non-finite, so it cannot be clipped. "
@@ -63,6 +74,8 @@ def clip_grads_with_norm_(
     """Multiplies the gradients of `parameters`, in place, by max_norm / total_norm where that is below 1."""
     gradients = _gradients(_listed(parameters))
     if not gradients:
+        return
+    if gradients[0].array.__class__ is not HOST and _on_device().clip_all(gradients, total_norm, float(max_norm)):
         return
     factor = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
     number = factor.item() if factor.is_cpu else None  # read where that waits for no device
