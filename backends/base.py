@@ -15,6 +15,10 @@ class DeviceKey(NamedTuple):
     index: int | None = None  # type: ignore[assignment]  # tuple.index is not missed here
 
 
+class Unsupported(NotImplementedError):
+    """What an op needs and the library of a backend does not have. The text names both; the op is in a note."""
+
+
 class Backend:
     """Base class of all backends. A subclass sets the four fields and overrides what its library does otherwise.
 

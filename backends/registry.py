@@ -18,7 +18,9 @@ KNOWN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "numpy": (".numpy", "pip install numpy", ("cpu",)),
     "cupy": (".cupy", "pip install 'tapegrad[cupy13]' (CUDA 13) or 'tapegrad[cupy12]' (CUDA 12)", ("cuda",)),
     "fake": (".fake", "part of tapegrad", ("fake",)),
+    "array_api": (".array_api", "pip install 'tapegrad[array-api]' and the library itself", ("array_api",)),
 }
+CHOOSING = ("array_api",)  # whose `make` takes what follows a colon in the name
 ENTRY_POINTS = "tapegrad.backends"
 
 _loaded: dict[str, Backend] = {}
@@ -38,14 +40,16 @@ def load(name: str) -> Backend:
     found = _loaded.get(name)
     if found is not None:
         return found
-    if name in KNOWN:
-        module, install, _ = KNOWN[name]
+    family, *choice = name.split(":", 1)  # array_api:torch is the backend array_api made with "torch"
+    if family in KNOWN and (not choice or family in CHOOSING):
+        module, install, _ = KNOWN[family]
         try:
-            backend = importlib.import_module(module, __package__).make()
+            backend = importlib.import_module(module, __package__).make(*choice)
         except ImportError as error:
             raise BackendError(
                 f"backend '{name}' cannot be used here: {error}. Install it with: {install}. {_known_text()}"
             ) from error
+        backend = _loaded.setdefault(backend.name, backend)  # array_api:strict is array_api
     else:
         backend = _load_plugin(name)
     _loaded[name] = backend

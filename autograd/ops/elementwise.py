@@ -20,9 +20,9 @@ def zero_where(xp, x, mask):
     """x with zeros where the mask is true, whatever stood there (NaN times 0 would stay NaN).
 
     x: (*S), mask: (*T) bool -> (*broadcast(S, T)). Done on the bits: `where` takes a branch per element and eight times
-    as long for a random mask.
+    as long for a random mask. (An array module that cannot read bits says so by `reinterprets`.)
     """
-    if x.size < 2048 or x.dtype.kind != "f":
+    if x.size < 2048 or x.dtype.kind != "f" or not getattr(xp, "reinterprets", True):
         return xp.where(mask, 0, x)
     integer = f"i{x.dtype.itemsize}"
     bits = mask.astype(integer)
