@@ -387,6 +387,8 @@ CASES: dict[str, list[Case]] = {
         Case("TypeError", "to", "x.to(object())"),
         Case("ValueError", "type", "x.type('torch.Foo')"),
         Case("RuntimeError", "size 3 4", "x.copy_(T.ones(2, 4))"),
+        Case("RuntimeError", "broadcast shape", "x.copy_(x[None])"),
+        Case("RuntimeError", "size", "x.copy_(T.ones(3, 5, 7))"),
         Case("TypeError", "__format__", "f'{x:.2f}'"),
         Case("AttributeError", "attribute foo", "x.foo"),
         Case("AttributeError", "attribute foo", "T.foo"),

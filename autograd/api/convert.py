@@ -176,6 +176,8 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     check_writable(self, "copy_")
     recorded = mode.grad is not False and (src._rg or self._rg)
+    if src.array.ndim > self.array.ndim:  # NumPy drops leading dimensions of 1; PyTorch does not
+        raise RuntimeError(_broadcast_text(self.array, src.array))
     if not recorded and src.device == self.device:
         check_overlap(self.array, "copy_")
         _write(self.array, src.array)
@@ -183,8 +185,8 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
         return self
     value = to(src, device=self.device, dtype=self.dtype)
     if value.array.shape != self.array.shape:
-        if np.broadcast_shapes(value.array.shape, self.array.shape) != self.array.shape:
-            raise RuntimeError(_broadcast_text(self, src))
+        if broadcast_text([value.shape, self.shape]) or np.broadcast_shapes(value.shape, self.shape) != self.shape:
+            raise RuntimeError(_broadcast_text(self.array, src.array))
         value = op.expand(value, shape=self.array.shape)
     return assign(self, op.clone(value) if value._rg else value, "copy_")
 
@@ -197,16 +199,13 @@ def _write(target: Any, source: Any) -> None:
     except ValueError as error:
         if "broadcast" not in str(error):
             raise
-        raise RuntimeError(
-            broadcast_text([target.shape, source.shape])
-            or f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(source.shape)}"
-        ) from error
+        raise RuntimeError(_broadcast_text(target, source)) from error
 
 
-def _broadcast_text(target: Tensor, source: Tensor) -> str:
-    return (
-        f"output with shape {list(target.shape)} doesn't match the broadcast shape "
-        f"{list(np.broadcast_shapes(target.array.shape, source.array.shape))}"
+def _broadcast_text(target: Any, source: Any) -> str:
+    shapes = target.shape, source.shape
+    return broadcast_text(list(shapes)) or (
+        f"output with shape {list(shapes[0])} doesn't match the broadcast shape {list(np.broadcast_shapes(*shapes))}"
     )
 
 
