@@ -79,9 +79,9 @@ def _load_plugin(name: str) -> Backend:
         ) from error
 
 
-def register(backend: Backend) -> Backend:
+def register(backend: Backend, name: str | None = None) -> Backend:
     """Adds a backend object by hand, as a plug-in would by its entry point."""
-    _loaded[backend.name] = backend
+    _loaded[name or backend.name] = backend
     return backend
 
 

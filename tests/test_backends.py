@@ -238,7 +238,7 @@ def test_a_plugin_that_fails_to_load_is_named_with_the_reason(tmp_path: Path) ->
     for text in errors:
         assert "backend 'broken' of broken_backend:make cannot be used here" in text
         assert "OSError: libmoon.so: cannot open shared object file" in text
-        assert "Known backends: numpy, cupy, fake, broken" in text
+        assert "Known backends: numpy, cupy, fake, array_api, broken" in text
 
 
 def test_a_plugin_whose_maker_fails_or_is_missing(tmp_path: Path) -> None:

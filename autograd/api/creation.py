@@ -190,10 +190,12 @@ def _constant(
             raise RuntimeError(f"required rank {rank} tensor to use {memory_format.name} format")
         shape = (shape[0], *shape[2:], shape[1])
     with backend.guard(place.key):
-        array = backend.xp.zeros(shape, np_dtype) if value == 0 else backend.xp.full(shape, value, np_dtype)
+        array = backend.tidy(
+            backend.xp.zeros(shape, np_dtype) if value == 0 else backend.xp.full(shape, value, np_dtype)
+        )
     if last:
         array = array.transpose(0, len(shape) - 1, *range(1, len(shape) - 1))
-    t = wrap(backend.tidy(array))
+    t = wrap(array)
     if requires_grad:
         t.requires_grad = True
     return t
