@@ -192,6 +192,13 @@ class GradScaler:
 
     def _adapt(self, scale: Tensor, tracker: Tensor, found: Tensor) -> None:
         """The scale and the count after a step, on the device; the scale never grows to infinity."""
+        backend = backend_of(scale.array)
+        kernel = kernels_of(backend).get("update_scale")
+        if kernel is not None:
+            with backend.guard(backend.device_of(scale.array)):
+                settings = float(self._growth_factor), float(self._backoff_factor), self._growth_interval
+                kernel(scale.array, tracker.array, found.array, *settings)
+            return
         overflowed = found > 0
         good = tracker + 1
         grows = good == self._growth_interval

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import cuda_on_cpu as emulation
 import numpy as np
 import pytest
+import tapegrad
 from tapegrad.autograd.op import OPS, load_late, raw_namespace
 from tapegrad.backends import registry
 from tapegrad.backends.cupy import bounds, launch, optim_kernels, pointwise_kernels
@@ -299,10 +301,11 @@ def test_dropout_is_a_function_of_seed_and_offset(dtype: Any, machine: Any) -> N
     assert 0.6 < kept.mean() < 0.8
     found = KERNELS["dropout"](put(machine, x, skew=dtype.itemsize), p=p, seed=seed, offset=offset)
     same(found, [np.where(kept, x.astype("f8") / (1 - p), 0)], dtype)
-    base = put(machine, np.array([seed - 7, offset - 11], np.uint64))
-    again = KERNELS["dropout"](put(machine, x), p=p, seed=7, offset=11, base=base)
+    place = SimpleNamespace(array=put(machine, np.array([seed - 7, offset - 11], np.uint64)))
+    place.array += np.array([7, 11], np.uint64)  # as between two replays of a graph
+    again = KERNELS["dropout"](put(machine, x), p=p, seed=place)
     np.testing.assert_array_equal(np.asarray(again).view("u1"), np.asarray(found).view("u1"))
-    assert (KERNELS["dropout"](put(machine, x), p=0.0, seed=1, offset=0) == x).all()
+    assert (KERNELS["dropout"](put(machine, x), p=0.0, seed=1) == x).all()
 
 
 # ---- optimizers and norms --------------------------------------------------------------------------------------------
@@ -393,6 +396,37 @@ def test_norm_and_clipping_of_many_tensors(norm: float, machine: Any, order: str
         same(h, [a.astype("f8") * (0.5 / (expected + 1e-6))], a.dtype)
     held[1][77] = np.nan
     assert math.isnan(float(KERNELS["total_norm"](held, norm)))
+
+
+@pytest.mark.parametrize("bad", [None, math.inf, -math.inf, math.nan])
+def test_unscaling_of_many_gradients(bad: float | None, machine: Any, order: str) -> None:
+    rng = np.random.default_rng(10)
+    arrays = [rng.standard_normal(n).astype(dtype) for n, dtype in [(5, F4), (9001, F4), (70, BF), (0, F4), (33, F2)]]
+    if bad is not None:
+        arrays[2 if math.isnan(bad) else 1][-1] = bad
+    held = [put(machine, a, skew=a.itemsize * (i % 2)) for i, a in enumerate(arrays)]
+    found, inverse = put(machine, np.zeros((), "f4")), put(machine, np.array(0.25, "f4"))
+    assert KERNELS["unscale_all"](held, found, inverse) is None
+    assert float(found) == (bad is not None)
+    for a, h in zip(arrays, held, strict=True):
+        same(h, [a.astype("f8") / 4], a.dtype)
+    assert KERNELS["unscale_all"](held[:1], found, inverse) is None
+    assert float(found) == (bad is not None), "it stays"
+    before = [h.copy() for h in held]
+    assert KERNELS["unscale_all"]([*held, put(machine, np.ones(3))], found, inverse) is NotImplemented
+    assert all(np.array_equal(h, b, equal_nan=True) for h, b in zip(held, before, strict=True))
+
+
+def test_the_scale_after_steps_is_the_scalers(machine: Any) -> None:
+    """The kernel beside GradScaler's own arithmetic, to the largest float32."""
+    scaler = tapegrad.amp.GradScaler("cpu", init_scale=2.0**124, growth_factor=4.0, growth_interval=2)
+    scaler.scale(tapegrad.ones(1))
+    own = [put(machine, np.array(2.0**124, "f4")), put(machine, np.zeros((), "i4"))]
+    for overflowed in (0, 0, 0, 0, 1, 0, 0, 0, 0):
+        found = np.array(overflowed, "f4")
+        KERNELS["update_scale"](*own, put(machine, found), 4.0, 0.5, 2)
+        scaler._adapt(scaler._scale, scaler._growth_tracker, tapegrad.tensor(found))
+        assert [float(own[0]), int(own[1])] == [scaler.get_scale(), scaler._get_growth_tracker()]
 
 
 # ---- matrix products -------------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ COUNT = Kernel("optim.cuh", "count_steps", "SP")
 NORM_PARTS = Kernel("optim.cuh", "norm_parts", "SPif", F=NORMS, T=TYPES)
 NORM_WHOLE = Kernel("optim.cuh", "norm_whole", "PPif", F=NORMS)
 CLIP = Kernel("optim.cuh", "clip_all", "SPf", T=TYPES)
+UNSCALE = Kernel("optim.cuh", "unscale_all", "SPP", T=TYPES)
+UPDATE_SCALE = Kernel("optim.cuh", "update_scale", "PPPffi", T=("float",))
 
 
 def tables(entries: Sequence[Sequence[Any]], counters: Sequence[Any] = ()) -> Iterator[tuple[Any, int]]:
@@ -188,18 +190,42 @@ def total_norm(arrays: Sequence[Any], order: float) -> Any:
     return out
 
 
-@may_decline
-def clip_all(arrays: Sequence[Any], norm: Any, most: float) -> Any:
-    """Multiplies all arrays, in place, by most / (norm + 1e-6) where that is below 1. norm: () float32."""
+def _each(kernel: Kernel, arrays: Sequence[Any], *scalars: Any) -> Any:
+    """A kernel over all arrays, dtype by dtype. NotImplemented, with nothing changed, where it does not take one."""
     arrays = [a for a in arrays if a.size]
     names = {_name([a]) for a in arrays}
-    if None in names or norm.dtype.name != "float32":
+    if None in names or any(s.dtype.name != "float32" for s in scalars if hasattr(s, "dtype")):
         return NotImplemented
     for name in sorted(filter(None, names)):
         for table, blocks in tables([[a] for a in arrays if NAMES[a.dtype.name] == name]):
-            CLIP((name,), (blocks,), (256,), table, norm, most)
+            kernel((name,), (blocks,), (256,), table, *scalars)
     return None
 
 
-KERNELS: dict[str, Callable[..., Any]] = {"total_norm": total_norm, "clip_all": clip_all}
+@may_decline
+def clip_all(arrays: Sequence[Any], norm: Any, most: float) -> Any:
+    """Multiplies all arrays, in place, by most / (norm + 1e-6) where that is below 1. norm: () float32."""
+    return _each(CLIP, arrays, norm, most)
+
+
+@may_decline
+def unscale_all(arrays: Sequence[Any], found: Any, inverse: Any) -> Any:
+    """Multiplies all arrays by `inverse`, in place; found becomes 1 where an element was infinite or NaN.
+
+    found, inverse: () float32.
+    """
+    return _each(UNSCALE, arrays, found, inverse)
+
+
+def update_scale(scale: Any, good: Any, found: Any, growth: float, backoff: float, interval: int) -> None:
+    """The loss scale and its count of good steps after a step that overflowed (found > 0) or not.
+
+    scale, found: () float32, good: () int32.
+    """
+    UPDATE_SCALE(("float",), (1,), (1,), scale, good, found, growth, backoff, interval)
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "total_norm": total_norm, "clip_all": clip_all, "unscale_all": unscale_all, "update_scale": update_scale,
+}  # fmt: skip
 KERNELS.update({name: _single(name) for name in STEPS})

@@ -214,19 +214,52 @@ template <class F> __global__ void __launch_bounds__(1024) norm_whole(const floa
     if (threadIdx.x == 0) *out = p == 2.0f ? sqrtf(total) : p == 0.0f ? total : powf(total, 1.0f / p);
 }
 
-// All tensors times most / (norm + 1e-6) where that is below 1
-template <class T> __global__ void __launch_bounds__(256) clip_all(Tensors all, const float* norm, float most) {
-    const float asked = most / (*norm + 1e-6f), factor = asked > 1.0f ? 1.0f : asked;  // nan stays
+// The part of a tensor times `factor`, in place; whether an element was infinite or NaN before.
+template <class T> __device__ __forceinline__ bool scale_part(const Tensors& all, float factor) {
     const Part part = my_part(all);
     T* x = reinterpret_cast<T*>(all.array[0][part.tensor]);
     constexpr int V = 16 / sizeof(T);
     const i64 packs = all.array[0][part.tensor] % 16 ? part.start / V : part.stop / V;
+    bool bad = false;
     float v[V];
     for (i64 i = part.start / V + threadIdx.x; i < packs; i += blockDim.x) {
         load<V>(x + i * V, v);
 #pragma unroll
-        for (int k = 0; k < V; k++) v[k] *= factor;
+        for (int k = 0; k < V; k++) {
+            bad |= !(v[k] - v[k] == 0.0f);
+            v[k] *= factor;
+        }
         store<V>(x + i * V, v);
     }
-    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) x[i] = narrow<T>(wide(x[i]) * factor);
+    for (i64 i = packs * V + threadIdx.x; i < part.stop; i += blockDim.x) {
+        const float value = wide(x[i]);
+        bad |= !(value - value == 0.0f);
+        x[i] = narrow<T>(value * factor);
+    }
+    return bad;
+}
+
+// All tensors times most / (norm + 1e-6) where that is below 1
+template <class T> __global__ void __launch_bounds__(256) clip_all(Tensors all, const float* norm, float most) {
+    const float asked = most / (*norm + 1e-6f);
+    scale_part<T>(all, asked > 1.0f ? 1.0f : asked);  // nan stays
+}
+
+// All tensors times *inverse; *found = 1 where an element was infinite or NaN, else as it was. Threads write one value.
+template <class T> __global__ void __launch_bounds__(256) unscale_all(Tensors all, float* found, const float* inverse) {
+    if (scale_part<T>(all, *inverse)) *found = 1.0f;
+}
+
+// One thread: the loss scale and its count of good steps, after a step in which gradients overflowed (*found > 0) or not.
+template <class T> __global__ void update_scale(T* scale, int* good, const T* found, float growth, float backoff, int interval) {
+    if (*found > 0.0f) {
+        *scale *= backoff;
+        *good = 0;
+    } else if (*good + 1 == interval) {
+        const float grown = *scale * growth;
+        if (grown - grown == 0.0f) *scale = grown;
+        *good = 0;
+    } else {
+        *good += 1;
+    }
 }
