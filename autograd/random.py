@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.registry import backend_of, kernels_of
 from .device import CPU, device
 from .tensor import Tensor, wrap
 
@@ -111,6 +112,23 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Sets the state of the default stream."""
     default_generator.set_state(new_state)
+
+
+# ---- numbers of a counter, for devices
+
+
+def draws_by_counter(array: Any) -> bool:
+    """Whether masks for this array come of a counter, since its backend has a kernel `dropout`; else of the stream."""
+    return "dropout" in kernels_of(backend_of(array))
+
+
+def draw_seed() -> Any:
+    """64 bits of the default stream, from which a device makes random numbers of its own.
+
+    So what holds, saves or restores the stream does so for them. While a CUDA graph is recorded, another function stands
+    here, which gives a place in the device's memory instead.
+    """
+    return default_generator.raw.draw()
 
 
 class fork_rng:

@@ -17,14 +17,17 @@ def counters(size: int) -> int:
 
 
 @may_decline
-def dropout(x: Any, *, p: float, seed: int, offset: int, base: Any = None) -> Any:
-    """x / (1 - p) where an element is kept, else 0. x: (*S) -> (*S). Its own adjoint: the gradient is dropout(g).
+def dropout(x: Any, *, p: float, seed: Any, offset: int = 0) -> Any:
+    """Op dropout: x / (1 - p) where an element is kept, else 0. x: (*S) -> (*S). 0 <= p < 1.
 
-    seed, offset: 64 bits each; base: uint64 (2,) on the device, added to them, for recorded graphs. 0 <= p < 1.
+    seed, offset: 64 bits each; or seed.array, uint64 (2,) on the device, is both, for recorded graphs.
     """
     name = served(x)
     if name is None:
         return NotImplemented
+    base = None
+    if not isinstance(seed, int):
+        seed, base = 0, seed.array
     x = contiguous(x)
     out = empty(x.shape, x.dtype)
     grid = (blocks_for(x.size, 1024),)

@@ -186,6 +186,10 @@ class MT19937Generator:
         high |= words[1::2]
         return high
 
+    def draw(self) -> int:
+        """The next draw of 64 bits, `q_0`."""
+        return int(self._draws(1)[0])
+
     def _unit(self, n: int, dtype: Any = np.float64) -> Array:
         """The next n uniforms in [0, 1): `d_i` for float64, `f_i` for float32. -> (n,) dtype."""
         if dtype == np.float32:

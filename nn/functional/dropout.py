@@ -1,4 +1,4 @@
-"""Dropout: masks from the default random stream, the same as PyTorch's for one seed.
+"""Dropout: masks from the default random stream, the same as PyTorch's for one seed; on GPUs by a counter of their own.
 
 Srivastava et al., Dropout, 2014; Tompson et al., 2015, for whole channels; Klambauer et al., 2017, for alpha dropout.
 """
@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd import random
 from ...autograd.api.creation import new_like
+from ...autograd.codegen import HOST
+from ...autograd.op import raw_namespace
+from ...autograd.ops import dropout as op
 from ...autograd.random import default_generator
-from ...autograd.tensor import Tensor
+from ...autograd.tensor import Tensor, wrap
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -21,12 +25,27 @@ def _check(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
+def _by_counter(input: Tensor) -> bool:
+    """Whether the mask is made on the device from a seed, not drawn on the host."""
+    kind = input.array.__class__
+    return kind is not HOST and input.array.dtype.kind in "fV" and random.draws_by_counter(input.array)
+
+
 def _kept(like: Tensor, p: float, shape: tuple[int, ...] | None = None) -> Tensor:
     """1 where an element is kept, 0 where it is dropped with probability p, drawn in the memory order of `like`."""
+    if _by_counter(like):
+        return (op.dropout(_ones(like, shape), p=p, seed=random.draw_seed()) != 0).to(like.dtype)
     order: Any = "K" if shape is None else "C"
     host = np.empty_like(like.detach().array, subok=False, shape=shape, order=order)
     default_generator.raw.bernoulli_(host, 1.0 - p)
     return new_like(like, host)
+
+
+def _ones(like: Tensor, shape: tuple[int, ...] | None) -> Tensor:
+    """Ones of the shape, by default that of `like`, made where it is."""
+    raw = raw_namespace(like.array.__class__)
+    with raw.backend.guard(raw.backend.device_of(like.array)):
+        return wrap(raw.backend.tidy(raw.xp.ones(like.array.shape if shape is None else shape, like.array.dtype)))
 
 
 def _finished(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
@@ -50,6 +69,11 @@ def _dropout(input: Tensor, p: float, training: bool, inplace: bool, shape: tupl
         return input
     if p == 1.0:
         return _finished(input, input * 0.0, inplace)
+    if _by_counter(input):
+        seed = random.draw_seed()
+        if shape is None:
+            return _finished(input, op.dropout(input, p=p, seed=seed), inplace)
+        return _finished(input, input * op.dropout(_ones(input, shape), p=p, seed=seed), inplace)
     mask = _kept(input, p, shape)
     mask.array /= 1.0 - p
     return _finished(input, input * mask, inplace)
