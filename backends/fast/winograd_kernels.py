@@ -20,7 +20,7 @@ import numpy as np
 from .. import threads
 from ..base import may_decline
 from ..numpy import blas
-from .compiled import Group, address, rows
+from .compiled import Group, rows
 
 NEEDS = "numba"
 SOURCE = Group("winograd")
@@ -28,10 +28,10 @@ SOURCE = Group("winograd")
 Array = Any
 Ints = tuple[int, ...]
 
-FEWEST = 32  # channels: below, the transforms cost what the products save
+FEWEST = 16  # channels: below, the transforms cost what the products save
 SMALLEST = 1 << 22  # multiplications of the plain form below which nothing is loaded
-PHASE = 1048  # of sources/winograd.py
-WIDEST = 4096  # columns of an image, for which its scratch memory suffices
+LINES = 12 * (4 * 1048 + 8) + 16  # of sources/winograd.py
+WIDEST, LANES = 4096, 8  # columns of an image, for which its scratch memory suffices
 SHARE = 1 << 23  # multiplications of the plain form for which a second thread is worth its start
 TILES, LEAST, MOST = 4096, 128, 256  # tiles per block: TILES / channels, so that a block's arrays stay in the cache
 
@@ -49,9 +49,19 @@ def _weights(flipped: bool) -> Array:
 
 
 def _transformed(w: Array, flipped: bool) -> Array:
-    """K w K' of each kernel. w: (O, C, 3, 3) -> (36, O, C)."""
+    """K w K' of each kernel, in fours: (O, C, 3, 3) -> (36, O / 4, C, 4); of the kernel turned by 180 degrees, and with
+    O and C exchanged.
+    """
+    if flipped:
+        w = w.swapaxes(0, 1)
+    results, channels = w.shape[:2]
+    fours = np.empty((-(-results // 4), channels, 4, 9), w.dtype)
+    spare = -results % 4
+    if spare:
+        w = np.concatenate([w, np.zeros((spare, *w.shape[1:]), w.dtype)])
+    fours[...] = w.reshape(-1, 4, channels, 9).swapaxes(1, 2)
     with blas.alone():  # its threads would go on waiting for more, on the cores that ours need
-        return np.matmul(_weights(flipped), w.reshape(-1, 9).T).reshape(36, *w.shape[:2])
+        return np.matmul(_weights(flipped), fours.reshape(-1, 9).T)
 
 
 class Cut(NamedTuple):
@@ -61,77 +71,62 @@ class Cut(NamedTuple):
     across: int  # tiles of a row
     total: int  # rows of the batch
     rows: int  # rows of a block
-    parts: int  # threads
+    group: int  # rows that are put into vectors together
+    wide: int  # numbers from one channel's tiles in a block to the next's
 
     @property
     def blocks(self) -> int:
         """How many blocks."""
         return -(-self.total // self.rows)
 
-    def plane(self, channels: int) -> int:
-        """Numbers from one point's values in a block to the next's; not a power of two, which would share its lines."""
-        return channels * self.rows * self.across + 16
 
-
-def cut_up(count: int, size: Ints, channels: int, work: int) -> Cut:
-    """work: multiplications of the plain form."""
+@functools.lru_cache(maxsize=256)
+def cut_up(count: int, size: Ints, channels: int, parts: int, alone: bool) -> Cut:
+    """parts: threads. alone: each row of tiles must be put into vectors by itself."""
     down, across = -(-size[0] // 4), -(-size[1] // 4)
     total = count * down
-    parts = max(1, min(threads.count(), work // SHARE, total))
-    share = -(-total // parts)
+    share = -(-total // max(1, min(parts, total)))
     tiles = max(LEAST, min(MOST, TILES // channels))
     pieces = max(1, round(share * across / tiles))
-    return Cut(down, across, total, -(-share // pieces), parts)
+    rows = -(-share // pieces)
+    whole = LANES // math.gcd(LANES, across)  # so many rows are whole vectors
+    group = 1 if alone or across > 128 else -(-max(1, 64 // across) // whole) * whole
+    room = 0 if group >= rows or not group % whole else LANES
+    wide = -(-(rows * across + room) // 16)
+    return Cut(down, across, total, rows, group, 16 * (wide | 1))  # not a power of two: rows would share cache lines
 
 
-class Scratch:
-    """What a span needs beside its arrays in the transformed domain; sizes as sources/winograd.py says."""
-
-    def __init__(self, width: int):
-        self.zeros = np.zeros(width, np.float32)
-        self.work = np.empty(24 * PHASE, np.float32)
-        self.phases = np.zeros(48 * PHASE, np.float32)
+def _threads(work: int) -> int:
+    """Of how many threads a convolution of so many multiplications is worth the start."""
+    return max(1, min(threads.count(), work // SHARE))
 
 
-def _planes(domain: Array, plane: int) -> list[int]:
-    """The addresses of the first six planes."""
-    return [address(domain) + 4 * plane * point for point in range(6)]
+def _widened(x: Array) -> Array:
+    """Contiguous x: (N, C, H, W), with zeros to the right where a row is shorter than a vector."""
+    short = LANES - x.shape[3]
+    return rows(x) if short <= 0 else np.pad(x, ((0, 0), (0, 0), (0, 0), (0, short)))
 
 
-def _domain(space: Array, channels: int, plane: int, tiles: int) -> Array:
-    """A block's values in the transformed domain as (36, channels, tiles), in memory with planes so far apart."""
-    return np.lib.stride_tricks.as_strided(space, (36, channels, tiles), (4 * plane, 4 * tiles, 4))
-
-
-def _convolved(x: Array, u: Array, b: Array | None, out: Array, low: int, work: int) -> Array:
-    """out = conv(x padded by low) + b with the transformed weights u: (36, O, C)."""
-    tiles_in, tiles_out = SOURCE.get("tiles_in"), SOURCE.get("tiles_out")
-    if tiles_in is None or tiles_out is None:
+def _convolved(x: Array, w: Array, flipped: bool, b: Array | None, out: Array, low: int, work: int) -> Array:
+    """out = conv(x padded by low) + b with the weight w, or the one of its adjoint in x."""
+    run = SOURCE.get("convolved")
+    if run is None:
         return NotImplemented
-    (_, channels, height, width), (_, results, *size) = x.shape, out.shape
-    cut = cut_up(len(x), tuple(size), max(channels, results), work)
-    checks = np.zeros((cut.blocks, results), x.dtype)
-    plane_in, plane_out = cut.plane(channels), cut.plane(results)
+    u, x, width = _transformed(w, flipped), _widened(x), out.shape[3]
+    (images, channels), results, deep = x.shape[:2], out.shape[1], -(-out.shape[1] // 4) * 4
+    cut = cut_up(images, out.shape[2:], max(channels, results), _threads(work), not low)
+    if width < LANES:
+        out = np.empty((*out.shape[:3], LANES), out.dtype)
+    checks, zeros, b = np.empty(cut.blocks, x.dtype), np.zeros(x.shape[3], x.dtype), None if b is None else rows(b)
 
     def span(start: int, stop: int) -> None:
-        own = Scratch(width)
-        before, after = np.empty(36 * plane_in, x.dtype), np.empty(36 * plane_out, x.dtype)
-        for block in range(start, stop):
-            first = block * cut.rows
-            height_ = min(cut.rows, cut.total - first)
-            grid = (cut.down, cut.across, first, height_)
-            v = _domain(before, channels, plane_in, height_ * cut.across)
-            m = _domain(after, results, plane_out, height_ * cut.across)
-            planes = _planes(before, plane_in)
-            size_in = (channels, height, width, low)
-            tiles_in(x, own.zeros, *planes, own.work, own.phases, *size_in, *grid, plane_in, 0, channels)
-            np.matmul(u, v, out=m)
-            size_out = (results, *size)
-            tiles_out(m, b, out, checks[block], own.work, own.phases, *size_out, *grid, plane_out, 0, results)
+        space = np.empty(LINES + 36 * (channels + deep) * cut.wide + 16, x.dtype)
+        run(x, u, b, out, checks, zeros, space, *x.shape[1:], low, results, deep, *out.shape[2:], *cut, start, stop)
 
-    with blas.alone():
-        threads.over(span, cut.blocks, cut.parts)
-    return out if np.isfinite(checks.sum()) else NotImplemented
+    threads.over(span, cut.blocks, _threads(work))
+    if not np.isfinite(checks).all():
+        return NotImplemented
+    return out if width >= LANES else np.ascontiguousarray(out[..., :width])
 
 
 @may_decline
@@ -143,9 +138,7 @@ def conv(x: Array, w: Array, b: Array = None, *, stride: Ints, padding: Ints, di
     work = x.shape[0] * math.prod(w.shape) * math.prod(size)
     if not _worth(size, work):
         return NotImplemented
-    u = _transformed(w, False)
-    out = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
-    return _convolved(rows(x), u, None if b is None else rows(b), out, padding[0], work)
+    return _convolved(x, w, False, b, np.empty((x.shape[0], w.shape[0], *size), x.dtype), padding[0], work)
 
 
 @may_decline
@@ -164,8 +157,7 @@ def conv_input(
     work = shape[0] * math.prod(w.shape) * math.prod(shape[2:])
     if not _served(g, w, b, w.shape, stride, padding, dilation, groups) or not _worth(shape[2:], work):
         return NotImplemented
-    u = _transformed(w, True).swapaxes(1, 2)
-    return _convolved(rows(g), u, None if b is None else rows(b), np.empty(shape, g.dtype), 2 - padding[0], work)
+    return _convolved(g, w, True, b, np.empty(shape, g.dtype), 2 - padding[0], work)
 
 
 @may_decline
@@ -175,42 +167,29 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     work = len(x) * math.prod(shape) * math.prod(size)
     if not _served(x, g, None, shape, stride, padding, dilation, groups) or not _worth(size, work):
         return NotImplemented
-    tiles_in, gradients_in = SOURCE.get("tiles_in"), SOURCE.get("gradients_in")
-    if tiles_in is None or gradients_in is None:
+    run = SOURCE.get("weight_sums")
+    if run is None:
         return NotImplemented
-    x, g = rows(x), rows(g)
-    (_, channels, height, width), results = x.shape, g.shape[1]
-    cut = cut_up(len(x), size, max(channels, results), work)
-    plane_x, plane_g = cut.plane(channels), cut.plane(results)
-    sums: dict[int, Array] = {}  # by the span's first block: added up in their order, whichever ends first
+    x, g = _widened(x), _widened(g)
+    channels, results, even, deep = x.shape[1], g.shape[1], x.shape[1] + x.shape[1] % 2, -(-g.shape[1] // 4) * 4
+    cut = cut_up(len(x), size, max(channels, results), _threads(work), not padding[0])
+    zeros = np.zeros(max(x.shape[3], g.shape[3]), x.dtype)
+    parts: dict[int, Array] = {}  # by the span's first block: added up in their order, whichever ends first
 
     def span(start: int, stop: int) -> None:
-        own, part = Scratch(max(width, size[1])), None
-        one, two = np.empty(36 * plane_x, x.dtype), np.empty(36 * plane_g, x.dtype)
-        for block in range(start, stop):
-            first = block * cut.rows
-            height_ = min(cut.rows, cut.total - first)
-            grid = (cut.down, cut.across, first, height_)
-            v = _domain(one, channels, plane_x, height_ * cut.across)
-            m = _domain(two, results, plane_g, height_ * cut.across)
-            planes = _planes(one, plane_x)
-            size_x = (channels, height, width, padding[0])
-            tiles_in(x, own.zeros, *planes, own.work, own.phases, *size_x, *grid, plane_x, 0, channels)
-            planes = _planes(two, plane_g)
-            gradients_in(g, own.zeros, *planes, own.work, own.phases, results, *size, *grid, plane_g, 0, results)
-            if start not in sums:
-                sums[start] = np.matmul(m, v.swapaxes(1, 2))
-            else:
-                part = np.matmul(m, v.swapaxes(1, 2), out=part)
-                sums[start] += part
+        sums = parts[start] = np.empty(36 * deep * even, x.dtype)
+        space = np.empty(LINES + 36 * (even + deep) * cut.wide + 16, x.dtype)
+        shapes = (channels, even, *x.shape[2:], padding[0], results, deep, *g.shape[2:])
+        run(x, g, sums, zeros, space, *shapes, *cut, start, stop)
 
+    threads.over(span, cut.blocks, _threads(work))
+    total, *others = [parts[start] for start in sorted(parts)]
+    for other in others:
+        total += other
     with blas.alone():
-        threads.over(span, cut.blocks, cut.parts)
-        total, *others = [sums[start] for start in sorted(sums)]
-        for other in others:
-            total += other
-        out = np.ascontiguousarray(np.matmul(_weights(False).T, total.reshape(36, -1)).T).reshape(shape)
-    return out if np.isfinite(out).all() else NotImplemented
+        out = np.matmul(total.reshape(36, -1).T, _weights(False)).reshape(deep // 4, even, 4, 9)
+    out = out.swapaxes(1, 2).reshape(deep, even, 9)[:results, :channels]
+    return np.ascontiguousarray(out).reshape(shape) if np.isfinite(out).all() else NotImplemented
 
 
 def _served(
@@ -227,7 +206,7 @@ def _served(
 def _worth(size: Ints, work: int) -> bool:
     """Whether it is large enough, and the last tiles not mostly outside of the image."""
     covered = math.prod([-(-n // 4) * 4 for n in size])
-    return work >= SMALLEST and 0 < min(size) and size[1] <= WIDEST and covered <= 2 * math.prod(size)
+    return work >= SMALLEST and 0 < size[0] and 4 < size[1] <= WIDEST and covered <= 2 * math.prod(size)
 
 
 KERNELS = {"conv": conv, "conv_input": conv_input, "conv_weight": conv_weight}

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit
 from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 T: Any = np.float32
 Int: Any = np.int32
@@ -179,3 +179,142 @@ def bits(context: Any, value: Any) -> Any:
     """A float's bits as an integer, or the float that has these bits."""
     other = _SAME_SIZE[value]
     return other(value), lambda c, builder, s, args: builder.bitcast(args[0], c.get_value_type(other))
+
+
+# ---- vectors of eight float32, for loops that LLVM finds no vectors in
+
+
+class Lanes(types.Type):
+    """The type of eight float32 in one register (in two or four where the processor's are smaller)."""
+
+
+LANES = Lanes("Lanes")
+_VECTOR = ir.VectorType(ir.FloatType(), 8)
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, kind: Any):
+        super().__init__(dmm, kind, _VECTOR)
+
+
+def _arithmetic(function: Any, instruction: str) -> None:
+    class Typing(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            return signature(LANES, LANES, LANES) if args == (LANES, LANES) else None
+
+    infer_global(function)(Typing)
+    lower_builtin(function, LANES, LANES)(lambda context, builder, sig, args: getattr(builder, instruction)(*args))
+
+
+for _function, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _arithmetic(_function, _instruction)
+
+
+def _loaded(builder: Any, pointer: Any, offset: Any, lanes: int, more: int = 0) -> Any:
+    place = builder.gep(pointer, [builder.add(offset, offset.type(more))])
+    return builder.load(builder.bitcast(place, ir.VectorType(ir.FloatType(), lanes).as_pointer()), align=4)
+
+
+def _stored(builder: Any, pointer: Any, offset: Any, value: Any, more: int = 0) -> None:
+    place = builder.gep(pointer, [builder.add(offset, offset.type(more))])
+    builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
+
+
+def _mixed(builder: Any, a: Any, b: Any, *lanes: int) -> Any:
+    kind = ir.VectorType(ir.IntType(32), len(lanes))
+    return builder.shuffle_vector(a, b, ir.Constant(kind, list(lanes)))
+
+
+@intrinsic
+def load(context: Any, pointer: Any, offset: Any) -> Any:
+    """pointer[offset : offset + 8]."""
+    return LANES(pointer, types.intp), lambda c, builder, s, args: _loaded(builder, *args, 8)
+
+
+@intrinsic
+def store(context: Any, pointer: Any, offset: Any, value: Any) -> Any:
+    """pointer[offset : offset + 8] = value."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        _stored(builder, *args)
+        return c.get_dummy_value()
+
+    return types.none(pointer, types.intp, LANES), code
+
+
+@intrinsic
+def spread(context: Any, number: Any) -> Any:
+    """A number in all lanes."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        first = builder.insert_element(_VECTOR(ir.Undefined), args[0], ir.IntType(32)(0))
+        return _mixed(builder, first, _VECTOR(ir.Undefined), *[0] * 8)
+
+    return LANES(types.float32), code
+
+
+@intrinsic
+def added(context: Any, value: Any) -> Any:
+    """The sum of the lanes."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        total = ir.FloatType()(0.0)
+        for lane in range(8):
+            total = builder.fadd(total, builder.extract_element(args[0], ir.IntType(32)(lane)))
+        return total
+
+    return types.float32(LANES), code
+
+
+@intrinsic
+def added_each(context: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """The sums of the lanes of eight vectors, as one."""
+
+    def joined(builder: Any, x: Any, y: Any, first: Any, second: Any) -> Any:
+        return builder.fadd(_mixed(builder, x, y, *first), _mixed(builder, x, y, *second))
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+        pairs = [joined(builder, args[k], args[k + 1], low, high) for k in range(0, 8, 2)]
+        low, high = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
+        fours = [joined(builder, pairs[k], pairs[k + 1], low, high) for k in (0, 2)]
+        return joined(builder, *fours, (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+
+    return LANES(*[LANES] * 8), code
+
+
+def _turned(builder: Any, rows: Any) -> list[Any]:
+    """Two 4x4 matrices side by side, transposed."""
+    a, b, c, d = rows
+    low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+    pairs = [(_mixed(builder, a, b, *half), _mixed(builder, c, d, *half)) for half in (low, high)]
+    first, second = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
+    return [_mixed(builder, *pair, *half) for pair in pairs for half in (first, second)]
+
+
+@intrinsic
+def deal(context: Any, pointer: Any, offset: Any) -> Any:
+    """Four vectors: pointer[offset + k : offset + 32 : 4] for k < 4."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        halves = [_loaded(builder, *args, 4, more) for more in range(0, 32, 4)]
+        rows = [_mixed(builder, halves[k], halves[k + 4], *range(8)) for k in range(4)]
+        return c.make_tuple(builder, s.return_type, _turned(builder, rows))
+
+    return types.UniTuple(LANES, 4)(pointer, types.intp), code
+
+
+@intrinsic
+def gather(context: Any, pointer: Any, offset: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The reverse of `deal`: pointer[offset + k : offset + 32 : 4] = the k-th vector."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        pointer, offset, *values = args
+        for k, row in enumerate(_turned(builder, values)):
+            for half in (0, 1):
+                part = _mixed(builder, row, row, *range(4 * half, 4 * half + 4))
+                _stored(builder, pointer, offset, part, 4 * k + 16 * half)
+        return c.get_dummy_value()
+
+    return types.none(pointer, types.intp, *[LANES] * 4), code

@@ -1,20 +1,145 @@
 # mypy: ignore-errors
-"""The pointwise work of one step of a recurrent layer, forward and backward, each in one pass over its rows.
+"""Recurrent layers, forward and backward: all steps of some rows of the state in one call.
 
-Row i of the state and row i of the step's other arrays belong together; n: the state's width. Gates that are written
-lie side by side in a row and have a pointer each, from which it is known that they are apart.
+Rows of the state never meet, so that each thread has its own (start to stop). A step is a matrix product and, in one
+pass, all pointwise work. `steps` has the first row and the number of rows of each step, in the order of work; row i of
+the state and row first + i of the arrays of all steps belong together. n: the state's width.
+
+Products take the weights as panels: y (K, N) is cut into panels of `wide` columns, 64 bytes, each row-major, the last
+one filled up with zeros. A panel's row is read once for up to six rows of the state, whose sums stay in registers. What
+a product gives has rows of `span` numbers, a multiple of `wide`.
+
+Gates that are written lie side by side in a row and have a pointer each, from which it is known that they are apart;
+each is read through its own pointer too.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
 from .language import T, at, inline, is_null, kernel
 from .maths import sigmoid, tanh
+
+# ---- products
+
+HALF = 32  # bytes: a vector of AVX2, two of which are a panel's row
+
+
+def _tile(count: int) -> Any:
+    """out[r] = sum over i of x[r][i] * panel[i], plus what out was if `keep`, for `count` rows; k > 0.
+
+    Rows of x and out lie x_row and out_row apart.
+    """
+
+    def tile(context: Any, x: Any, x_row: Any, panel: Any, out: Any, out_row: Any, k: Any, keep: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            x, x_row, panel, out, out_row, k, keep = args
+            number, word = context.get_value_type(sig.args[0].dtype), ir.IntType(64)
+            size = sig.args[0].dtype.bitwidth // 8
+            lanes = HALF // size
+            vector, index = ir.VectorType(number, lanes), ir.VectorType(ir.IntType(32), lanes)
+            zero, empty = ir.Constant(vector, [0.0] * lanes), ir.Constant(vector, ir.Undefined)
+            wide = ir.PointerType(vector)
+
+            def place(array: Any, offset: Any) -> Any:
+                return builder.bitcast(builder.gep(array, [offset]), wide)
+
+            rows = [builder.gep(x, [builder.mul(x_row, word(r))]) for r in range(count)]
+            targets = [
+                place(out, builder.add(builder.mul(out_row, word(r)), word(h * lanes)))
+                for r in range(count) for h in range(2)
+            ]  # fmt: skip
+            kept = builder.icmp_signed("!=", keep, word(0))
+            begin = [builder.select(kept, builder.load(target, align=size), zero) for target in targets]
+            before, loop, done = builder.block, builder.append_basic_block("tile"), builder.append_basic_block("tiled")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(word)
+            sums = [builder.phi(vector) for _ in targets]
+            both = [
+                builder.load(place(panel, builder.add(builder.mul(i, word(2 * lanes)), word(h * lanes))), align=size)
+                for h in range(2)
+            ]
+            found = []
+            for r, row in enumerate(rows):
+                one = builder.insert_element(empty, builder.load(builder.gep(row, [i])), ir.IntType(32)(0))
+                spread = builder.shuffle_vector(one, empty, ir.Constant(index, [0] * lanes))
+                for h in range(2):
+                    product = builder.fmul(spread, both[h], flags=("contract",))
+                    found.append(builder.fadd(product, sums[2 * r + h], flags=("contract",)))
+            following = builder.add(i, word(1))
+            for phi, first, later in zip([i, *sums], [word(0), *begin], [following, *found], strict=True):
+                phi.add_incoming(first, before)
+                phi.add_incoming(later, loop)
+            builder.cbranch(builder.icmp_signed("<", following, k), loop, done)
+            builder.position_at_end(done)
+            for target, value in zip(targets, found, strict=True):
+                builder.store(value, target, align=size)
+            return context.get_dummy_value()
+
+        step = types.intp
+        return types.none(x, step, panel, out, step, step, step), generate
+
+    return intrinsic(tile)
+
+
+tile1, tile2, tile3, tile4, tile5, tile6 = (_tile(n) for n in range(1, 7))
+
+
+@inline
+def product(x, x_row, k, panels, depth, out, span, rows, wide, keep):
+    """x (rows, k) times the first k rows of panels (depth, span), to out (rows, span) or (keep) added to it."""
+    for first in range(0, span, wide):
+        panel, r = at(panels, first * depth), 0
+        while r < rows:
+            left = rows - r
+            count = left if left <= 6 else 6 if left > 11 else (left + 1) // 2  # the last two of nearly one size
+            a, c = at(x, r * x_row), at(out, r * span + first)
+            if count == 6:
+                tile6(a, x_row, panel, c, span, k, keep)
+            elif count == 5:
+                tile5(a, x_row, panel, c, span, k, keep)
+            elif count == 4:
+                tile4(a, x_row, panel, c, span, k, keep)
+            elif count == 3:
+                tile3(a, x_row, panel, c, span, k, keep)
+            elif count == 2:
+                tile2(a, x_row, panel, c, span, k, keep)
+            else:
+                tile1(a, x_row, panel, c, span, k, keep)
+            r += count
+
+
+@kernel("T* T* i8 i8 i8 i8 i8 i8 i8")
+def pack(y, panels, depth, columns, row_step, column_step, wide, start, stop):
+    """The panels start to stop of y (depth, columns), whose numbers lie row_step and column_step apart."""
+    for p in range(start, stop):
+        panel, first = at(panels, p * wide * depth), p * wide
+        count = min(wide, columns - first)
+        for i in range(depth):
+            for j in range(count):
+                panel[i * wide + j] = y[i * row_step + (first + j) * column_step]
+            for j in range(count, wide):
+                panel[i * wide + j] = T(0)
+
+
+# ---- rows
 
 
 @inline
 def add_row(x, y, n):
     for j in range(n):
         x[j] += y[j]
+
+
+@inline
+def copy_row(x, y, n):
+    for j in range(n):
+        y[j] = x[j]
 
 
 @inline
@@ -25,144 +150,221 @@ def take_over(state, new, kept, n):
         state[j] = new[j]
 
 
-@kernel("T* T* T* T* T* T* T* T* T* T* T* i8 i8 i8")
-def lstm_forward(zi, zf, zg, zo, x, c, kept_c, shown, h, kept_h, out, n, start, stop):
-    """z: h w^T, becomes the activations; x: the input's part. h: the state, null where `out` is not the new one."""
-    for row in range(start, stop):
-        wide, own = 4 * row * n, row * n
-        i_, f_, g_, o_ = at(zi, wide), at(zf, wide), at(zg, wide), at(zo, wide)
-        xi, xf, xg, xo = at(x, wide), at(x, wide + n), at(x, wide + 2 * n), at(x, wide + 3 * n)
-        cell, before, t, new = at(c, own), at(kept_c, own), at(shown, own), at(out, own)
-        for j in range(n):
-            i, f = sigmoid(i_[j] + xi[j]), sigmoid(f_[j] + xf[j])
-            g, o = tanh(g_[j] + xg[j]), sigmoid(o_[j] + xo[j])
-            i_[j] = i
-            f_[j] = f
-            g_[j] = g
-            o_[j] = o
-            old = cell[j]
-            before[j] = old
-            both = f * old + i * g
-            cell[j] = both
-            seen = tanh(both)
-            t[j] = seen
-            new[j] = o * seen
-        if not is_null(h):
-            take_over(at(h, own), new, at(kept_h, own), n)
+# ---- long short-term memory
 
 
-@kernel("T* T* T* T* T* T* T* T* T* T* i8 i8 i8")
-def lstm_backward(zi, zf, zg, zo, a, kept_c, shown, d, g, e, n, start, stop):
-    """z: the gates' gradients. d, g: what arrives at the output, from the next step and from outside (or null).
+@inline
+def lstm_row(y, x, i_, f_, g_, o_, cell, before, shown, new, n):
+    for j in range(n):
+        i, f = sigmoid(y[j] + x[j]), sigmoid(y[n + j] + x[n + j])
+        g, o = tanh(y[2 * n + j] + x[2 * n + j]), sigmoid(y[3 * n + j] + x[3 * n + j])
+        i_[j] = i
+        f_[j] = f
+        g_[j] = g
+        o_[j] = o
+        old = cell[j]
+        before[j] = old
+        both = f * old + i * g
+        cell[j] = both
+        seen = tanh(both)
+        shown[j] = seen
+        new[j] = o * seen
 
-    e: what arrives at the cell; becomes what arrives at the cell before.
+
+@kernel("T* T* T* T* T* T* T* T* T* T* T* T* T* T* T* T* i8* i8 i8 i8 i8 i8 i8 i8 i8")
+def lstm_forward(
+    w, y, x, zi, zf, zg, zo, c, kept_c, shown, h, kept_h, out, r, full, v,
+    steps, count, n, p, span, short, wide, start, stop,
+):  # fmt: skip
+    """z: the activations; x: the input's part; w, r: panels of w^T (p, 4 n) and r^T (n, p) or null, when p = n.
+
+    y (B, span), full (B, n), v (B, short): scratch memory, the last two null with r.
     """
-    for row in range(start, stop):
-        wide, own = 4 * row * n, row * n
-        i_, f_, g_, o_ = at(zi, wide), at(zf, wide), at(zg, wide), at(zo, wide)
-        ai, af, ag, ao = at(a, wide), at(a, wide + n), at(a, wide + 2 * n), at(a, wide + 3 * n)
-        before, t, cell, arriving = at(kept_c, own), at(shown, own), at(e, own), at(d, own)
-        if not is_null(g):
-            add_row(arriving, at(g, own), n)
-        for j in range(n):
-            i, f, new, o, seen, dh = ai[j], af[j], ag[j], ao[j], t[j], arriving[j]
-            dc = cell[j] + dh * o * (T(1) - seen * seen)
-            i_[j] = dc * new * (i * (T(1) - i))
-            f_[j] = dc * before[j] * (f * (T(1) - f))
-            g_[j] = dc * i * (T(1) - new * new)
-            o_[j] = dh * seen * (o * (T(1) - o))
-            cell[j] = dc * f
+    for s in range(count):
+        first, high = steps[2 * s], min(steps[2 * s + 1], stop)
+        if high <= start:
+            continue
+        product(at(h, start * p), p, p, w, p, at(y, start * span), span, high - start, wide, 0)
+        for row in range(start, high):
+            t, own = first + row, row * n
+            new = at(out, t * n) if is_null(r) else at(full, own)
+            lstm_row(
+                at(y, row * span), at(x, 4 * t * n), at(zi, 4 * t * n), at(zf, 4 * t * n), at(zg, 4 * t * n),
+                at(zo, 4 * t * n), at(c, own), at(kept_c, t * n), at(shown, t * n), new, n,
+            )  # fmt: skip
+        if not is_null(r):
+            product(at(full, start * n), n, n, r, n, at(v, start * short), short, high - start, wide, 0)
+            for row in range(start, high):
+                copy_row(at(v, row * short), at(out, (first + row) * p), p)
+        for row in range(start, high):
+            take_over(at(h, row * p), at(out, (first + row) * p), at(kept_h, (first + row) * p), p)
 
 
-@kernel("T* T* T* T* T* T* T* T* T* T* i8 i8 i8")
-def gru_forward(ar, az, an, x, y, b, inner, h, kept_h, out, n, start, stop):
-    """a: the activations; x: the input's part; y: h w^T, to which b (3 n,) is added unless null."""
-    for row in range(start, stop):
-        wide, own = 3 * row * n, row * n
-        r_, z_, n_ = at(ar, wide), at(az, wide), at(an, wide)
-        xr, xz, xn = at(x, wide), at(x, wide + n), at(x, wide + 2 * n)
-        yr, yz, yn = at(y, wide), at(y, wide + n), at(y, wide + 2 * n)
-        state, mid, new = at(h, own), at(inner, own), at(out, own)
-        if not is_null(b):
-            add_row(yr, b, 3 * n)
-        for j in range(n):
-            r, z, v = sigmoid(xr[j] + yr[j]), sigmoid(xz[j] + yz[j]), yn[j]
-            t = tanh(xn[j] + r * v)
-            r_[j] = r
-            z_[j] = z
-            n_[j] = t
-            mid[j] = v
-            new[j] = t + z * (state[j] - t)
-        take_over(state, new, at(kept_h, own), n)
+@inline
+def lstm_row_backward(i_, f_, g_, o_, a, before, shown, arriving, cell, n):
+    for j in range(n):
+        i, f, new, o, seen, dh = a[j], a[n + j], a[2 * n + j], a[3 * n + j], shown[j], arriving[j]
+        dc = cell[j] + dh * o * (T(1) - seen * seen)
+        i_[j] = dc * new * (i * (T(1) - i))
+        f_[j] = dc * before[j] * (f * (T(1) - f))
+        g_[j] = dc * i * (T(1) - new * new)
+        o_[j] = dh * seen * (o * (T(1) - o))
+        cell[j] = dc * f
 
 
-@kernel("T* T* T* T* T* T* T* T* T* T* T* i8 i8 i8")
-def gru_backward(xr, xz, xn, yr, yz, yn, a, inner, kept_h, d, g, n, start, stop):
-    """x, y: gradients of the input's part and of h w^T + b. d, g: as in lstm_backward; d becomes d z."""
-    for row in range(start, stop):
-        wide, own = 3 * row * n, row * n
-        r_, z_, n_ = at(xr, wide), at(xz, wide), at(xn, wide)
-        hr, hz, hn = at(yr, wide), at(yz, wide), at(yn, wide)
-        ar, az, an = at(a, wide), at(a, wide + n), at(a, wide + 2 * n)
-        mid, before, arriving = at(inner, own), at(kept_h, own), at(d, own)
-        if not is_null(g):
-            add_row(arriving, at(g, own), n)
-        for j in range(n):
-            r, z, new, dh = ar[j], az[j], an[j], arriving[j]
-            rest = T(1) - z
-            by_n = dh * rest * (T(1) - new * new)
-            by_z = (before[j] - new) * dh * (rest * z)
-            by_inner = by_n * r
-            by_r = by_inner * (T(1) - r) * mid[j]
-            r_[j] = by_r
-            z_[j] = by_z
-            n_[j] = by_n
-            hr[j] = by_r
-            hz[j] = by_z
-            hn[j] = by_inner
-            arriving[j] = dh * z
+@kernel("T* T* T* T* T* T* T* T* T* T* T* T* T* T* i8* i8 i8 i8 i8 i8 i8 i8 i8")
+def lstm_backward(
+    w, zi, zf, zg, zo, a, kept_c, shown, d, g, e, r, arrived, full,
+    steps, count, n, p, span, short, wide, start, stop,
+):  # fmt: skip
+    """z: the gates' gradients; w, r: panels of w (4 n, p) and r (p, n) or null.
+
+    d (B, span), g: what arrives at the output, from the next step and from outside (or null); e: at the cell. With r,
+    what arrives in all is kept in `arrived`; full (B, short): scratch memory.
+    """
+    for s in range(count):
+        first, high = steps[2 * s], min(steps[2 * s + 1], stop)
+        if high <= start:
+            continue
+        for row in range(start, high):
+            if not is_null(g):
+                add_row(at(d, row * span), at(g, (first + row) * p), p)
+            if not is_null(r):
+                copy_row(at(d, row * span), at(arrived, (first + row) * p), p)
+        if not is_null(r):
+            product(at(d, start * span), span, p, r, p, at(full, start * short), short, high - start, wide, 0)
+        for row in range(start, high):
+            t = first + row
+            arriving = at(d, row * span) if is_null(r) else at(full, row * short)
+            lstm_row_backward(
+                at(zi, 4 * t * n), at(zf, 4 * t * n), at(zg, 4 * t * n), at(zo, 4 * t * n), at(a, 4 * t * n),
+                at(kept_c, t * n), at(shown, t * n), arriving, at(e, row * n), n,
+            )  # fmt: skip
+        own, target, part = 4 * (first + start) * n, at(d, start * span), n * wide
+        product(at(zi, own), 4 * n, n, w, 4 * n, target, span, high - start, wide, 0)
+        product(at(zf, own), 4 * n, n, at(w, part), 4 * n, target, span, high - start, wide, 1)
+        product(at(zg, own), 4 * n, n, at(w, 2 * part), 4 * n, target, span, high - start, wide, 1)
+        product(at(zo, own), 4 * n, n, at(w, 3 * part), 4 * n, target, span, high - start, wide, 1)
 
 
-@kernel("T* T* T* T* i8 i8 i8")
-def rnn_tanh_forward(z, x, h, kept_h, n, start, stop):
-    """z: h w^T, becomes the new state; x: the input's part."""
-    for row in range(start, stop):
-        own = row * n
-        new, outside = at(z, own), at(x, own)
-        for j in range(n):
-            new[j] = tanh(new[j] + outside[j])
-        take_over(at(h, own), new, at(kept_h, own), n)
+# ---- gated recurrent unit
 
 
-@kernel("T* T* T* T* i8 i8 i8")
-def rnn_relu_forward(z, x, h, kept_h, n, start, stop):
-    for row in range(start, stop):
-        own = row * n
-        new, outside = at(z, own), at(x, own)
-        for j in range(n):
-            v = new[j] + outside[j]
-            new[j] = T(0) if v < T(0) else v
-        take_over(at(h, own), new, at(kept_h, own), n)
+@inline
+def gru_row(r_, z_, n_, x, y, mid, state, new, n):
+    for j in range(n):
+        r, z, v = sigmoid(x[j] + y[j]), sigmoid(x[n + j] + y[n + j]), y[2 * n + j]
+        t = tanh(x[2 * n + j] + r * v)
+        r_[j] = r
+        z_[j] = z
+        n_[j] = t
+        mid[j] = v
+        new[j] = t + z * (state[j] - t)
 
 
-@kernel("T* T* T* T* i8 i8 i8")
-def rnn_tanh_backward(z, new, d, g, n, start, stop):
-    """z: the gates' gradient; new: the step's output; d, g: as in lstm_backward."""
-    for row in range(start, stop):
-        own = row * n
-        out, after, arriving = at(z, own), at(new, own), at(d, own)
-        if not is_null(g):
-            add_row(arriving, at(g, own), n)
-        for j in range(n):
-            out[j] = arriving[j] * (T(1) - after[j] * after[j])
+@kernel("T* T* T* T* T* T* T* T* T* T* T* i8* i8 i8 i8 i8 i8 i8")
+def gru_forward(w, y, x, b, ar, az, an, inner, h, kept_h, out, steps, count, n, span, wide, start, stop):
+    """a: the activations; x: the input's part; w: panels of w^T (n, 3 n). y: scratch memory (B, span).
+
+    b (3 n,): added to h w^T unless null.
+    """
+    for s in range(count):
+        first, high = steps[2 * s], min(steps[2 * s + 1], stop)
+        if high <= start:
+            continue
+        product(at(h, start * n), n, n, w, n, at(y, start * span), span, high - start, wide, 0)
+        for row in range(start, high):
+            t, hidden = first + row, at(y, row * span)
+            if not is_null(b):
+                add_row(hidden, b, 3 * n)
+            gru_row(
+                at(ar, 3 * t * n), at(az, 3 * t * n), at(an, 3 * t * n), at(x, 3 * t * n), hidden, at(inner, t * n),
+                at(h, row * n), at(out, t * n), n,
+            )  # fmt: skip
+            take_over(at(h, row * n), at(out, t * n), at(kept_h, t * n), n)
 
 
-@kernel("T* T* T* T* i8 i8 i8")
-def rnn_relu_backward(z, new, d, g, n, start, stop):
-    for row in range(start, stop):
-        own = row * n
-        out, after, arriving = at(z, own), at(new, own), at(d, own)
-        if not is_null(g):
-            add_row(arriving, at(g, own), n)
-        for j in range(n):
-            out[j] = T(0) if after[j] <= T(0) else arriving[j]
+@inline
+def gru_row_backward(r_, z_, n_, hr, hz, hn, a, mid, before, arriving, n):
+    for j in range(n):
+        r, z, new, dh = a[j], a[n + j], a[2 * n + j], arriving[j]
+        rest = T(1) - z
+        by_n = dh * rest * (T(1) - new * new)
+        by_z = (before[j] - new) * dh * (rest * z)
+        by_inner = by_n * r
+        by_r = by_inner * (T(1) - r) * mid[j]
+        r_[j] = by_r
+        z_[j] = by_z
+        n_[j] = by_n
+        hr[j] = by_r
+        hz[j] = by_z
+        hn[j] = by_inner
+        arriving[j] = dh * z
+
+
+@kernel("T* T* T* T* T* T* T* T* T* T* T* T* i8* i8 i8 i8 i8 i8 i8")
+def gru_backward(
+    w, xr, xz, xn, yr, yz, yn, a, inner, kept_h, d, g, steps, count, n, span, wide, start, stop,
+):  # fmt: skip
+    """x, y: gradients of the input's part and of h w^T + b; w: panels of w (3 n, n). d, g: as in lstm_backward."""
+    for s in range(count):
+        first, high = steps[2 * s], min(steps[2 * s + 1], stop)
+        if high <= start:
+            continue
+        for row in range(start, high):
+            t, arriving = first + row, at(d, row * span)
+            if not is_null(g):
+                add_row(arriving, at(g, t * n), n)
+            gru_row_backward(
+                at(xr, 3 * t * n), at(xz, 3 * t * n), at(xn, 3 * t * n), at(yr, 3 * t * n), at(yz, 3 * t * n),
+                at(yn, 3 * t * n), at(a, 3 * t * n), at(inner, t * n), at(kept_h, t * n), arriving, n,
+            )  # fmt: skip
+        own, target, part = 3 * (first + start) * n, at(d, start * span), n * wide
+        product(at(yr, own), 3 * n, n, w, 3 * n, target, span, high - start, wide, 1)
+        product(at(yz, own), 3 * n, n, at(w, part), 3 * n, target, span, high - start, wide, 1)
+        product(at(yn, own), 3 * n, n, at(w, 2 * part), 3 * n, target, span, high - start, wide, 1)
+
+
+# ---- plain recurrence
+
+
+@kernel("T* T* T* T* T* T* i8* i8 i8 i8 i8 i8 i8 i8")
+def rnn_forward(w, y, x, h, kept_h, out, steps, count, n, span, wide, relu, start, stop):
+    """x: the input's part; w: panels of w^T (n, n). y: scratch memory (B, span)."""
+    for s in range(count):
+        first, high = steps[2 * s], min(steps[2 * s + 1], stop)
+        if high <= start:
+            continue
+        product(at(h, start * n), n, n, w, n, at(y, start * span), span, high - start, wide, 0)
+        for row in range(start, high):
+            hidden, outside, new = at(y, row * span), at(x, (first + row) * n), at(out, (first + row) * n)
+            if relu:
+                for j in range(n):
+                    v = hidden[j] + outside[j]
+                    new[j] = T(0) if v < T(0) else v
+            else:
+                for j in range(n):
+                    new[j] = tanh(hidden[j] + outside[j])
+            take_over(at(h, row * n), new, at(kept_h, (first + row) * n), n)
+
+
+@kernel("T* T* T* T* T* i8* i8 i8 i8 i8 i8 i8 i8")
+def rnn_backward(w, z, out, d, g, steps, count, n, span, wide, relu, start, stop):
+    """z: the gates' gradient; w: panels of w (n, n); out: the step's output; d, g: as in lstm_backward."""
+    for s in range(count):
+        first, high = steps[2 * s], min(steps[2 * s + 1], stop)
+        if high <= start:
+            continue
+        for row in range(start, high):
+            t, arriving = (first + row) * n, at(d, row * span)
+            if not is_null(g):
+                add_row(arriving, at(g, t), n)
+            target, new = at(z, t), at(out, t)
+            if relu:
+                for j in range(n):
+                    target[j] = T(0) if new[j] <= T(0) else arriving[j]
+            else:
+                for j in range(n):
+                    target[j] = arriving[j] * (T(1) - new[j] * new[j])
+        own = at(z, (first + start) * n)
+        product(own, n, n, w, n, at(d, start * span), span, high - start, wide, 0)
