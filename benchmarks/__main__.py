@@ -47,7 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition(":")[0])
     parser.add_argument("--only", metavar="NAMES", help="workloads, footprint, scaling: a,b or a*; default all")
     known = ", ".join(LIBRARIES)
-    parser.add_argument("--libs", metavar="NAMES", help=f"all, or of {known}; default {','.join(DEFAULT)}")
+    parser.add_argument("--libs", metavar="NAMES", help=f"all, or of {known}; default {','.join(DEFAULT['numpy'])}")
     parser.add_argument("--rounds", type=int, help="turns of each library; default 7")
     parser.add_argument("--threads", type=int, default=len(cores()), help="of every library; default all cores")
     parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: a GPU, torch's too")
@@ -90,13 +90,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """(workloads, extras) to measure."""
-    names = list(registry())
+    names = [name for name, entry in registry().items() if args.backend in entry.backends]
     if args.only:
         every = chosen(args.only, [*names, *EXTRAS], "workload")
         return [name for name in every if name not in EXTRAS], [name for name in every if name in EXTRAS]
     if args.quick:
         return [name for name in names if registry()[name].quick], []
-    return names, list(EXTRAS)
+    return names, list(EXTRAS) if args.backend == "numpy" else []
 
 
 def new_run(settings: Settings, libraries: list[str], lacking: dict[str, str]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def main() -> None:
     if args.page:
         return write(load(args.page), Path(args.page), ROOT / "docs" / "benchmarks.md")
     settings = settings_of(args)
-    asked = chosen(args.libs, list(LIBRARIES), "library") if args.libs else list(DEFAULT)
+    asked = chosen(args.libs, list(LIBRARIES), "library") if args.libs else list(DEFAULT[args.backend])
     lacking = absent(asked, args.backend, settings.python_of)
     for library, why in lacking.items():
         print(f"without {library}: {why}", file=sys.stderr)

@@ -13,7 +13,7 @@ from .report import ratios
 COLOURS = dict(
     zip(
         LIBRARIES,
-        ("#4c8c4a", "#1b5e20", "#d1495b", "#8d2f3f", "#5b7db1", "#c08a2d", "#7a6c9d", "#8c8c8c"),
+        ("#4c8c4a", "#1b5e20", "#2a7f62", "#d1495b", "#8d2f3f", "#5b7db1", "#c08a2d", "#7a6c9d", "#8c8c8c"),
         strict=True,
     )
 )

@@ -36,6 +36,10 @@ LIBRARIES = {
     for library in (
         Library("tapegrad", "tapegrad", "tapegrad", None, {"TAPEGRAD_FAST": "0"}, ("numpy", "cupy")),
         Library("tapegrad+fast", "tapegrad", "tapegrad", None, {"TAPEGRAD_FAST": "1"}, needs=("numba",)),
+        Library(
+            "tapegrad+graph", "tapegrad", "tapegrad", backends=("cupy",),
+            without=("tape-8", "tape-64x64", "adam-10m", "hvp", "trees"),
+        ),  # fmt: skip
         Library("torch", "torch", "torch", backends=("numpy", "cupy")),
         Library(
             "torch.compile", "torch", "torch", backends=("numpy", "cupy"), programs=(("g++", "clang++"),),
@@ -47,7 +51,10 @@ LIBRARIES = {
         Library("mygrad", "mygrad", "mygrad", "mygrad_peer"),
     )
 }
-DEFAULT = ("tapegrad", "tapegrad+fast", "torch")
+DEFAULT = {  # by backend
+    "numpy": ("tapegrad", "tapegrad+fast", "torch"),
+    "cupy": ("tapegrad", "tapegrad+graph", "torch", "torch.compile"),
+}
 REFERENCE = "torch"  # ratios are to this one
 
 _PROBE = """

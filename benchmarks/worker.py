@@ -6,6 +6,7 @@ Started by path, so that nothing of this repository lies on the path of modules 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -62,6 +63,7 @@ class Worker:
         self.set_up: Callable[[], Callable[[], Any]]
         self.wait: Callable[[Any], Any] = lambda value: None  # until a lazily computed value is there
         self.value: Callable[[Any], float] = float
+        self.device_peak: Callable[[], int] | None = None
         self.before = self.block = 0
         self.each = 0.0
 
@@ -87,9 +89,12 @@ class Worker:
             lib.set_num_threads(self.threads)
         if self.backend == "cupy":
             lib.set_default_device("cuda")
-            self.synchronize = lib.cuda.synchronize
+            self.synchronize, self.device_peak = lib.cuda.synchronize, lib.cuda.max_memory_allocated
         if self.library == "torch.compile":
-            common.compiler = lib.compile
+            mode = "reduce-overhead" if self.backend == "cupy" else "default"  # CUDA graphs of what was compiled
+            common.compiler = functools.partial(lib.compile, mode=mode)
+        if self.library == "tapegrad+graph":
+            common.recorder = lib.cuda.graph_step
         entry = registry()[self.workload]
         return lambda: entry.setup(lib, **{**entry.sizes, **self.sizes})
 
@@ -146,7 +151,9 @@ class Worker:
         return (time.perf_counter() - began) / steps
 
     def memory(self) -> dict[str, Any]:
-        """The peak since the library was imported, and what the process held then; bytes."""
+        """The peak since the library was imported, and what the process held then; bytes. On a GPU: its memory."""
+        if self.device_peak is not None:
+            return {"baseline": 0, "peak": self.device_peak(), "now": self.device_peak()}
         return {"baseline": self.before, "peak": status("VmHWM"), "now": status("VmRSS")}
 
     def grow(self, steps: int, after: int) -> dict[str, Any]:

@@ -35,8 +35,14 @@ TINY: dict[str, dict[str, Any]] = {  # sizes at which every workload takes milli
     "bert-layer": {"batch": 2, "length": 5, "width": 24}, "cross-entropy": {"rows": 4, "classes": 30},
     "layer-norm": {"rows": 4, "width": 8}, "embedding": {"vocabulary": 20, "width": 4, "batch": 2, "length": 3},
     "adam-10m": {"size": 20_000}, "trees": {"count": 2, "leaves": 4, "width": 6},
+    "gpu-gpt2-124m": {"layers": 2, "width": 12, "heads": 3, "context": 8, "batch": 2, "vocabulary": 50},
+    "gpu-resnet50-bf16": {"batch": 4, "side": 32, "stages": (1, 1), "width": 8},
+    "gpu-resnet50-tf32": {"batch": 4, "side": 32, "stages": (1, 1), "width": 8},
+    "gpu-lstm": {"batch": 2, "length": 4, "width": 8}, "gpu-mlp": {"batch": 4, "width": 8, "inputs": 8, "outputs": 6},
+    "gpu-mlp-small": {"batch": 4, "width": 8, "inputs": 8},
 }  # fmt: skip
-TRAINED = ("linear", "logistic", "mlp", "lenet", "resnet", "lstm", "gpt", "trees", "adam")  # an update in each step
+# an update in each step
+TRAINED = ("linear", "logistic", "mlp", "lenet", "resnet", "lstm", "gpt", "trees", "adam", "gpu")
 PEERS = ("jax_peer", "tinygrad_peer", "autograd_peer", "mygrad_peer")
 
 
@@ -64,7 +70,32 @@ def test_workload_computes_what_torch_computes(name: str) -> None:
     assert all(math.isfinite(value) for value in found)
     assert (len(set(found)) == 3) == name.startswith(TRAINED), found
     torch = pytest.importorskip("torch")
-    assert suite("statistic").agree(found, first_losses(torch, name), 1e-4), (found, first_losses(torch, name))
+    entry = suite("workloads").registry()[name]
+    tolerance = 1e-4 if "numpy" in entry.backends else entry.tolerance  # half precision
+    assert suite("statistic").agree(found, first_losses(torch, name), tolerance), (found, first_losses(torch, name))
+
+
+@pytest.mark.parametrize("name", ["gpu-mlp-small", "conv-256x28-k1"])
+def test_whole_steps_are_given_to_the_recorder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, common = first_losses(tapegrad, name), suite("workloads.common")
+    recorded: list[Any] = []
+    monkeypatch.setattr(common, "recorder", lambda step: recorded.append(step) or (lambda: step() * 2))
+    assert first_losses(tapegrad, name) == pytest.approx([2 * loss for loss in expected]) and len(recorded) == 1
+    assert common.optimizer_options() == {"capturable": True}
+
+
+def test_each_backend_has_its_workloads_and_libraries() -> None:
+    main = suite("__main__")
+
+    def planned(*options: str) -> tuple[list[str], list[str]]:
+        return main.plan(main.arguments().parse_args(options))
+
+    on_cpu, on_gpu = planned(), planned("--backend", "cupy")
+    assert not [name for name in on_cpu[0] if name.startswith("gpu-")] and on_cpu[1]
+    assert set(on_gpu[0]) == set(TINY) and not on_gpu[1]
+    assert planned("--backend", "cupy", "--only", "gpu-*")[0] == [n for n in on_gpu[0] if n.startswith("gpu-")]
+    for backend, libraries in suite("libraries").DEFAULT.items():
+        assert all(backend in suite("libraries").LIBRARIES[library].backends for library in libraries)
 
 
 def test_initial_values_are_the_same_in_every_library() -> None:

@@ -22,31 +22,39 @@ class Workload:
     order: int = 0
     quick: bool = False  # part of --quick
     tolerance: float = 1e-3  # relative difference of the first losses that still counts as the same computation
+    backends: tuple[str, ...] = ("numpy", "cupy")  # where it is worth measuring
 
 
 WORKLOADS: dict[str, Workload] = {}
 
 
 def workload(
-    name: str, title: str, order: int, *, quick: bool = False, tolerance: float = 1e-3, **sizes: Any
-) -> Callable[[Callable[..., Step]], Callable[..., Step]]:
+    name: str, title: str, order: int, *, quick: bool = False, tolerance: float = 1e-3,
+    backends: tuple[str, ...] = ("numpy", "cupy"), **sizes: Any,
+) -> Callable[[Callable[..., Step]], Callable[..., Step]]:  # fmt: skip
     """Puts a setup function into the table under `name`; one function may have several names with other sizes."""
 
     def put(setup: Callable[..., Step]) -> Callable[..., Step]:
         if name in WORKLOADS:
             raise ValueError(f"two workloads are named {name!r}")
-        WORKLOADS[name] = Workload(name, title, setup, sizes, order, quick, tolerance)
+        WORKLOADS[name] = Workload(name, title, setup, sizes, order, quick, tolerance, backends)
         return setup
 
     return put
 
 
 compiler: Callable[[Any], Any] | None = None  # set by the worker that measures a compiler of forward functions
+recorder: Callable[[Step], Step] | None = None  # set by the worker that measures whole steps recorded once
 
 
 def compiled(function: Any) -> Any:
     """The forward function (or module) itself; in a worker that measures a compiler, what that makes of it."""
     return function if compiler is None else compiler(function)
+
+
+def optimizer_options() -> dict[str, Any]:
+    """What an optimizer whose step is recorded must be told: to keep its count of steps on the device."""
+    return {} if recorder is None else {"capturable": True}
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -102,7 +110,7 @@ def training(lib: Any, loss_function: Callable[[], Any], optimizer: Any) -> Step
         optimizer.step()
         return loss.detach()
 
-    return step
+    return step if recorder is None else recorder(step)
 
 
 def gradients(lib: Any, loss_function: Callable[[], Any], leaves: list[Any]) -> Step:
@@ -124,4 +132,4 @@ def gradients(lib: Any, loss_function: Callable[[], Any], leaves: list[Any]) -> 
                 out = out + (first * first).mean()
         return out
 
-    return step
+    return step if recorder is None else recorder(step)
