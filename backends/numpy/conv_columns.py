@@ -12,8 +12,10 @@ from numpy.lib.stride_tricks import as_strided
 Array = Any
 Ints = tuple[int, ...]
 
-# Bytes of columns per block: half of a usual second-level cache, measured best between 1/2 and 2 MB.
+# Bytes of columns per block: half of a usual second-level cache, measured best between 1/2 and 2 MB. Of images of
+# which some fit, so many times as many: fewer and longer calls, for which threads need not wait.
 BLOCK = 1 << 20
+TOGETHER = 4
 # Below so many values per column, interleaving the images costs more than it saves.
 FEW = 32
 # A weight's gradient adds a matrix of the weight's size per block: enough places to make that addition small.
@@ -47,7 +49,8 @@ class Columns:
         self.extents, self.kernel, self.size, self.stride, self.dilation = extents, kernel, size, stride, dilation
         self.height = x.shape[1] * math.prod(kernel)
         row = self.height * math.prod(size[1:]) * x.itemsize
-        self.images = max(1, min(len(x), limit // (row * size[0])))
+        fit = limit // (row * size[0])
+        self.images = max(1, min(len(x), TOGETHER * fit if fit >= TOGETHER else fit))
         parts = 1 if self.images > 1 else min(-(-size[0] * row // limit), size[0])
         self.rows = -(-size[0] // parts)
         self.interleaved = self.images > size[-1] * stride[-1] and self.height >= FEW and math.prod(kernel) > 1

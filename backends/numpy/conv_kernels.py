@@ -154,7 +154,7 @@ def conv_input(
     out = np.empty(shape, g.dtype)
     gathered = w.shape[0] * math.prod(shape[2:]) // math.prod(stride)
     scattered = shape[1] * math.prod(g.shape[2:])
-    if 2 * scattered < gathered and g.size and w.size:
+    if 2 * scattered < gathered and g.size and w.size and not _short(g, w, shape, stride, dilation, groups):
 
         def way(i: int, j: int) -> None:
             scatter(g[i:j], w, b, out[i:j], stride, padding, dilation, groups)
@@ -163,6 +163,17 @@ def conv_input(
         way = gather(g, w, b, out, stride, padding, dilation, groups)
     over_images(way, len(out), g.size * math.prod(w.shape[1:]))
     return _narrowed(out, dtype)
+
+
+def _short(g: Array, w: Array, shape: Ints, stride: Ints, dilation: Ints, groups: int) -> bool:
+    """Whether to gather by rows takes fewer planes than to scatter."""
+    outputs, inputs, *kernel = w.shape
+    outputs //= groups
+    if math.prod(stride) > 1 or not conv_rows.pays(
+        outputs, inputs, tuple(kernel), g.shape[2], shape[2:], stride, dilation
+    ):
+        return False
+    return kernel[1] * outputs + kernel[0] * inputs <= math.prod(kernel) * inputs
 
 
 def gather(

@@ -11,6 +11,7 @@ With a stride from row to row, rows of x that meet other taps are other products
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -43,20 +44,21 @@ def _even(count: int, most: int) -> int:
 
 
 def _apart(source: Array, size: int) -> Array:
-    """Memory for `size` elements, half a page from the source, page by page.
+    """Memory for `size` elements, three quarters of a page from the source, page by page.
 
     A processor takes a load for one that depends on a store just before it where the last 12 bits of their addresses
-    are equal: copies of whole planes, shifted by some places, then take three times as long.
+    are equal: copies of whole planes, shifted by some places, then take three to twelve times as long.
     """
     buffer = np.empty(size + PAGE // source.itemsize, source.dtype)
     start, there = (a.__array_interface__["data"][0] for a in (buffer, source))
-    first = (there + PAGE // 2 - start) % PAGE // source.itemsize
+    first = (there + PAGE * 3 // 4 - start) % PAGE // source.itemsize
     return buffer[first : first + size]
 
 
-def _gap(rows: int, length: int, itemsize: int) -> int:
-    """Elements by which to lengthen rows so that matrices of as many do not all begin at the same place of a page."""
-    return next((gap for gap in range(64) if PAGE // 4 <= rows * (length + gap) * itemsize % PAGE <= 3 * PAGE // 4), 0)
+@functools.lru_cache(maxsize=256)
+def _gap(rows: int, length: int, itemsize: int, least: int, most: int) -> int:
+    """Elements by which to lengthen rows so that a matrix ends `least` to `most` bytes after it began in its page."""
+    return next((gap for gap in range(PAGE) if least <= rows * (length + gap) * itemsize % PAGE <= most), 0)
 
 
 class Rows:
@@ -74,7 +76,9 @@ class Rows:
         whole = row * (-(-x.shape[2] // stride[0]))
         self.images = _even(len(x), BLOCK // whole)
         self.rows = size[0] if whole <= BLOCK else _even(size[0], max(BLOCK // row, kernel[0]))
-        self.same = stride[1] == 1 and size[1] == x.shape[3] and max(low[1], kernel[1] - 1 - low[1]) < size[1]
+        wide, extent = kernel[1], x.shape[3]
+        self.same = stride[1] == 1 and size[1] == extent and max(low[1], wide - 1 - low[1]) < size[1]
+        self.full = stride[1] == 1 and low[1] == wide - 1 == size[1] - extent
         self.buffer = np.empty(0, x.dtype)
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Iterator[tuple[slice, Array, list[Any]]]]]:
@@ -105,19 +109,24 @@ class Rows:
     def _columns(self, x: Array) -> Array:
         """The columns of all rows of x: (images, C, rows, W)."""
         count, width = len(x), self.size[1]
-        shape = (self.groups, self.kernel[1], self.depth, count, x.shape[2], width)
+        length, wide = count * x.shape[2] * width, self.kernel[1]
+        gap = _gap(self.depth, length, x.itemsize, 64, PAGE // 2 // max(1, wide - 1)) if self.full else 0
+        shape = (self.groups, wide, self.depth, length + gap)
         if self.buffer.size < math.prod(shape):
             self.buffer = _apart(x, math.prod(shape))
-        columns = self.buffer[: math.prod(shape)].reshape(shape)
+        flat = self.buffer[: math.prod(shape)].reshape(shape)[..., :length]
+        columns = flat.reshape(*shape[:3], count, x.shape[2], width)
         source = x.reshape(count, self.groups, self.depth, *x.shape[2:]).transpose(1, 2, 0, 3, 4)
         if self.same:
             self._shift(columns, source)
+        elif self.full:
+            self._shift_all(columns, flat, source)
         else:
             for k, places, seen in self._met():
                 columns[:, k, ..., : places.start] = 0
                 columns[:, k, ..., places.stop :] = 0
                 columns[:, k, ..., places] = source[..., seen]
-        return columns.reshape(self.groups, self.kernel[1] * self.depth, -1)
+        return flat.reshape(self.groups, wide * self.depth, length)
 
     def _met(self) -> Iterator[tuple[int, slice, slice]]:
         """For each tap along a row: its number, the places that see something through it, and what they see."""
@@ -142,6 +151,14 @@ class Rows:
             elif by > 0:
                 columns[:, k, ..., -by:] = 0
 
+    def _shift_all(self, columns: Array, flat: Array, source: Array) -> None:
+        """Where each row has room for all of its shifts, all are shifted at once: what crosses a border is zero."""
+        columns[:, -1, ..., : source.shape[-1]] = source
+        columns[:, -1, ..., source.shape[-1] :] = 0
+        for by in range(1, self.kernel[1]):
+            flat[:, -1 - by, :, :by] = 0
+            flat[:, -1 - by, :, by:] = flat[:, -1, :, :-by]
+
 
 def by_rows(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, groups: int) -> None:
     """out[n, o, t] = b[o] + sum over c, k of w[o, c, k] * x[n, c, t * stride + k - low], x = 0 outside."""
@@ -157,7 +174,7 @@ def by_rows(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, g
         for taps, columns, met in phases:
             factor = weight[:, taps].reshape(groups, -1, columns.shape[1])
             places = columns.shape[2]
-            shape = (groups, factor.shape[1], places + _gap(channels, places, out.itemsize))
+            shape = (groups, factor.shape[1], places + _gap(channels, places, out.itemsize, PAGE // 4, PAGE * 3 // 8))
             buffer = buffers.get(taps.start)
             if buffer is None or buffer.size < math.prod(shape):
                 buffer = buffers[taps.start] = np.empty(math.prod(shape), out.dtype)
