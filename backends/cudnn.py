@@ -59,7 +59,7 @@ def _library() -> Any:
 
 
 def is_available() -> bool:
-    """Whether cuDNN can be used: there is a CUDA device, and the extra tapegrad[cudnn] is installed."""
+    """Whether cuDNN can be used: there is a CUDA device, and the extra tapegrad[cudnn13] is installed."""
     return _library() is not None
 
 
@@ -70,7 +70,7 @@ def version() -> int | None:
 
 
 def is_acceptable(tensor: Any) -> bool:
-    """Whether cuDNN would serve this tensor: on a CUDA device, a float of PyTorch's list, and cuDNN there and enabled."""
+    """Whether cuDNN would serve this tensor: on a CUDA device, of a dtype in PyTorch's list, and cuDNN may be used."""
     dtypes = ("float16", "float32", "float64")
     return enabled and tensor.device.type == "cuda" and tensor.array.dtype.name in dtypes and is_available()
 

@@ -1,9 +1,9 @@
 """Convolutions in one to three dimensions: through cuDNN, else as matrix products with columns.
 
 Layout, in one place (`channels_last`): where an input or the weight lies channels-last (NHWC), all operands do, and the
-result does; else all are row-major (NCHW). Row-major half precision is not turned here: cuDNN's plans for it turn the
-operands inside their workspace and run the kernel for NHWC, where its heuristics find that worth it, with one launch
-less than we would need. A bias is part of the forward's plan.
+result does; else all are row-major (NCHW). Row-major operands are not turned here: cuDNN's plans turn them themselves
+and run the kernel for NHWC where its heuristics find that worth it (in half precision and TF32 it is what they propose
+first, with a workspace of the size of the turned operands). A bias is part of the forward's plan.
 
 Without cuDNN, and for what it refuses, columns of some images at a time, so that they take `COLUMNS` bytes at most.
 """

@@ -1,8 +1,8 @@
 """cuDNN through NVIDIA's frontend: graphs are planned once, kept, and run with plain addresses.
 
-The one module that knows the package `cudnn` (nvidia-cudnn-frontend), which the extra tapegrad[cudnn] installs. What is
-to be computed is told by a hashable description that declares its graph; a description that cuDNN refuses is remembered
-with the reason, and the caller computes otherwise. The switches are those of `backends.cudnn`.
+The one module that knows the package `cudnn` (nvidia-cudnn-frontend), which the extras tapegrad[cudnn12] and
+tapegrad[cudnn13] install. What is to be computed is told by a hashable description that declares its graph; one that
+cuDNN refuses is remembered with the reason, and the caller computes otherwise. The switches are in `backends.cudnn`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from .. import cudnn as settings
+from .. import precision
 from .compile import outside
 from .launch import Machine, current, empty
 
@@ -41,7 +42,7 @@ class Mode(NamedTuple):
 
 def mode_of(dtype: str) -> Mode:
     """What the program's switches allow for that dtype; a plan depends on no others."""
-    tf32 = dtype == "float32" and settings.conv.tf32()
+    tf32 = dtype == "float32" and precision.tf32["conv"]
     return Mode(tf32, settings.deterministic, settings.benchmark)
 
 
@@ -243,11 +244,11 @@ def load() -> Any:
     try:
         frontend = outside("cudnn")
     except (ImportError, OSError, AssertionError) as error:
-        raise ImportError(f"NVIDIA's cuDNN frontend cannot be imported ({error}): pip install 'tapegrad[cudnn]'") from error
+        raise ImportError(f"cuDNN's frontend does not import ({error}): pip install 'tapegrad[cudnn13]'") from error
     try:
         version = frontend.backend_version()
     except RuntimeError as error:
-        raise ImportError(f"the cuDNN library cannot be loaded ({error}): pip install 'tapegrad[cudnn]'") from error
+        raise ImportError(f"the cuDNN library cannot be loaded ({error}): pip install 'tapegrad[cudnn13]'") from error
     if version < OLDEST:
         raise ImportError(f"cuDNN {version} is too old: version 9 or later is needed")
     return frontend
