@@ -18,10 +18,10 @@ from ..base import may_decline
 Array = Any
 Ints = tuple[int, ...]
 
-# Bytes of input per block, so that all passes over it and its windows stay in a second-level cache of 1 MB.
-BLOCK = 1 << 18
+# Bytes of input per block: near the second-level cache, and calls long enough that threads need not wait.
+BLOCK = 1 << 20
 # Elements per thread from which a second thread gains more than it costs: some passes over each.
-GRAIN = 1 << 18
+GRAIN = 1 << 17
 
 
 def meetings(extent: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[Any]:
