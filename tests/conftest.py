@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import tapegrad as torch
 from tapegrad.autograd.anomaly import is_anomaly_enabled
+
+
+KIT = Path(__file__).with_name("test_conformance.py")
 
 
 class State(NamedTuple):
@@ -36,11 +41,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
         metavar="NAME",
-        help="run the tests on this backend: numpy, cupy, fake or a plug-in's name (sets TAPEGRAD_BACKEND)",
+        help="run the conformance kit on this backend (numpy, cupy, fake, array_api:LIBRARY, a plug-in's name); "
+        "where test files are named, run those with TAPEGRAD_BACKEND set to it",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # libraries behind the backend array_api, which are made on NumPy and warn in their own frames
+    config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning:array_api_(strict|compat)")
     name = config.getoption("--backend")
     if name:
         os.environ["TAPEGRAD_BACKEND"] = name
@@ -48,6 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
             torch.empty(())
         except RuntimeError as error:  # an unknown or unusable backend: its own text says which there are
             raise pytest.UsageError(str(error)) from None
+        if config.args_source is not config.ArgsSource.ARGS:  # no files are named
+            config.args[:] = [str(KIT)]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What the conformance kit found on the backend of --backend."""
+    kit = sys.modules.get("conformance")
+    if config.getoption("--backend") and kit is not None and kit.results:
+        terminalreporter.section("conformance")
+        terminalreporter.write("\n".join(kit.table(config.getoption("--backend"))) + "\n")
 
 
 def pytest_report_header() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,10 @@ class Library:
     def __init__(self, name: str):
         self.name = next((short for short, module in LIBRARIES.items() if module == name), name)
         self.xp = importlib.import_module(LIBRARIES.get(name, name))
-        self.version = getattr(importlib.import_module(name_of_package(self.name)), "__version__", "")
+        package = name_of_package(self.name)
+        self.version = getattr(importlib.import_module(package), "__version__", "")
+        # division by zero and NaN are values here; a library made on NumPy warns of them in its own frames
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=re.escape(package))
         self.dtypes: dict[Any, Any] = {}
         for word in _DTYPES.split():
             theirs = getattr(self.xp, word, None)

@@ -96,6 +96,13 @@ def numbers_of(x: Any, key: Any) -> tuple[Any, tuple[int, ...]]:
     parts = _expanded(x, key)
     arrays = [i for i, part in enumerate(parts) if _is_array(part)]
     shadow = x.shadow[tuple(slice(None) if i in arrays else part for i, part in enumerate(parts))]
+    try:
+        np.broadcast_shapes(*[parts[i].shape for i in arrays])
+    except ValueError:
+        shapes = " ".join(str(parts[i].shape) for i in arrays)
+        raise IndexError(
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
+        ) from None
     xp = x.library
     total: Any = None  # each part stands for one dimension of `shadow`, since numbers have become arrays
     for i in arrays:

@@ -431,45 +431,49 @@ def errors(info: Any) -> Iterator[tuple[bool, bool, str]]:
 # ---- one entry ------------------------------------------------------------------------------------------------------
 
 
-def checks(info: Any, limit: int | None) -> Iterator[tuple[str, Failure]]:
-    """The checks of one variant, each with its first failure."""
+def checks(info: Any, limit: int | None) -> Iterator[tuple[str, Callable[[], Failure]]]:
+    """The checks of one variant: name, and what runs it and gives its first failure."""
     shared = dtypes(info, FORWARD)
     if not shared:
-        yield "forward", "no sample"
+        yield "forward", lambda: "no sample"
         return
-    yield "forward", each(info, shared, forward, limit, False)
-    yield "noncontiguous", each(info, shared[:1], noncontiguous, limit, False)
+    yield "forward", lambda: each(info, shared, forward, limit, False)
+    yield "noncontiguous", lambda: each(info, shared[:1], noncontiguous, limit, False)
     if isinstance(info, core.BinaryUfuncInfo):
-        yield "scalars", each(info, shared, forward, limit, False, scalars)
+        yield "scalars", lambda: each(info, shared, forward, limit, False, scalars)
     if isinstance(info, (core.BinaryUfuncInfo, core.UnaryUfuncInfo)):
-        yield "extremes", each(info, [d for d in shared if d.is_floating_point], forward, limit, False, extremes)
+        yield "extremes", lambda: each(info, [d for d in shared if d.is_floating_point], forward, limit, False, extremes)
     differentiable = [d for d in DIFFERENTIABLE if d in info.supported_backward_dtypes("cpu")]
     if info.supports_autograd and differentiable:
-        yield "grad", each(info, differentiable, Gradients(False), limit, True)
+        yield "grad", lambda: each(info, differentiable, Gradients(False), limit, True)
         if info.supports_gradgrad:
-            yield "gradgrad", each(info, differentiable, Gradients(True), limit, True)
+            yield "gradgrad", lambda: each(info, differentiable, Gradients(True), limit, True)
     some = [d for d in (torch.float64, torch.int64) if d in shared] or shared[:1]
     if info.method_variant is not None:
-        yield "method", each(info, some, method, limit, False)
+        yield "method", lambda: each(info, some, method, limit, False)
     if info.inplace_variant is not None:
-        yield "inplace", each(info, some, inplace, limit, False)
+        yield "inplace", lambda: each(info, some, inplace, limit, False)
         if info.supports_inplace_autograd and differentiable:
-            yield "inplace", each(info, differentiable[:1], Gradients(False, inplace_op), limit, True)
+            yield "inplace", lambda: each(info, differentiable[:1], Gradients(False, inplace_op), limit, True)
     if info.supports_out:
-        yield "out", each(info, some, out, limit, False)
-    yield "alias", alias(info)
+        yield "out", lambda: each(info, some, out, limit, False)
+    yield "alias", lambda: alias(info)
 
 
-def variant(info: Any, limit: int | None) -> tuple[dict[str, Failure], list[tuple[bool, bool, str]]]:
-    """The verdicts of one entry of the database, and of its error inputs."""
+def variant(
+    info: Any, limit: int | None, only: tuple[str, ...] = ()
+) -> tuple[dict[str, Failure], list[tuple[bool, bool, str]]]:
+    """The verdicts of one entry of the database, and of its error inputs. only: the checks to run, else all."""
     verdicts: dict[str, Failure] = {}
     wrong_calls: list[tuple[bool, bool, str]] = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            verdicts = {check: failure for check, failure in checks(info, limit) if failure != "no sample"}
-            wrong_calls = list(errors(info))
-            verdicts["errors"] = next((text for typed, _, text in wrong_calls if not typed), None)
+            found = ((check, run_it()) for check, run_it in checks(info, limit) if not only or check in only)
+            verdicts = {check: failure for check, failure in found if failure != "no sample"}
+            if not only or "errors" in only:
+                wrong_calls = list(errors(info))
+                verdicts["errors"] = next((text for typed, _, text in wrong_calls if not typed), None)
         except Missing as error:
             verdicts["forward"] = f"missing: {error}"
         except Exception as error:  # the entry itself cannot be replayed: that is a failure, not the run's end
@@ -477,18 +481,18 @@ def variant(info: Any, limit: int | None) -> tuple[dict[str, Failure], list[tupl
     return verdicts, wrong_calls
 
 
-def record(name: str, limit: int | None = None) -> dict[str, Any]:
+def record(name: str, limit: int | None = None, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """What table.json holds of an operator name, over all its variants.
 
     checks: check -> None (passes) or the first failure. errors: error inputs; those of PyTorch's type; those with a
     text of its pattern. second: variants whose results, gradients and second gradients pass; variants that have second
-    gradients. limit: at most so many samples of each dtype and check; None means all.
+    gradients. limit: at most so many samples of each dtype and check; None means all. only: the checks to run, else all.
     """
     merged: dict[str, Failure] = {}
     wrong_calls: list[tuple[bool, bool, str]] = []
     second = [0, 0]
     for info in database()[name]:
-        verdicts, calls = variant(info, limit)
+        verdicts, calls = variant(info, limit, only)
         wrong_calls += calls
         for check, failure in verdicts.items():
             merged[check] = merged.get(check) or failure
