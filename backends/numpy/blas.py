@@ -17,29 +17,31 @@ import numpy as np
 
 from .. import threads
 
-_NAMES = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
+_NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}")
 
 
 @functools.cache
-def _library() -> Any:
-    """The shared library that NumPy's matrix products are in, or are linked to from."""
+def library() -> Any:
+    """The shared library that NumPy's matrix products are in, or are linked to from; None where there is none."""
     import ctypes
 
-    return ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]  # not in the stubs
+    try:
+        return ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]  # not in the stubs
+    except (AttributeError, OSError):
+        return None
+
+
+def function(name: str) -> Any:
+    """A function of OpenBLAS's own, such as "get_num_threads"; None where NumPy has another BLAS."""
+    found = (getattr(library(), pattern.format(name), None) for pattern in _NAMES)
+    return next((f for f in found if f is not None), None)
 
 
 @functools.cache
 def _functions() -> tuple[Callable[[int], Any], Callable[[], int]] | None:
-    """(set, get) of the BLAS that NumPy is linked to; None where it is none of OpenBLAS's builds."""
-    try:
-        library = _library()
-    except (AttributeError, OSError):
-        return None
-    for name in _NAMES:
-        setter = getattr(library, name.format("set"), None)
-        if setter is not None:
-            return setter, getattr(library, name.format("get"))
-    return None
+    """(set, get) of the number of threads; None where NumPy has another BLAS."""
+    setter, getter = function("set_num_threads"), function("get_num_threads")
+    return None if setter is None or getter is None else (setter, getter)
 
 
 def controlled() -> bool:
@@ -83,10 +85,9 @@ def wait_less() -> None:
     found = _functions()
     if _TIMEOUT in os.environ or threading.active_count() > 1 or found is None:
         return
-    library = _library()
-    try:
-        read, stop, start = library.openblas_read_env, library.blas_thread_shutdown_, library.blas_thread_init
-    except AttributeError:
+    names = ("openblas_read_env", "blas_thread_shutdown_", "blas_thread_init")
+    read, stop, start = (getattr(library(), name, None) for name in names)
+    if read is None or stop is None or start is None:
         return
     os.environ[_TIMEOUT] = str(_WAITING.bit_length() - 1)
     try:
