@@ -7,6 +7,13 @@ from typing import Any
 
 from . import precision, set_inside
 
+# What kernels read. cudaDataType_t of the factors -> (whether parts of a sum may be added in half precision, whether a
+# product may be split); whether products of float16 are added up in float16.
+held = {2: (True, True), 14: (True, True)}
+FP16 = [False]
+
+_REDUCTIONS = {"allow_fp16_reduced_precision_reduction": 2, "allow_bf16_reduced_precision_reduction": 14}
+
 
 class _Matmul:
     """Settings of matrix products on the device.
@@ -17,22 +24,15 @@ class _Matmul:
     allow_fp16_accumulation: whether products of float16 are added up in float16.
     """
 
-    def __init__(self) -> None:
-        self.__dict__["held"] = {"float16": (True, True), "bfloat16": (True, True), "fp16_accumulation": False}
-
-    def reduction(self, dtype: str) -> tuple[bool, bool]:
-        """(whether sums in half precision are allowed, whether a product may be split) for products of that dtype."""
-        return self.__dict__["held"].get(dtype, (True, True))
-
     def __getattr__(self, name: str) -> Any:
         if name == "allow_tf32":
             return precision.matmul_allowed()
         if name == "fp32_precision":
             return precision.get("cuda", "matmul")
         if name == "allow_fp16_accumulation":
-            return self.__dict__["held"]["fp16_accumulation"]
+            return FP16[0]
         if name.removesuffix("_split_k") in _REDUCTIONS:
-            return self.reduction(_REDUCTIONS[name.removesuffix("_split_k")])[name.endswith("_split_k")]
+            return held[_REDUCTIONS[name.removesuffix("_split_k")]][name.endswith("_split_k")]
         raise AttributeError("Unknown attribute " + name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -43,15 +43,11 @@ class _Matmul:
         elif name == "allow_fp16_accumulation":
             if not isinstance(value, bool):
                 raise RuntimeError(f"set_allow_fp16_accumulation_cublas expects a bool, but got {type(value).__name__}")
-            self.__dict__["held"]["fp16_accumulation"] = value
+            FP16[0] = value
         elif name in _REDUCTIONS:
-            self.__dict__["held"][_REDUCTIONS[name]] = _pair(value, name)
+            held[_REDUCTIONS[name]] = _pair(value, name)
         else:
             raise AttributeError("Unknown attribute " + name)
-
-
-_REDUCTIONS = {f"allow_{short}_reduced_precision_reduction": dtype
-               for short, dtype in (("fp16", "float16"), ("bf16", "bfloat16"))}  # fmt: skip
 
 
 def _pair(value: Any, name: str) -> tuple[bool, bool]:

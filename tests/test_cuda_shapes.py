@@ -473,7 +473,7 @@ def test_what_is_copied_before_a_product(machine: Any) -> None:
 
 
 def test_linear_and_tf32(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tapegrad.backends import cuda as settings
+    from tapegrad.backends import precision
 
     rng = np.random.default_rng(12)
     for dtype in (F4, BF):
@@ -482,7 +482,7 @@ def test_linear_and_tf32(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             for given in (x, x[0, 0]):
                 same(KERNELS["linear"](given, w, bias), generic("linear", given, w, bias), dtype)
     machine.products.clear()
-    monkeypatch.setattr(settings.matmul, "allow_tf32", True, raising=False)
+    monkeypatch.setitem(precision.tf32, "matmul", True)
     KERNELS["mm"](w, w.T)
     KERNELS["mm"](put(machine, np.ones((2, 2), "f4")), put(machine, np.ones((2, 2), "f4")))
     KERNELS["mm"](np.ones((2, 2)), np.ones((2, 2)))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from . import cublaslt
 from .compile import on_device, outside
 
 TYPES = ("float", "__half", "__nv_bfloat16")
@@ -57,34 +58,64 @@ class Machine:
         """CuPy's own binding of cuBLAS."""
         return outside("cupy_backends.cuda.libs.cublas")
 
+    @functools.cached_property
+    def _lt(self) -> Any:
+        return cublaslt.found(self)
+
+    @property
+    def lt(self) -> Any:
+        """cuBLASLt, or None where it cannot be used; see cublaslt.py."""
+        return self._lt[0]
+
     def gemm(
         self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],
         b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: tuple[int, int],
         compute: int,
     ) -> None:  # fmt: skip
-        """cuBLAS's gemmEx or gemmStridedBatchedEx: c = alpha op(a) op(b) + beta c, matrices by columns.
+        """c = alpha op(a) op(b) + beta c, matrices by columns: cuBLASLt's matmul, else cuBLAS's gemmEx.
 
         sizes: (m, n, k); a, b, c: (array, leading dimension, elements from one matrix to the next); data:
-        cudaDataType_t of a and b, and of c; compute: cublasComputeType_t. The factors are double for double precision.
+        cudaDataType_t of a and b, and of c; compute: cublasComputeType_t, which is the type of the factors too.
+        RuntimeError where cuBLAS would have to run while a CUDA graph is captured.
         """
-        factors = np.array([alpha, beta], "f8" if data[0] == 1 else "f4")
-        first = factors.ctypes.data
+        lt = self.lt
+        if lt is not None and lt.product(transposed, sizes, alpha, a, b, beta, c, batch, data, compute):
+            return
+        try:
+            self._gemm(transposed, sizes, alpha, a, b, beta, c, batch, data, compute)
+        except NotImplementedError as error:  # CuPy's word for cuBLAS in a capture
+            reason = "cuBLASLt has no algorithm for this one" if lt is not None else self._lt[1]
+            raise RuntimeError(
+                "a matrix product can be captured into a CUDA graph only where cuBLASLt computes it through the "
+                f"package nvmath-python ({reason})"
+            ) from error
+
+    def _gemm(
+        self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],
+        b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: tuple[int, int],
+        compute: int,
+    ) -> None:  # fmt: skip
+        _, first, second = cublaslt.factors(alpha, beta, cublaslt.SCALE[compute][1])
         handle = self.xp.cuda.device.get_cublas_handle()
         turned = int(transposed[0]), int(transposed[1])
         if batch == 1:
             self.cublas.gemmEx(
-                handle, *turned, *sizes, first, a[0].data.ptr, data[0], a[1], b[0].data.ptr, data[0], b[1],
-                first + factors.itemsize, c[0].data.ptr, data[1], c[1], compute, -1,
+                handle, *turned, *sizes, first, a[0].data.ptr, data[0], a[1], b[0].data.ptr, data[0], b[1], second,
+                c[0].data.ptr, data[1], c[1], compute, -1,
             )  # fmt: skip
             return
         self.cublas.gemmStridedBatchedEx(
             handle, *turned, *sizes, first, a[0].data.ptr, data[0], a[1], a[2], b[0].data.ptr, data[0], b[1], b[2],
-            first + factors.itemsize, c[0].data.ptr, data[1], c[1], c[2], batch, compute, -1,
+            second, c[0].data.ptr, data[1], c[1], c[2], batch, compute, -1,
         )  # fmt: skip
 
     def device(self) -> int:
         """The number of the current device."""
         return int(self.xp.cuda.runtime.getDevice())
+
+    def stream(self) -> int:
+        """The address of the current stream."""
+        return int(self.xp.cuda.get_current_stream().ptr)
 
     def capturing(self) -> bool:
         """Whether a CUDA graph is being recorded on the current stream, so that the host may not wait."""

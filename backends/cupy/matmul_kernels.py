@@ -1,8 +1,9 @@
-"""Matrix products through cuBLAS, batched and with transposed operands as they lie: nothing is copied or widened.
+"""Matrix products through cuBLASLt or cuBLAS, batched and with transposed operands as they lie: no copies, no widening.
 
 cupy.matmul copies transposed operands above two dimensions, multiplies halves in float32 and has no bfloat16 there; the
 ops' generic forms widen halves too. Here halves are multiplied as such and added up in float32. float32 follows the
-switches of `backends.cuda.matmul` (TF32).
+switches of `backends.cuda.matmul` (TF32). A linear map's bias is added where the product is written, and its gradient
+made where that of the weight is computed.
 """
 
 from __future__ import annotations
@@ -15,13 +16,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import cuda as settings
+from .. import precision
 from ..base import may_decline
-from .launch import current, empty
+from .cublaslt import BIAS, BIAS_GRADIENT, PLAIN, TYPES
+from .launch import aligned, current, empty
 
-# cudaDataType_t and cublasComputeType_t
-DATA = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
-FLOAT, FLOAT_AS_TF32, DOUBLE = 68, 77, 70
+# cublasComputeType_t
+HALF, FLOAT, FLOAT_AS_TF32, DOUBLE = 64, 68, 77, 70
 MOST = 1 << 31
+
+
+class _Data(dict[Any, int]):
+    """dtype -> its cudaDataType_t, -1 where there is none."""
+
+    def __missing__(self, dtype: Any) -> int:
+        number = next((n for n, name in TYPES.items() if name == dtype.name), -1)
+        self[dtype] = number
+        return number
+
+
+DATA = _Data()
 
 
 class Matrix(NamedTuple):
@@ -69,6 +83,7 @@ class Plan(NamedTuple):
     shape: tuple[int, ...]
     x: Operand
     y: Operand
+    sizes: tuple[int, int, int]  # columns and rows of one product's output, and the inner dimension
     batch: int
 
 
@@ -79,7 +94,7 @@ def operand(shape: tuple[int, ...], strides: tuple[int, ...], lead: tuple[int, .
         matrix = laid(*shape[-2:], *held[-2:])
         spread = [0 if n == 1 else s for n, s in zip(shape[:-2], held[:-2], strict=True)]
         step = batch_stride(lead, (*[0] * (len(whole) - len(shape)), *spread))
-        if matrix is not None and step is not None:
+        if matrix is not None and step is not None and step >= 0:
             return Operand(matrix, step, copy)
     return Operand(Matrix(False, shape[-1]), shape[-2] * shape[-1], whole)
 
@@ -108,47 +123,72 @@ def plan(
         operand(own, tuple(s // size for s in strides), lead)
         for own, strides in ((x_shape, x_strides), (y_shape, y_strides))
     )
-    return Plan(shape, x, y, math.prod(lead))
+    batch, rows = math.prod(lead), x_shape[-2]
+    together = one_product(x, y, rows, x_shape[-1], batch)
+    if together is not None and rows * batch < MOST:
+        x, rows, batch = together, rows * batch, 1
+    return Plan(shape, x, y, (y_shape[-1], rows, x_shape[-1]), batch)
 
 
-def copied(x: Any, how: Operand) -> Any:
-    """The operand, or the copy that its plan asks for."""
-    if how.copy is None:
-        return x
+def one_product(x: Operand, y: Operand, rows: int, columns: int, batch: int) -> Operand | None:
+    """All matrices of x above each other as one, where they all meet the same y and lie so."""
+    if batch == 1 or y.step or x.matrix.transposed:
+        return None
+    leading = x.step if rows == 1 else x.matrix.leading
+    if leading < columns or x.step != leading * rows:
+        return None
+    return Operand(Matrix(False, leading), 0, x.copy)
+
+
+def copied(x: Any, shape: tuple[int, ...]) -> Any:
+    """The copy that a plan asks for, in row-major order."""
     xp = current().xp
-    return xp.ascontiguousarray(x if x.shape == how.copy else xp.broadcast_to(x, how.copy))
+    return xp.ascontiguousarray(x if x.shape == shape else xp.broadcast_to(x, shape))
 
 
-def compute_type(name: str) -> int:
-    """The arithmetic of a product: TF32 where the program allows it."""
-    if name == "float64":
+def compute_type(data: int) -> int:
+    """The arithmetic of a product of that cudaDataType_t: TF32, or sums in float16, where the program allows it."""
+    if data == 0:
+        return FLOAT_AS_TF32 if precision.tf32["matmul"] else FLOAT
+    if data == 1:
         return DOUBLE
-    tf32 = settings.matmul.allow_tf32 or settings.matmul.fp32_precision == "tf32"
-    return FLOAT_AS_TF32 if name == "float32" and tf32 else FLOAT
+    return HALF if data == 2 and settings.FP16[0] else FLOAT
 
 
-def product(x: Any, y: Any, alpha: float = 1.0, out: Any = None, beta: float = 0.0) -> Any:
+def product(
+    x: Any, y: Any, alpha: float = 1.0, out: Any = None, beta: float = 0.0, epilogue: int = PLAIN, vector: Any = None
+) -> Any:
     """alpha x y + beta out, into `out` where given, else a new array. NotImplemented for other dtypes and shapes.
 
-    out: row-major, of the operands' dtype, or float32 for halves.
+    out: row-major, of the operands' dtype, or float32 for halves. epilogue: one of cublaslt.py's; NotImplemented where
+    it cannot be computed. BIAS adds `vector` (M,) to each row; BIAS_GRADIENT writes x's sums (N,) over its rows.
     """
-    name = x.dtype.name
-    if name not in DATA or y.dtype != x.dtype:
+    data = DATA[x.dtype]
+    if data < 0 or y.dtype != x.dtype:
         return NotImplemented
     found = plan(x.shape, x.strides, y.shape, y.strides, x.itemsize)
     if found is None:
         return NotImplemented
-    x, y = copied(x, found.x), copied(y, found.y)
-    n, k, m = found.shape[-2], x.shape[-1], found.shape[-1]
+    machine = current()
+    compute = machine.gemm
+    if epilogue != PLAIN:
+        if machine.lt is None or (epilogue == BIAS_GRADIENT and not found.x.matrix.transposed):
+            return NotImplemented
+        compute = functools.partial(machine.lt.product, epilogue=epilogue, vector=vector)
+    if found.x.copy is not None:
+        x = copied(x, found.x.copy)
+    if found.y.copy is not None:
+        y = copied(y, found.y.copy)
     if out is None:
         out = empty(found.shape, x.dtype)
-    (left, x_step, _), (right, y_step, _) = found.x, found.y
+    (left, x_step, _), (right, y_step, _), sizes = found.x, found.y, found.sizes
+    made = DATA[out.dtype]
     # cuBLAS's matrices lie by columns: ours are their transposes, and the product of transposes in the other order
-    current().gemm(
-        (right.transposed, left.transposed), (m, n, k), alpha, (y, right.leading, y_step), (x, left.leading, x_step),
-        beta, (out, m, n * m), found.batch, (DATA[name], DATA[out.dtype.name]), compute_type(name),
+    done = compute(
+        (right.transposed, left.transposed), sizes, alpha, (y, right.leading, y_step), (x, left.leading, x_step), beta,
+        (out, sizes[0], sizes[0] * sizes[1]), found.batch, (data, made), compute_type(data) if made == data else FLOAT,
     )  # fmt: skip
-    return out
+    return NotImplemented if done is False else out
 
 
 @may_decline
@@ -163,19 +203,49 @@ def bmm(x: Any, y: Any) -> Any:
     return product(x, y)
 
 
+def fits(vector: Any, like: Any) -> bool:
+    """Whether an epilogue can read the vector: without gaps, of the product's dtype, at a multiple of 16 bytes."""
+    return vector.dtype == like.dtype and vector.flags.c_contiguous and aligned(vector)
+
+
 @may_decline
 def linear(x: Any, w: Any, b: Any = None) -> Any:
-    """Op linear; the bias is what the product is added to."""
+    """Op linear. Without an epilogue for it, the bias is what the product is added to."""
     if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[1]:
         return NotImplemented
+    if x.ndim == 1:
+        out = linear(x[None], w, b)
+        return out if out is NotImplemented else out[0]
+    if b is None:
+        return product(x, w.T)
+    if b.shape != w.shape[:1] or b.dtype != x.dtype:
+        return NotImplemented
+    if fits(b, x):
+        out = product(x, w.T, epilogue=BIAS, vector=b)
+        if out is not NotImplemented:
+            return out
     shape = (*x.shape[:-1], w.shape[0])
-    if b is None or not math.prod(shape):
-        out = product(x.reshape(-1, x.shape[-1]), w.T)
-    else:
-        out = empty((math.prod(shape[:-1]), w.shape[0]), x.dtype)
-        out[...] = b
-        out = product(x.reshape(-1, x.shape[-1]), w.T, out=out, beta=1.0)
-    return out if out is NotImplemented else out.reshape(shape)
+    if not math.prod(shape) or not x.size:
+        return NotImplemented
+    out = empty(shape, x.dtype)
+    out[...] = b
+    return product(x, w.T, out=out, beta=1.0)
+
+
+@may_decline
+def linear_parameters(g: Any, x: Any, *, needs: Any) -> Any:
+    """Composite linear_parameters: (gradient of the weight, that of the bias), both where both are needed."""
+    if not needs[0] or not g.size or not x.size:
+        return NotImplemented
+    g, x = (a if a.ndim == 2 else a.reshape(-1, a.shape[-1]) for a in (g, x))
+    if not needs[1]:
+        w = product(g.T, x)
+        return w if w is NotImplemented else (w, None)
+    if len(g) == 1:  # not served by cuBLASLt before 12.3, and nothing is summed
+        return NotImplemented
+    b = empty(g.shape[1:], g.dtype)
+    w = product(g.T, x, epilogue=BIAS_GRADIENT, vector=b)
+    return w if w is NotImplemented else (w, b)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {"mm": mm, "bmm": bmm, "linear": linear}
