@@ -429,7 +429,9 @@ def stride(self: Tensor, dim: Any = None) -> Any:
 
 
 def address(array: Any) -> int:
-    """Where an array's first element lies in its device's memory."""
+    """Where an array's first element lies in its device's memory, or in what its backend has in place of addresses."""
+    if (known := getattr(array, "address", None)) is not None:
+        return known
     found = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
     return found["data"][0]
 

@@ -26,6 +26,16 @@ class Memory:
     def __init__(self, library: Any, value: Any, shadow: Any):
         self.library, self.value, self.shadow, self.writes = library, value, shadow, 0
 
+    @property
+    def nbytes(self) -> int:
+        """How much room there is, in bytes."""
+        return self.shadow.nbytes
+
+    @property
+    def address(self) -> int:
+        """Where the shadow begins, beside which the addresses of views are places."""
+        return start_of(self.shadow)
+
     def flat(self, dtype: Any) -> Any:
         """The elements in a row. Complex memory as real numbers (and the reverse) is in pairs of parts."""
         xp, value = self.library, self.library.reshape(self.value, (-1,))
@@ -171,6 +181,7 @@ class Array:
 
     # ---- what it is
 
+    address = property(lambda self: start_of(self.shadow))  # as far as any: shadows have the elements' distances
     shape = property(lambda self: self.shadow.shape)
     ndim = property(lambda self: self.shadow.ndim)
     size = property(lambda self: self.shadow.size)
@@ -195,8 +206,10 @@ class Array:
         return (self[i] for i in range(len(self)))
 
     def host(self) -> Any:
-        """The values as a NumPy array with memory of its own."""
-        return self.library.export(self.value).reshape(self.shape)
+        """The values as a NumPy array with memory of its own, its dimensions in the order of these."""
+        by_stride = sorted(range(self.ndim), key=lambda d: -self.strides[d])
+        values = self.library.export(self.transpose(by_stride).value if self.ndim else self.value)
+        return values.reshape([self.shape[d] for d in by_stride]).transpose(np.argsort(by_stride))
 
     def item(self, *place: Any) -> Any:
         """The one element as a Python number."""

@@ -16,6 +16,7 @@ from ...autograd.op import raw_namespace
 from ...autograd.ops import dropout as op
 from ...autograd.random import default_generator
 from ...autograd.tensor import Tensor, wrap
+from ...backends.registry import backend_of
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -36,7 +37,10 @@ def _kept(like: Tensor, p: float, shape: tuple[int, ...] | None = None) -> Tenso
     if _by_counter(like):
         return (op.dropout(_ones(like, shape), p=p, seed=random.draw_seed()) != 0).to(like.dtype)
     order: Any = "K" if shape is None else "C"
-    host = np.empty_like(like.detach().array, subok=False, shape=shape, order=order)
+    array = like.detach().array
+    if not isinstance(array, np.ndarray):
+        array = backend_of(array).to_numpy(array)
+    host = np.empty_like(array, subok=False, shape=shape, order=order)
     default_generator.raw.bernoulli_(host, 1.0 - p)
     return new_like(like, host)
 
