@@ -73,7 +73,8 @@ def kept() -> Any:
 
 def restore(before: Any) -> None:
     """Puts back what `kept` gave."""
-    State.own, State.matmul, State.cudnn = dict(before[0]), *before[1:]
+    own, State.matmul, State.cudnn = before
+    State.own = dict(own)
     _noted()
 
 
@@ -171,7 +172,8 @@ class Precision:
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "fp32_precision":
             raise AttributeError("Unknown attribute " + name)
-        put(*self.__dict__["_node"], value)
+        room, op = self.__dict__["_node"]
+        put(room, op, value)
 
 
 def word_of(room: str, op: str = "all") -> property:

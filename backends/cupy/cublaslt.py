@@ -207,15 +207,14 @@ class Lt:
                 return self.plans[asked]
             if asked.device not in self.handles:
                 self.handles[asked.device] = self.api.create()
-            plan: Plan | None = Plan(self.api, asked)
+            plan = Plan(self.api, asked)
             if vector is not None:  # cuBLASLt goes by its alignment
                 plan.use(self.machine.pointer(vector))
-            if not plan.choose(self.handles[asked.device], asked):
-                plan = None
+            kept = plan if plan.choose(self.handles[asked.device], asked) else None
             while len(self.plans) >= MOST_PLANS:
                 del self.plans[next(iter(self.plans))]
-            self.plans[asked] = plan
-        return plan
+            self.plans[asked] = kept
+        return kept
 
     def workspace(self, device: int, stream: int) -> tuple[Any, int]:
         """(what holds it, its address) of the memory that products on a stream of the current device work in."""
