@@ -244,6 +244,8 @@ _LATE = {
     "Event": "streams", "ExternalStream": "streams", "Stream": "streams", "StreamContext": "streams",
     "current_stream": "streams", "default_stream": "streams", "set_stream": "streams", "stream": "streams",
     "get_stream_from_external": "streams",
+    "CUDAGraph": "graphs", "graph": "graphs", "graph_pool_handle": "graphs", "make_graphed_callables": "graphs",
+    "graph_step": "steps", "GraphedStep": "steps", "CaptureError": "capture",
     "empty_cache": "memory", "ipc_collect": "memory", "max_memory_allocated": "memory",
     "max_memory_cached": "memory", "max_memory_reserved": "memory", "mem_get_info": "memory",
     "memory_allocated": "memory", "memory_cached": "memory", "memory_reserved": "memory",
@@ -267,7 +269,7 @@ class CudaType(LegacyType):
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("amp", "memory", "streams"):
+    if name in ("amp", "graphs", "memory", "streams"):
         return importlib.import_module(f".{name}", __name__)
     if name in _LATE:
         return getattr(importlib.import_module(f".{_LATE[name]}", __name__), name)

@@ -191,8 +191,9 @@ class FormulaOptimizer(Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether `step` itself divides gradients by `grad_scale` and does nothing where `found_inf`: amp asks."""
-        return bool(self.defaults.get("fused")) and not any(
-            p.is_cpu for group in self.param_groups for p in group["params"][:1]
+        return all(
+            (group.get("fused") or group.get("capturable")) and not any(p.is_cpu for p in group["params"][:1])
+            for group in self.param_groups
         )
 
     def check_fused(self) -> None:

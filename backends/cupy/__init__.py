@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..base import Backend, DeviceKey
-from . import bounds
+from . import bounds, launch
+from .compile import outside
+from .dialect import Dialect, Special
 from .errors import found_cupy, usable_devices
+from .linking import checked, placed
 from .memory import Watch
 
 
@@ -21,55 +24,58 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         cupy = found_cupy()
         self._count = usable_devices(cupy)
-        self.xp = cupy
+        self.several = self._count > 1
+        self.cupy = cupy
+        self.xp = Dialect(cupy, self.several)
         self.array_type = cupy.ndarray
         self.memory = Watch(cupy)
+        launch.use(launch.Machine(cupy))
 
     @functools.cached_property
     def kernels(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]  # made at first use
         """The fused kernels, loaded when the first op is linked."""
-        from . import launch
         from .kernels import KERNELS
 
-        launch.use(launch.Machine(self.xp))
-        if self._count == 1:
-            return KERNELS
-        return {name: self._at_its_array(kernel) for name, kernel in KERNELS.items()}
+        return KERNELS
 
-    def _at_its_array(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
-        """The kernel on the device of its first array, as PyTorch runs ops; asked only where there are several."""
+    def linked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        function = checked(name, function)
+        return placed(self.cupy, name, function) if self.several else function
 
-        @functools.wraps(kernel)
-        def placed(*arrays: Any, **kw: Any) -> Any:
-            for found in arrays:
-                if isinstance(found, self.array_type):
-                    with self.xp.cuda.Device(found.device.id):
-                        return kernel(*arrays, **kw)
-            return kernel(*arrays, **kw)
-
-        return placed
-
-    @property
-    def special(self) -> Any:
+    @functools.cached_property
+    def special(self) -> Any:  # type: ignore[override]  # found once
         """CuPy's own, on the GPU."""
-        import cupyx.scipy.special
-
-        return cupyx.scipy.special
+        return Special(self.cupy, outside("cupyx.scipy.special"), lambda: super(CupyBackend, self).special)
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
         with self.guard(device or DeviceKey("cuda")) as place:
             if not isinstance(obj, self.array_type):
-                return self.xp.array(obj, dtype=dtype)
-            if device is not None and obj.device.id != place.id:
-                obj, copy = obj.copy(), False  # CuPy copies to the current device
+                return self.cupy.array(obj, dtype=dtype)
+            if device is not None and obj.data.device_id != place.id:
+                obj, copy = self._moved(obj, place), False
             if dtype is None or obj.dtype == dtype:
                 return obj.copy() if copy else obj
             if copy is False and device is None:
                 raise ValueError(f"a copy is needed to make {dtype} of {obj.dtype}")
             return obj.astype(dtype)
 
+    def _moved(self, array: Any, place: Any) -> Any:
+        """A copy on the current device, `place`. The streams of both devices wait for each other around it, as in PyTorch."""
+        cuda = self.cupy.cuda
+        with cuda.Device(array.data.device_id):
+            ready = cuda.Event(disable_timing=True)
+            ready.record()
+        with place:
+            cuda.get_current_stream().wait_event(ready)
+            out = array.copy()  # CuPy copies to the current device
+            done = cuda.Event(disable_timing=True)
+            done.record()
+        with cuda.Device(array.data.device_id):
+            cuda.get_current_stream().wait_event(done)
+        return out
+
     def to_numpy(self, array: Any) -> Any:
-        host = self.xp.asnumpy(array)
+        host = self.cupy.asnumpy(array)
         bounds.raise_pending()
         return host
 
@@ -87,14 +93,21 @@ class CupyBackend(Backend):
             place.synchronize()
         bounds.raise_pending()
 
+    def follow(self, array: Any) -> Callable[[], None]:
+        runtime = self.cupy.cuda.runtime
+        before, here = runtime.getDevice(), array.data.device_id
+        if here != before:
+            runtime.setDevice(here)
+        return functools.partial(runtime.setDevice, before)
+
     def guard(self, device: DeviceKey) -> Any:
         """Makes the device the current one inside. RuntimeError for an index that no device has."""
         if device.index is None:
-            return self.xp.cuda.Device()
+            return self.cupy.cuda.Device()
         if device.index >= self._count:
             there = "there is one device, cuda:0" if self._count == 1 else f"there are cuda:0 to cuda:{self._count - 1}"
             raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{device.index} was asked for; {there}")
-        return self.xp.cuda.Device(device.index)
+        return self.cupy.cuda.Device(device.index)
 
 
 def make() -> CupyBackend:
