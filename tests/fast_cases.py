@@ -88,9 +88,11 @@ def _batch_backward(affine: bool, needs: tuple[bool, ...]) -> Callable[[np.rando
     return made
 
 
-def _pool(kernel: Any, stride: Any, padding: Any, dilation: Any, backward: bool) -> Callable[..., Sample]:
+def _pool(
+    kernel: Any, stride: Any, padding: Any, dilation: Any, backward: bool, plane: Any = (37, 41)
+) -> Callable[..., Sample]:
     def made(rng: np.random.Generator) -> Sample:
-        x = rng.integers(-20, 20, (3, 4, 37, 41)).astype("f8")  # many ties
+        x = rng.integers(-20, 20, (3, 12, *plane)).astype("f8")  # many ties
         size = tuple(
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
@@ -150,6 +152,7 @@ CASES: dict[str, list[Callable[[np.random.Generator], Sample]]] = {
     "logsigmoid_backward": [two],
     "mish": [one],
     "elu_backward": [_with(two, alpha=1.5, scale=2.0, input_scale=0.5)],
+    "relu": [one],
     "relu_backward": [two],
     "softmax": [_with(one, axis=1)],
     "softmax_backward": [_with(two, axis=1)],
@@ -176,6 +179,7 @@ CASES: dict[str, list[Callable[[np.random.Generator], Sample]]] = {
     "max_pool_backward": [
         _pool((2, 2), (2, 2), (0, 0), (1, 1), True), _pool((3, 3), (1, 1), (1, 1), (1, 1), True),
         _pool((2, 3), (3, 1), (1, 1), (2, 2), True), _pool((3, 3), (2, 2), (1, 1), (1, 1), True),
+        _pool((2, 2), (2, 2), (0, 0), (1, 1), True, (28, 22)), _pool((2, 2), (2, 2), (0, 0), (1, 1), True, (10, 50)),
     ],
     "attention": [_attention(c, k, False) for c in (True, False) for k in (True, False)],
     "attention_backward": [_attention(c, k, True) for c in (True, False) for k in (True, False)],

@@ -179,9 +179,10 @@ def test_cross_entropy_rejects_a_class() -> None:
         TABLE["cross_entropy"](x, target, ignore_index=-100, reduction="mean")
 
 
-def test_pooling_gives_a_gradient_to_the_last_nan(generic: Raw) -> None:
+@pytest.mark.parametrize("plane", [(36, 40), (37, 41)], ids=["covered", "not covered"])
+def test_pooling_gives_a_gradient_to_the_last_nan(generic: Raw, plane: tuple[int, int]) -> None:
     kw = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "size": (18, 20)}
-    x = np.random.default_rng(0).standard_normal((3, 2, 36, 40)).astype("f4")
+    x = np.random.default_rng(0).standard_normal((3, 2, *plane)).astype("f4")
     x[0, 0, 0, :2], x[1, 1, 5, 7] = math.nan, math.nan
     out = TABLE["max_pool"](x, **kw)
     g = np.ones_like(out)

@@ -92,13 +92,19 @@ def _pooled(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, size:
     return math.prod(x.shape[:-2]), (*ranges, *x.shape[-2:], *size, *kernel, *stride)
 
 
+def _halves(kernel: Any, stride: Any, padding: Any, dilation: Any) -> bool:
+    return tuple(kernel) == tuple(stride) == (2, 2) and not any(padding) and set(dilation) == {1}
+
+
 @may_decline
 def max_pool(x: Any, *, kernel: Any, stride: Any, padding: Any, dilation: Any, size: Any) -> Any:
     """Op max_pool in two dimensions."""
-    if len(kernel) != 2 or x.size < SMALL or size[1] < NARROW:
+    if len(kernel) != 2 or x.size < SMALL:
         return NotImplemented
-    halves = tuple(kernel) == tuple(stride) == (2, 2) and not any(padding) and set(dilation) == {1}
+    halves = _halves(kernel, stride, padding, dilation)
     halves = halves and all(2 * n <= extent for n, extent in zip(size, x.shape[-2:], strict=True))
+    if size[1] < NARROW and not halves:
+        return NotImplemented
     run = _kernel("max_pool_2x2" if halves else "max_pool", x)
     if run is None:
         return NotImplemented
@@ -114,7 +120,17 @@ def max_pool_backward(
     g: Any, x: Any, out: Any, *, kernel: Any, stride: Any, padding: Any, dilation: Any, size: Any
 ) -> Any:
     """Composite max_pool_backward in two dimensions."""
-    if len(kernel) != 2 or x.size < SMALL or size[1] < NARROW:
+    if len(kernel) != 2 or x.size < SMALL:
+        return NotImplemented
+    if _halves(kernel, stride, padding, dilation) and tuple(x.shape[-2:]) == (2 * size[0], 2 * size[1]):
+        run = _kernel("max_pool_2x2_backward", x, g, out)
+        if run is None:
+            return NotImplemented
+        gx = np.empty(x.shape, x.dtype)
+        planes = math.prod(x.shape[:-2])
+        run.over(planes, rows(g), rows(x), rows(out), gx, *x.shape[-2:], *size, size=x.size, grain=GRAIN)
+        return gx
+    if size[1] < NARROW:
         return NotImplemented
     run = _kernel("max_pool_backward", x, g, out)
     if run is None or math.prod(x.shape[-2:]) >= 1 << 29:

@@ -13,11 +13,15 @@ from .compiled import Group, rows
 NEEDS = "numba"
 SOURCE = Group("pointwise")
 SMALL = 1 << 12  # elements: below, NumPy's own calls take no longer, and nothing is loaded
-GRAIN = 1 << 15  # elements of these functions that take as long as handing them to a thread
+# Elements that take as long as handing them to a thread and waiting for it (some 100 us on a virtual machine): of
+# functions with an exponential, and of those that memory decides
+GRAIN, CHEAP = 1 << 17, 1 << 19
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def _pointwise(kernel: str, arrays: tuple[Any, ...], numbers: tuple[float, ...] = (), single: bool = False) -> Any:
+def _pointwise(
+    kernel: str, arrays: tuple[Any, ...], numbers: tuple[float, ...] = (), single: bool = False, grain: int = GRAIN
+) -> Any:
     """out = kernel(*arrays, *numbers) on large arrays of one shape and floating dtype; NotImplemented for others.
 
     single: there is no float64 version.
@@ -37,20 +41,20 @@ def _pointwise(kernel: str, arrays: tuple[Any, ...], numbers: tuple[float, ...] 
     if run is None:
         return NotImplemented
     out = np.empty(x.shape, dt)
-    run.over(x.size, *[rows(a) for a in arrays], out, *numbers, grain=GRAIN, align=64)
+    run.over(x.size, *[rows(a) for a in arrays], out, *numbers, grain=grain, align=64)
     return out
 
 
-def _one(kernel: str, single: bool = False) -> Callable[..., Any]:
+def _one(kernel: str, grain: int = GRAIN) -> Callable[..., Any]:
     def forward(x: Any) -> Any:
-        return _pointwise(kernel, (x,), (), single) if x.size >= SMALL else NotImplemented
+        return _pointwise(kernel, (x,), grain=grain) if x.size >= SMALL else NotImplemented
 
     return may_decline(forward)
 
 
-def _two(kernel: str, single: bool = False) -> Callable[..., Any]:
+def _two(kernel: str, grain: int = GRAIN) -> Callable[..., Any]:
     def backward(g: Any, x: Any) -> Any:
-        return _pointwise(kernel, (g, x), (), single) if x.size >= SMALL else NotImplemented
+        return _pointwise(kernel, (g, x), grain=grain) if x.size >= SMALL else NotImplemented
 
     return may_decline(backward)
 
@@ -116,9 +120,9 @@ def elu_backward(g: Any, x: Any, *, alpha: Any, scale: Any, input_scale: Any) ->
 KERNELS: dict[str, Callable[..., Any]] = {
     "exp": _ufunc("exp_forward", np.exp),
     "tanh": _ufunc("tanh_forward", np.tanh),
-    "tanh_backward": _two("tanh_backward"),
+    "tanh_backward": _two("tanh_backward", CHEAP),
     "sigmoid": _one("sigmoid_forward"),
-    "sigmoid_backward": _two("sigmoid_backward"),
+    "sigmoid_backward": _two("sigmoid_backward", CHEAP),
     "silu": _one("silu_forward"),
     "silu_backward": _two("silu_backward"),
     "gelu": gelu,
@@ -129,5 +133,6 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "logsigmoid_backward": _two("logsigmoid_backward"),
     "mish": _one("mish_forward"),
     "elu_backward": elu_backward,
-    "relu_backward": _two("relu_backward"),
+    "relu": _one("relu_forward", CHEAP),
+    "relu_backward": _two("relu_backward", CHEAP),
 }

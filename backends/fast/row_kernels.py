@@ -15,7 +15,9 @@ from .compiled import Group, rows
 NEEDS = "numba"
 SOURCE = Group("rows")
 SMALL = 1 << 11  # elements: below, NumPy's own calls take no longer, and nothing is loaded
-GRAIN = 1 << 15
+# Elements that take as long as handing them to a thread and waiting for it (some 100 us on a virtual machine): of
+# softmax, of layer norm, of batch norm
+GRAIN, NORM, BATCH = 1 << 17, 1 << 18, 1 << 19
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 _SUFFIX = {F32: "_f4", F64: "_f8"}
 
@@ -184,7 +186,7 @@ def layer_norm(x: Any, w: Any = None, b: Any = None, *, n_axes: int, eps: float)
         return NotImplemented
     count, width, lead = _lines(x, n_axes)
     mean, rstd, out = np.empty(lead, x.dtype), np.empty(lead, x.dtype), np.empty(x.shape, x.dtype)
-    run.over(count, rows(x), _plain(w), _plain(b), out, mean, rstd, float(eps), width, size=x.size, grain=GRAIN)
+    run.over(count, rows(x), _plain(w), _plain(b), out, mean, rstd, float(eps), width, size=x.size, grain=NORM)
     return out, mean, rstd
 
 
@@ -213,7 +215,7 @@ class _Sums:
 
 
 def _in_spans(span: Callable[[int, int], None], count: int, size: int) -> None:
-    if threads.worth(size, GRAIN):
+    if threads.worth(size, NORM):
         threads.over(span, count)
     else:
         span(0, count)
@@ -247,7 +249,7 @@ def rms_norm(x: Any, w: Any = None, *, n_axes: int, eps: float) -> Any:
         return NotImplemented
     count, width, lead = _lines(x, n_axes)
     rstd, out = np.empty(lead, x.dtype), np.empty(x.shape, x.dtype)
-    run.over(count, rows(x), _plain(w), out, rstd, float(eps), width, size=x.size, grain=GRAIN)
+    run.over(count, rows(x), _plain(w), out, rstd, float(eps), width, size=x.size, grain=NORM)
     return out, rstd
 
 
@@ -293,7 +295,7 @@ def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
     mean, var, rstd = (np.empty(c, x.dtype) for _ in range(3))
     out = np.empty(x.shape, x.dtype)
     run.over(
-        c, rows(x), _plain(w), _plain(b), out, mean, var, rstd, float(eps), n, c, length, size=x.size, grain=GRAIN
+        c, rows(x), _plain(w), _plain(b), out, mean, var, rstd, float(eps), n, c, length, size=x.size, grain=BATCH
     )
     return out, mean, var, mean, rstd
 
@@ -310,7 +312,7 @@ def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs
     gx = np.empty(x.shape, x.dtype) if needs[0] else None
     gw, gb = np.empty(c, x.dtype), np.empty(c, x.dtype)
     run.over(
-        c, rows(g), rows(x), _plain(w), rows(centre), rows(rstd), gx, gw, gb, n, c, length, size=x.size, grain=GRAIN
+        c, rows(g), rows(x), _plain(w), rows(centre), rows(rstd), gx, gw, gb, n, c, length, size=x.size, grain=BATCH
     )
     return gx, gw if needs[1] else None, gb if needs[2] else None
 

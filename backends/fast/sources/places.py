@@ -138,3 +138,34 @@ def max_pool_2x2(x, out, high, wide, out_high, out_wide, start, stop):
                 o[ox] = maximum(
                     maximum(upper[2 * ox], upper[2 * ox + 1]), maximum(lower[2 * ox], lower[2 * ox + 1])
                 )
+
+
+@inline
+def chosen(a, b, c, d, top):
+    """Which of four is the first to equal their maximum; where that is nan, which is the last nan."""
+    k = T(2) if c == top else T(3)
+    k = T(1) if b == top else k
+    k = T(0) if a == top else k
+    last = T(1) if b != b else T(0)
+    last = T(2) if c != c else last
+    last = T(3) if d != d else last
+    return k if top == top else last
+
+
+@kernel("T* T* T* T* i8 i8 i8 i8 i8 i8")
+def max_pool_2x2_backward(g, x, y, gx, high, wide, out_high, out_wide, start, stop):
+    """As max_pool_backward, for windows of 2 x 2 in steps of 2 without padding that cover the plane."""
+    for m in range(start, stop):
+        plane, target = at(x, m * high * wide), at(gx, m * high * wide)
+        for oy in range(out_high):
+            upper, lower = at(plane, 2 * oy * wide), at(plane, (2 * oy + 1) * wide)
+            one, two = at(target, 2 * oy * wide), at(target, (2 * oy + 1) * wide)
+            h, top = at(g, (m * out_high + oy) * out_wide), at(y, (m * out_high + oy) * out_wide)
+            for ox in range(out_wide):
+                k = chosen(upper[2 * ox], upper[2 * ox + 1], lower[2 * ox], lower[2 * ox + 1], top[ox])
+                one[2 * ox] = h[ox] if k == T(0) else T(0)
+                one[2 * ox + 1] = h[ox] if k == T(1) else T(0)
+            for ox in range(out_wide):  # a loop for each row: LLVM cannot know that they are apart
+                k = chosen(upper[2 * ox], upper[2 * ox + 1], lower[2 * ox], lower[2 * ox + 1], top[ox])
+                two[2 * ox] = h[ox] if k == T(2) else T(0)
+                two[2 * ox + 1] = h[ox] if k == T(3) else T(0)

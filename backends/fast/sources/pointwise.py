@@ -141,6 +141,12 @@ def elu_backward(g, x, out, low_scale, input_scale, scale, start, stop):
         out[i] = g[i] * (scale if v > T(0) else low_scale * exp(v * input_scale))
 
 
+@kernel("T* T* i8 i8")
+def relu_forward(x, out, start, stop):
+    for i in range(start, stop):
+        out[i] = T(0) if x[i] < T(0) else x[i]
+
+
 @kernel("T* T* T* i8 i8")
 def relu_backward(g, y, out, start, stop):
     for i in range(start, stop):
