@@ -189,8 +189,13 @@ class graph:
         with self._inside:
             if kind is None:
                 self.cuda_graph.capture_end()
-            else:
-                self.cuda_graph._abandon()
+                return
+            self.cuda_graph._abandon()
+            if isinstance(error, Exception) and not isinstance(error, CaptureError):
+                error.add_note(
+                    "(while a CUDA graph was recorded: what waits for the device, or finds no plan made by a run "
+                    "before, cannot be part of one)"
+                )
 
 
 # ---- callables

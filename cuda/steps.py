@@ -37,7 +37,7 @@ from ..nn.modules.module import Module
 from ..optim.elementwise import FormulaOptimizer
 from ..optim.optimizer import Optimizer
 from . import graphs as _module
-from .capture import CaptureError, refuse
+from .capture import refuse
 from .graphs import CUDAGraph, refuse_autocast_cache
 
 __all__ = ["GraphedStep", "graph_step"]
@@ -57,11 +57,11 @@ def graph_step(
         watch: modules and optimizers that `fn` uses, beside those found in its closure, globals and `self`.
         clone: give copies of the results; else they lie in the graph's memory, until the next call.
         max_graphs: of how many kinds of calls graphs are kept, the last ones used.
-        fallback: run as it is, with a warning, what cannot be recorded; else CaptureError.
+        fallback: run as it is, with a warning, what cannot be recorded; else that is an error, mostly a CaptureError.
 
     A call is of another kind, and recorded anew, where shapes or dtypes of arguments, other arguments, requires_grad of
-    parameters and whether they have a gradient, train or eval mode, options of optimizers (not the learning rate), grad mode or autocast differ. Results
-    have no history. Optimizers are those of one formula (SGD, Adam, AdamW, ...); they are made `capturable`.
+    parameters and whether they have a gradient, train or eval mode, options of optimizers (not the learning rate), grad
+    mode or autocast differ. Results have no history. Optimizers are those of one formula (SGD, Adam, AdamW, ...); they are made `capturable`.
     """
     if fn is None:
         return functools.partial(
@@ -155,18 +155,14 @@ class GraphedStep:
                 held_args, held_kwargs = _mapped((args, kwargs), functools.partial(_held, graphs, inputs))
                 with _module.graph(graph, kind.pool, self._stream):
                     out = self.fn(*held_args, **held_kwargs)
-        except CaptureError as error:
+        except BaseException as error:
             for p, grad in before:
                 p._grad = grad
-            if not self.fallback:
+            if not (self.fallback and isinstance(error, Exception)):
                 raise
             warnings.warn(f"graph_step runs {self.fn!r} as it is: {error}", stacklevel=3)
             kind.eager = True
             return False
-        except BaseException:
-            for p, grad in before:
-                p._grad = grad
-            raise
         self.recorded += 1
         kind.graph, kind.inputs = graph, inputs
         kind.added = [(p, grad) for p, grad in before if grad is not None and p.grad is grad]

@@ -43,6 +43,13 @@ class CupyBackend(Backend):
         return placed(self.cupy, name, function) if self.several else function
 
     @functools.cached_property
+    def graphs(self) -> Any:
+        """What records CUDA graphs; see cuda/graphs.py."""
+        from .graph import Graphs
+
+        return Graphs(self)
+
+    @functools.cached_property
     def special(self) -> Any:  # type: ignore[override]  # found once
         """CuPy's own, on the GPU."""
         return Special(self.cupy, outside("cupyx.scipy.special"), lambda: super(CupyBackend, self).special)

@@ -71,12 +71,12 @@ class Graphs:
     device_type = "cuda"
 
     def __init__(self, backend: Any):
-        self.backend, self.cuda = backend, backend.xp.cuda
+        self.backend, self.cupy, self.cuda = backend, backend.cupy, backend.cupy.cuda
         self._uploads: dict[int, Any] = {}
 
     def pool(self) -> Pool:
         """Memory for the arrays of one graph, or of several that never run at once."""
-        return Pool(self.backend.xp, self.backend.memory)
+        return Pool(self.cupy, self.backend.memory)
 
     def stream(self) -> Any:
         """A stream to record on: CUDA refuses the one that all work is on at first."""
@@ -127,14 +127,14 @@ class Graphs:
         if beside is None:
             beside = self._uploads[device] = self.stream()
         with beside:
-            made = self.backend.xp.array(host)
+            made = self.cupy.array(host)
         beside.synchronize()
         return made
 
     def write(self, array: Any, source: Any) -> None:
         """Copies a NumPy array, or one of the device, of the same shape and dtype into an array of the device."""
         if isinstance(source, self.backend.array_type):
-            self.backend.xp.copyto(array, source)
+            self.cupy.copyto(array, source)
         else:
             array.set(source)
 
@@ -144,4 +144,4 @@ class Graphs:
 
     def free_unused(self) -> None:
         """Gives the device what the common pool holds unused."""
-        self.backend.xp.get_default_memory_pool().free_all_blocks()
+        self.cupy.get_default_memory_pool().free_all_blocks()
