@@ -15,12 +15,12 @@ TORCH  ?= torch==2.13.0
 # the demo then took 65 s instead of 8. Benchmarks choose for themselves.
 test demo docs parity: export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help venv test demo bench parity docs lint cuda-check clean
+.PHONY: help venv test demo bench parity docs lint cuda-check cudnn-check clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.stamp-venv  ## create .venv
 
@@ -48,6 +48,9 @@ lint: $(VENV)/.stamp-lint  ## ruff and mypy
 cuda-check: $(VENV)/.stamp-cuda-check  ## compile every CUDA kernel for sm_80 and sm_90; no GPU (downloads 200 MB)
 	$(BIN)/python -m tapegrad.backends.cupy.check
 
+cudnn-check: $(VENV)/.stamp-cudnn-check  ## ask cuDNN whether it supports every graph; no GPU (downloads 800 MB)
+	$(BIN)/python -m tapegrad.backends.cupy.cudnn_check
+
 clean:  ## remove .venv and everything else that these targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -74,7 +77,7 @@ $(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
 $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	$(if $(TORCH),$(PIP) "$(TORCH)" && touch $@,@echo "going on without PyTorch")
 
-# .stamp-test, .stamp-demo, .stamp-lint, .stamp-cuda-check: the extra of that name
+# .stamp-test, .stamp-demo, .stamp-lint, .stamp-cuda-check, .stamp-cudnn-check: the extra of that name
 $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-venv
 	$(PIP) --editable ".[$*]"
 	@touch $@
