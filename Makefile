@@ -24,8 +24,9 @@ help:  ## list the targets
 
 venv: $(VENV)/.stamp-venv  ## create .venv
 
+# A process per core, a file at a time; ARGS="-n 0 --pdb ..." for the debugger.
 test: $(VENV)/.stamp-test  ## run all tests and the examples in the docstrings
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 demo: $(VENV)/.stamp-demo  ## train a small network on handwritten digits and draw the result
 	$(BIN)/python examples/demo.py $(ARGS)
