@@ -242,25 +242,40 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
             parts[i] = part.reshape(groups, channels, depth, *kernel)
 
     over_images(some, len(x), g.size * depth * taps)
-    first, *others = [parts[start] for start in sorted(parts)]  # in this order, however the threads ended
-    for other in others:
-        first += other
-    out.reshape(first.shape)[...] = first
+    _sum_of_parts(parts, out)
     return out
 
 
 def _weight_by_tiles(x: Array, g: Array, out: Array, low: Ints) -> bool:
     """conv_weight into `out`, in half the products; whether all of it is finite.
 
-    The threads share the output's channels, so that no thread holds sums for all of them.
+    The threads share the images, or the output's channels where sums of all of them are large.
     """
     finite: list[bool] = []
+    parts: dict[int, Array] = {}
 
-    def some(i: int, j: int) -> None:
+    def channels(i: int, j: int) -> None:
         finite.append(weight_by_tiles(x, g[:, i:j], out[i:j], low))
 
-    over_images(some, g.shape[1], g.size * math.prod(out.shape[1:]))
+    def images(i: int, j: int) -> None:
+        parts[i] = np.empty(out.shape, x.dtype)
+        finite.append(weight_by_tiles(x[i:j], g[i:j], parts[i], low))
+
+    products = g.size * math.prod(out.shape[1:])
+    if out.nbytes > BLOCK or len(x) < 2:
+        over_images(channels, g.shape[1], products)
+    else:
+        over_images(images, len(x), products)
+        _sum_of_parts(parts, out)
     return all(finite)
+
+
+def _sum_of_parts(parts: dict[int, Array], out: Array) -> None:
+    """The spans' sums, by their first image, added up in this order, however the threads ended."""
+    first, *others = [parts[start] for start in sorted(parts)]
+    for other in others:
+        first += other
+    out.reshape(first.shape)[...] = first
 
 
 def channel_sum(g: Array) -> Array:

@@ -38,7 +38,7 @@ def pays(inputs: int, outputs: int, kernel: Ints, high: int, size: Ints, stride:
     return math.prod(kernel) * inputs >= kernel[1] * inputs + kernel[0] * outputs
 
 
-def _even(count: int, most: int) -> int:
+def even(count: int, most: int) -> int:
     """The length of equal parts of `count`, at most `most`."""
     return -(-count // -(-count // max(1, most)))
 
@@ -61,6 +61,71 @@ def _gap(rows: int, length: int, itemsize: int, least: int, most: int) -> int:
     return next((gap for gap in range(PAGE) if least <= rows * (length + gap) * itemsize % PAGE <= most), 0)
 
 
+class Shifts:
+    """Rows, shifted by each tap along them: what `width` places see of `extent`, zero beyond.
+
+    Place t sees t * step + k - low through tap k.
+    """
+
+    def __init__(self, wide: int, extent: int, width: int, low: int, step: int):
+        self.wide, self.extent, self.width, self.low, self.step = wide, extent, width, low, step
+        # rows that are as long as those of the source; rows with room for all of their shifts
+        self.same = step == 1 and width == extent and max(low, wide - 1 - low) < width
+        self.full = step == 1 and low == wide - 1 == width - extent
+        self.buffer: Array = None
+
+    def columns(self, source: Array) -> Array:
+        """(G, C, *B, rows, extent) -> (G, wide * C, prod(B) * rows * width). The next call overwrites them."""
+        groups, depth, *batch, _ = source.shape
+        length = math.prod(batch) * self.width
+        gap = _gap(depth, length, source.itemsize, 64, PAGE // 2 // max(1, self.wide - 1)) if self.full else 0
+        shape = (groups, self.wide, depth, length + gap)
+        if self.buffer is None or self.buffer.size < math.prod(shape):
+            self.buffer = _apart(source, math.prod(shape))
+        flat = self.buffer[: math.prod(shape)].reshape(shape)[..., :length]
+        columns = flat.reshape(*shape[:3], *batch, self.width)
+        if self.same:
+            self._shift(columns, source)
+        elif self.full:
+            self._shift_all(columns, flat, source)
+        else:
+            for k, places, seen in self._met():
+                columns[:, k, ..., : places.start] = 0
+                columns[:, k, ..., places.stop :] = 0
+                columns[:, k, ..., places] = source[..., seen]
+        return flat.reshape(groups, self.wide * depth, length)
+
+    def _met(self) -> Iterator[tuple[int, slice, slice]]:
+        """For each tap: its number, the places that see something through it, and what they see."""
+        for k in range(self.wide):
+            offset = k - self.low
+            first = max(0, -(offset // self.step))
+            last = max(first, min(self.width, (self.extent - 1 - offset) // self.step + 1))
+            start = first * self.step + offset
+            yield k, slice(first, last), slice(start, max(start, start + (last - first - 1) * self.step + 1), self.step)
+
+    def _shift(self, columns: Array, source: Array) -> None:
+        """Planes are shifted as a whole, and what crosses borders cleared."""
+        length = math.prod(source.shape[-2:])
+        flat = source.reshape(*source.shape[:-2], length)
+        target = columns.reshape(*columns.shape[:-2], length)
+        for k in range(self.wide):
+            by = k - self.low
+            target[:, k, ..., max(0, -by) : length - max(0, by)] = flat[..., max(0, by) : length - max(0, -by)]
+            if by < 0:
+                columns[:, k, ..., :-by] = 0
+            elif by > 0:
+                columns[:, k, ..., -by:] = 0
+
+    def _shift_all(self, columns: Array, flat: Array, source: Array) -> None:
+        """All of the source is shifted at once: what crosses a border is zero."""
+        columns[:, -1, ..., : self.extent] = source
+        columns[:, -1, ..., self.extent :] = 0
+        for by in range(1, self.wide):
+            flat[:, -1 - by, :, :by] = 0
+            flat[:, -1 - by, :, by:] = flat[:, -1, :, :-by]
+
+
 class Rows:
     """What the rows of an image meet, some images and rows of the output at a time. x: (N, C, H, W), zero beyond.
 
@@ -74,12 +139,9 @@ class Rows:
         self.depth = x.shape[1] // groups
         row = groups * (kernel[1] * self.depth + kernel[0] * channels) * size[1] * x.itemsize
         whole = row * (-(-x.shape[2] // stride[0]))
-        self.images = _even(len(x), BLOCK // whole)
-        self.rows = size[0] if whole <= BLOCK else _even(size[0], max(BLOCK // row, kernel[0]))
-        wide, extent = kernel[1], x.shape[3]
-        self.same = stride[1] == 1 and size[1] == extent and max(low[1], wide - 1 - low[1]) < size[1]
-        self.full = stride[1] == 1 and low[1] == wide - 1 == size[1] - extent
-        self.buffer = np.empty(0, x.dtype)
+        self.images = even(len(x), BLOCK // whole)
+        self.rows = size[0] if whole <= BLOCK else even(size[0], max(BLOCK // row, kernel[0]))
+        self.shifts = Shifts(kernel[1], x.shape[3], size[1], low[1], stride[1])
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Iterator[tuple[slice, Array, list[Any]]]]]:
         for first in range(0, len(self.x), self.images):
@@ -104,60 +166,9 @@ class Rows:
                 top, bottom = max(rows.start, first - by), min(rows.stop, last - by)
                 ys, qs = slice(top - rows.start, bottom - rows.start), slice(top + by - first, bottom + by - first)
                 met.append((ys, qs) if top < bottom else None)
-            yield taps, self._columns(x[:, :, start + step * first : start + step * (last - 1) + 1 : step]), met
-
-    def _columns(self, x: Array) -> Array:
-        """The columns of all rows of x: (images, C, rows, W)."""
-        count, width = len(x), self.size[1]
-        length, wide = count * x.shape[2] * width, self.kernel[1]
-        gap = _gap(self.depth, length, x.itemsize, 64, PAGE // 2 // max(1, wide - 1)) if self.full else 0
-        shape = (self.groups, wide, self.depth, length + gap)
-        if self.buffer.size < math.prod(shape):
-            self.buffer = _apart(x, math.prod(shape))
-        flat = self.buffer[: math.prod(shape)].reshape(shape)[..., :length]
-        columns = flat.reshape(*shape[:3], count, x.shape[2], width)
-        source = x.reshape(count, self.groups, self.depth, *x.shape[2:]).transpose(1, 2, 0, 3, 4)
-        if self.same:
-            self._shift(columns, source)
-        elif self.full:
-            self._shift_all(columns, flat, source)
-        else:
-            for k, places, seen in self._met():
-                columns[:, k, ..., : places.start] = 0
-                columns[:, k, ..., places.stop :] = 0
-                columns[:, k, ..., places] = source[..., seen]
-        return flat.reshape(self.groups, wide * self.depth, length)
-
-    def _met(self) -> Iterator[tuple[int, slice, slice]]:
-        """For each tap along a row: its number, the places that see something through it, and what they see."""
-        step, extent = self.stride[1], self.x.shape[3]
-        for k in range(self.kernel[1]):
-            offset = k - self.low[1]
-            first = max(0, -(offset // step))
-            last = max(first, min(self.size[1], (extent - 1 - offset) // step + 1))
-            start = first * step + offset
-            yield k, slice(first, last), slice(start, max(start, start + (last - first - 1) * step + 1), step)
-
-    def _shift(self, columns: Array, source: Array) -> None:
-        """Where the rows are as long as those of x, planes are shifted as a whole, and what crosses borders cleared."""
-        length = math.prod(source.shape[-2:])
-        flat = source.reshape(*source.shape[:-2], length)
-        target = columns.reshape(*columns.shape[:-2], length)
-        for k in range(self.kernel[1]):
-            by = k - self.low[1]
-            target[:, k, ..., max(0, -by) : length - max(0, by)] = flat[..., max(0, by) : length - max(0, -by)]
-            if by < 0:
-                columns[:, k, ..., :-by] = 0
-            elif by > 0:
-                columns[:, k, ..., -by:] = 0
-
-    def _shift_all(self, columns: Array, flat: Array, source: Array) -> None:
-        """Where each row has room for all of its shifts, all are shifted at once: what crosses a border is zero."""
-        columns[:, -1, ..., : source.shape[-1]] = source
-        columns[:, -1, ..., source.shape[-1] :] = 0
-        for by in range(1, self.kernel[1]):
-            flat[:, -1 - by, :, :by] = 0
-            flat[:, -1 - by, :, by:] = flat[:, -1, :, :-by]
+            seen = x[:, :, start + step * first : start + step * (last - 1) + 1 : step]
+            source = seen.reshape(len(x), self.groups, self.depth, last - first, x.shape[3]).transpose(1, 2, 0, 3, 4)
+            yield taps, self.shifts.columns(source), met
 
 
 def by_rows(x: Array, w: Array, b: Array, out: Array, low: Ints, stride: Ints, groups: int) -> None:
