@@ -143,7 +143,11 @@ def walk(
             continue
         if g.__class__ is not kind:
             kind = g.__class__
-            F = raw_by_type[_first(g).__class__ if kind is list else kind]
+            array = _first(g) if kind is list else g
+            F = raw_by_type[array.__class__]
+            if F.backend.several:  # the next node may belong to another device
+                mode.walk.follow(F.backend, array)
+                kind = None
         vjp = op.vjp
         vjp(node, g, F, grads)
         if not retain_graph and op.saves_arrays:
@@ -160,10 +164,15 @@ class Walk:
     partial: whether it stops at chosen inputs (`grad`, `backward(inputs=...)`).
     """
 
-    __slots__ = ("table", "at_end", "partial", "_before", "__weakref__")
+    __slots__ = ("table", "at_end", "partial", "_before", "_undo", "__weakref__")
 
     def __init__(self, partial: bool):
-        self.partial = partial
+        self.partial, self._undo = partial, None
+
+    def follow(self, backend: Any, array: Any) -> None:
+        """Makes the array's device the current one, until another is followed or the walk ends."""
+        undo = backend.follow(array)
+        self._undo = self._undo or undo
 
     def __enter__(self) -> None:
         self.table: dict[Any, Any] = {}
@@ -178,6 +187,8 @@ class Walk:
                     function()
         finally:
             mode.walk, mode.grad = self._before
+            if self._undo is not None:
+                self._undo()
 
 
 def _first(gradients: list[Any]) -> Any:
@@ -207,6 +218,8 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
         if g.dtype is not leaf.array.dtype and g.dtype != leaf.array.dtype:
             g = g.astype(leaf.array.dtype)  # half precisions of other libraries widen beside Python numbers
         backend = raw_by_type[g.__class__].backend
+        if backend.several:
+            mode.walk.follow(backend, g)
         old = leaf.grad
         if old is not None:
             if old.is_sparse:

@@ -247,6 +247,9 @@ class Raw:
                 module = getattr(self.backend, op.library) if op.library else self.xp
                 generic = bind_first(op.generic, self if op.composite else module)
             kernel = generic if kernel is None else first_of(kernel, generic)
+        if self.backend.several and op.row_major:
+            kernel = _in_rows(kernel)
+        kernel = self.backend.linked(name, kernel)
         if self.backend.loses_type and not op.moves:
             kernel = _tidied(kernel, self.backend.tidy)
         setattr(self, name, kernel)
@@ -263,6 +266,21 @@ def _tidied(kernel: Callable[..., Any], tidy: Callable[[Any], Any]) -> Callable[
         return tidy(out) if hasattr(out, "dtype") else out
 
     return kept
+
+
+def _in_rows(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel with its results in row-major order, for which the record function would copy on any device."""
+
+    def rowed(*arrays: Any, **kw: Any) -> Any:
+        out = kernel(*arrays, **kw)
+        found = [o if not hasattr(o, "flags") or o.flags.c_contiguous else o.copy() for o in _listed(out)]
+        return tuple(found) if isinstance(out, tuple) else found[0]
+
+    return rowed
+
+
+def _listed(out: Any) -> tuple[Any, ...]:
+    return out if isinstance(out, tuple) else (out,)
 
 
 def bind_first(function: Callable[..., Any], value: Any) -> Callable[..., Any]:

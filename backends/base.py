@@ -32,6 +32,7 @@ class Backend:
     array_type: type[Any]
     kernels: Mapping[str, Callable[..., Any]] = {}
     loses_type = False  # whether functions of `xp` may give arrays of another type than `array_type`
+    several = False  # whether there are several devices, of which one is the current one of each thread
 
     def asarray(self, obj: Any, dtype: Any = None, device: DeviceKey | None = None, copy: bool | None = None) -> Any:
         """An array of this backend from a NumPy array or another array of its own. `dtype`: a NumPy dtype."""
@@ -47,6 +48,10 @@ class Backend:
         What is one already comes back as the same object; the engine takes another for a copy that it may keep.
         """
         return out if isinstance(out, self.array_type) else self.asarray(out)
+
+    def linked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What is called for op `name` on this backend's arrays, given its kernel or generic form; asked once per op."""
+        return function
 
     @property
     def special(self) -> Any:
@@ -78,6 +83,10 @@ class Backend:
 
     def synchronize(self, device: DeviceKey | None = None) -> None:
         """Returns when all work that was queued on the device is done."""
+
+    def follow(self, array: Any) -> Callable[[], None]:
+        """Where there are `several` devices: makes the array's the current one, and gives what puts back the former."""
+        raise TypeError(f"backend {self.name} has one device")
 
     def guard(self, device: DeviceKey) -> AbstractContextManager[Any]:
         """Makes `device` the current one inside; nothing to do where there is only one."""

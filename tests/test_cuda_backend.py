@@ -143,7 +143,7 @@ class Array(np.ndarray):
     @property
     def data(self) -> Any:  # type: ignore[override]
         self.__dict__.setdefault("mem", SimpleNamespace(size=self.nbytes))
-        return SimpleNamespace(mem=self.__dict__["mem"], ptr=self.ctypes.data)
+        return SimpleNamespace(mem=self.__dict__["mem"], ptr=self.ctypes.data, device_id=self.place)
 
 
 class DEVICE:
@@ -214,10 +214,10 @@ class RawStream:
 
 
 class RawEvent:
-    def __init__(self, block: bool, disable_timing: bool, interprocess: bool):
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
         self.ptr, self.timed, self.done, self.at = 77, not disable_timing, False, None
 
-    def record(self, stream: Any) -> None:
+    def record(self, stream: Any = None) -> None:
         self.at = stream
 
     def synchronize(self) -> None:
@@ -299,14 +299,18 @@ def test_a_device_that_is_not_there(backend: CupyBackend, monkeypatch: pytest.Mo
         backend.guard(DeviceKey("cuda", 7))
 
 
-def test_kernels_run_where_their_array_is(backend: CupyBackend) -> None:
+def test_functions_run_where_their_arrays_are(backend: CupyBackend) -> None:
     seen = []
-    placed = backend._at_its_array(lambda x, y, **kw: seen.append((DEVICE.current, kw)))
+    placed = backend.linked("a test", lambda x, y, **kw: seen.append((DEVICE.current, kw)))
+    near = backend.asarray(np.ones(2))
     with DEVICE(1):
         far = backend.asarray(np.ones(2))
+        placed(near, 2.0)
     placed(None, far, k=1)
-    placed(backend.asarray(np.ones(2)), far)
-    assert seen == [(1, {"k": 1}), (0, {})] and DEVICE.current == 0
+    placed([far], (far, None))
+    assert seen == [(0, {}), (1, {"k": 1}), (1, {})] and DEVICE.current == 0
+    with pytest.raises(RuntimeError, match="on the same device, but found at least two devices, cuda:0 and cuda:1!"):
+        placed(near, far)
 
 
 def test_wrong_indices_are_raised_where_the_host_waits(backend: CupyBackend) -> None:

@@ -137,7 +137,9 @@ def number_of(value: Any, name: str, what: str) -> Any:
 
 def tensor_beside(like: Any, array: Any) -> Any:
     """A tensor, on the device of `like`, of what a function of its array module gave."""
-    return wrap(backend_of(like.array).tidy(array))
+    backend = backend_of(like.array)
+    array = backend.tidy(array)
+    return wrap(backend.asarray(array, device=backend.device_of(like.array)) if backend.several else array)
 
 
 def normalized_shape_of(input: Any, normalized_shape: Any, **affine: Any) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from ..ops import ldl as ldl_op
 from ..ops.factor import LinAlgError as LinAlgError
 from ..tensor import Tensor, wrap
 from . import return_types as types
+from .args import tensor_beside as beside
 from .table import PUBLIC, public
 
 # ---- arguments
@@ -95,11 +96,6 @@ def empty(A: Tensor, dtype: Any = None) -> Tensor:
 def recorded(A: Tensor) -> bool:
     """Whether a gradient may be asked for: then the vectors that its rule needs are computed along."""
     return A._rg and mode.grad is not False
-
-
-def beside(A: Tensor, array: Any) -> Tensor:
-    """A constant on A's device, of an array that A's array module made."""
-    return wrap(backend_of(A.array).tidy(array))
 
 
 def identity(A: Tensor, n: int, m: int | None = None) -> Tensor:

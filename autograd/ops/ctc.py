@@ -16,7 +16,7 @@ def _states(xp, targets, target_lengths, blank):
     """(labels of the states (N, 2 S + 1), whether a state may be entered from two states before)."""
     lengths = target_lengths.astype("i8")
     if targets.ndim == 1:
-        longest = int(lengths.max(initial=0))
+        longest = int(lengths.max()) if lengths.size else 0
         starts = xp.cumsum(lengths) - lengths
         places = starts[:, None] + xp.arange(longest)
         targets = targets[xp.minimum(places, max(targets.size - 1, 0))] if targets.size else places
@@ -88,10 +88,9 @@ def ctc_loss_backward(xp, g, log_probs, targets, input_lengths, target_lengths, 
         ends = (input_lengths - 1 == t)[:, None]
         after = xp.where(ends, xp.where(final, seen[t], -math.inf), after)
         beta[t] = after
-    with xp.errstate(invalid="ignore", over="ignore"):
-        reached = alpha + beta
-        weight = xp.where(reached == -math.inf, 0.0, xp.exp(reached - seen + out[:, None]))
-        weight = xp.where((out == math.inf)[:, None], math.nan, weight)
+    reached = alpha + beta
+    weight = xp.where(reached == -math.inf, 0.0, xp.exp(reached - seen + out[:, None]))
+    weight = xp.where((out == math.inf)[:, None], math.nan, weight)
     posterior = xp.zeros(log_probs.shape, log_probs.dtype)
     for s in range(labels.shape[1]):
         posterior[:, rows, labels[:, s]] += weight[:, :, s]

@@ -2,7 +2,8 @@
 
 Writers copy x and write into the copy; with inplace=True they write into x itself, for in-place methods that nobody
 records or whose rules need no old value. Index arrays are checked always: NumPy does it where it accepts negative
-numbers, `bounded` does it where PyTorch does not.
+numbers, `bounded` does it where PyTorch does not. An array library on a device, whose host should not wait for that,
+brings `xp.check_index`, which has the next synchronisation raise the error.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ FEW = 32  # rows shorter than this are added element by element
 OUT_OF_BOUNDS = "index {bad} is out of bounds for dimension {axis} with size {size}"
 
 
+def on_host(xp):
+    """Whether a look at values costs no wait: not so for an array library that brings `check_index`."""
+    return "check_index" not in xp.__dict__
+
+
 def bounded(xp, index, size, axis, error=IndexError, text=OUT_OF_BOUNDS):
     """`index` as int64, if all of it is in [0, size); else the error, naming the first that is not."""
     if index.size:
         if index.dtype.itemsize != 8:
             index = index.astype("i8")
-        if index.view("u8").max() >= size:  # one pass: as unsigned numbers, negative ones are the largest
+        if not on_host(xp):
+            xp.check_index(index, 0, size, size, text.format(bad="{index}", axis=axis, size="{size}"), error)
+        elif index.view("u8").max() >= size:  # one pass: as unsigned numbers, negative ones are the largest
             bad = int(index[(index < 0) | (index >= size)].reshape(-1)[0])
             raise error(text.format(bad=bad, axis=axis, size=size))
     return index
@@ -48,7 +56,7 @@ def add_rows(xp, out, rows, g):
     after some rounds, and for short rows, element by element, which NumPy does fast on flat arrays.
     """
     width = out.shape[1]
-    if width >= FEW and len(rows) > 1:
+    if width >= FEW and len(rows) > 1 and on_host(xp):
         order = rows.argsort(kind="stable")
         ordered = rows[order]
         starts = xp.concatenate((xp.zeros(1, "i8"), xp.flatnonzero(ordered[1:] != ordered[:-1]) + 1))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 from ..op import composite, op
+from .index import on_host
 from .kinds import only
 from .reduce import narrow, wide
-from .softmax import softmax_cross_entropy
+from .softmax import NO_CLASS, softmax_cross_entropy
 
 
 def reduced(xp, loss, reduction, x):
@@ -110,10 +111,13 @@ def binary_cross_entropy(xp, x, target, weight=None, *, reduction):
     """
     p, t = wide(x), wide(target)
     for what, a in (("input", p), ("target", t)):
-        if not xp.all((a >= 0) & (a <= 1)):
-            raise RuntimeError(f"all elements of {what} should be between 0 and 1")
-    with xp.errstate(divide="ignore"):
-        yes, no = xp.maximum(xp.log(p), -100), xp.maximum(xp.log1p(-p), -100)
+        inside, text = (a >= 0) & (a <= 1), f"all elements of {what} should be between 0 and 1"
+        if on_host(xp):
+            if not xp.all(inside):
+                raise RuntimeError(text)
+        else:
+            xp.check_index(inside, 1, 2, 2, text, RuntimeError)
+    yes, no = xp.maximum(xp.log(p), -100), xp.maximum(xp.log1p(-p), -100)
     loss = (t - 1) * no - t * yes
     return reduced(xp, loss if weight is None else loss * wide(weight), reduction, x)
 
@@ -250,11 +254,15 @@ cross_entropy.vjp(
 def _class_weights(xp, target, weight, dtype, ignore_index, count):
     """(weight of each target's class, 0 where ignored; the targets with 0 there). IndexError for no such class."""
     kept = target != ignore_index
-    if not kept.all():
+    if not on_host(xp):
         target = xp.where(kept, target, 0)
-    wrong = (target < 0) | (target >= count)
-    if wrong.any():
-        raise IndexError(f"Target {int(target[wrong].reshape(-1)[0])} is out of bounds. (there are {count} classes)")
+        xp.check_index(target, 0, count, count, NO_CLASS)
+    else:
+        if not kept.all():
+            target = xp.where(kept, target, 0)
+        wrong = (target < 0) | (target >= count)
+        if wrong.any():
+            raise IndexError(NO_CLASS.format(index=int(target[wrong].reshape(-1)[0]), size=count))
     return (kept.astype(dtype) if weight is None else weight[target] * kept), target
 
 
@@ -270,10 +278,16 @@ def nll_loss(xp, x, target, weight=None, *, ignore_index, reduction):
     loss = -(wide(xp.squeeze(chosen, axis)) * weights)
     loss = xp.where(target == ignore_index, xp.zeros((), loss.dtype), loss)  # even where x is infinite
     if reduction == "mean":
-        loss = divided(xp.add.reduce(loss, axis=None), float(xp.add.reduce(wide(weights), axis=None)))
+        total = xp.add.reduce(wide(weights), axis=None)
+        loss = divided(xp.add.reduce(loss, axis=None), float(total) if on_host(xp) else total)
     elif reduction == "sum":
         loss = xp.add.reduce(loss, axis=None)
     return narrow(xp.asarray(loss), x)
+
+
+def _mean_over_nothing(xp, target, ignore_index):
+    """What weights of 0 give for each target: nan, 0 where it is ignored. -> target's shape."""
+    return xp.where(target == ignore_index, 0, math.nan)
 
 
 @op(index=("target",))
@@ -282,8 +296,11 @@ def nll_loss_backward(xp, g, target, weight=None, *, shape, ignore_index, reduct
     axis = 1 if len(shape) > 1 else 0
     weights, classes = _class_weights(xp, target, weight, g.dtype, ignore_index, shape[axis])
     if reduction == "mean":
-        total = float(xp.add.reduce(wide(weights), axis=None))
-        g = g / total if total else xp.where(target == ignore_index, 0, math.nan)  # weights of 0: a mean over nothing
+        total = xp.add.reduce(wide(weights), axis=None)
+        if on_host(xp):
+            g = g / float(total) if total else _mean_over_nothing(xp, target, ignore_index)
+        else:
+            g = xp.where(total == 0, _mean_over_nothing(xp, target, ignore_index), g / total)
     out = xp.zeros(shape, weights.dtype)
     values = xp.expand_dims((-g * weights).astype(out.dtype, copy=False), axis)
     xp.put_along_axis(out, xp.expand_dims(classes, axis), values, axis=axis)

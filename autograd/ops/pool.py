@@ -11,6 +11,7 @@ import math
 from itertools import product
 
 from ..op import composite, op
+from .index import bounded
 from .reduce import narrow, wide
 
 
@@ -222,10 +223,8 @@ pool_gather.vjp(x=lambda F, g, *, indices, x_shape, rank: F.pool_scatter(g, indi
 def max_unpool(xp, x, indices, *, size):
     """Zeros with x at its places in each plane. x, indices: (*B, *T) -> (*B, *size). RuntimeError outside."""
     rank, plane = len(size), math.prod(size)
-    wrong = (indices < 0) | (indices >= plane)
-    if wrong.any():
-        shown = "x".join(map(str, size))
-        raise RuntimeError(f"Found an invalid max index: {int(indices[wrong][0])} (output volumes are of size {shown})")
+    text = f"Found an invalid max index: {{bad}} (output volumes are of size {'x'.join(map(str, size))})"
+    bounded(xp, indices, plane, 0, RuntimeError, text)
     out = xp.zeros((*x.shape[: x.ndim - rank], *size), x.dtype)
     at = _planes(indices, rank)
     out.reshape(-1)[(at + xp.arange(at.shape[0])[:, None] * plane).reshape(-1)] = x.reshape(-1)

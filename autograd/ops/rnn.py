@@ -37,6 +37,11 @@ def _in_order(xp, parts, reverse, empty):
     return xp.concatenate(parts[::-1] if reverse else parts) if parts else empty
 
 
+def _own(xp, like, *arrays):
+    """Copies in the dtype of `like`: bfloat16 widens beside Python's numbers."""
+    return [xp.array(a, dtype=like.dtype) for a in arrays]
+
+
 # What the composites' bodies do in recorded mode: parts of the state, and rows.
 
 
@@ -96,7 +101,7 @@ def lstm_sequence(xp, gates, h0, c0, w, r=None, *, batch_sizes, reverse):
         parts.append(h_new)
         h, c = _over(xp, h, h_new), _over(xp, c, c_new)
     out = _in_order(xp, parts, reverse, gates[:, : h0.shape[1]])
-    return xp.array(out), xp.array(h), xp.array(c), None, None, None, None
+    return *_own(xp, gates, out, h, c), None, None, None, None
 
 
 def _lstm_steps(F, gates, h, c, w, r, steps):
@@ -175,7 +180,7 @@ def gru_sequence(xp, gates, h0, w, b=None, *, batch_sizes, reverse):
         new = xp.tanh(x[:, 2 * n :] + r * y[:, 2 * n :])
         parts.append(new + z * (before - new))
         h = _over(xp, h, parts[-1])
-    return xp.array(_in_order(xp, parts, reverse, gates[:, :n])), xp.array(h), None, None, None
+    return *_own(xp, gates, _in_order(xp, parts, reverse, gates[:, :n]), h), None, None, None
 
 
 def _gru_steps(F, gates, h, w, b, steps):
@@ -238,7 +243,7 @@ def rnn_sequence(xp, gates, h0, w, *, relu, batch_sizes, reverse):
         z = gates[start:stop] + product(xp, h[: stop - start], w.T)
         parts.append(xp.maximum(z, 0) if relu else xp.tanh(z))
         h = _over(xp, h, parts[-1])
-    return xp.array(_in_order(xp, parts, reverse, gates)), xp.array(h), None
+    return *_own(xp, gates, _in_order(xp, parts, reverse, gates), h), None
 
 
 @composite

@@ -234,11 +234,17 @@ def _strided_places(xp, size, stride, offset):
     return places
 
 
+def _last_place(size, stride, offset):
+    """The largest of these places, at least 0."""
+    last = offset + sum((n - 1) * max(s, 0) for n, s in zip(size, stride, strict=True))
+    return max(last, 0) if 0 not in size else 0
+
+
 def _logical_places(xp, shape, layout, size, stride, offset):
     """For each element of an as_strided view, the row-major number of x's element there, else -1. -> (*size)."""
     places = _strided_places(xp, size, stride, offset)
     own = _strided_places(xp, shape, layout, 0).reshape(-1)
-    number = xp.full(max(int(own.max(initial=0)), int(places.max(initial=0))) + 1, -1)
+    number = xp.full(max(_last_place(shape, layout, 0), _last_place(size, stride, offset)) + 1, -1)
     number[own] = xp.arange(own.size)
     return xp.where(places < 0, -1, number[xp.maximum(places, 0)])
 

@@ -6,6 +6,7 @@ Each rule is one call of a `*_backward` composite, which a backend may serve by 
 from __future__ import annotations
 
 from ..op import composite, op
+from .index import on_host
 from .reduce import narrow, wide
 
 
@@ -73,12 +74,18 @@ def softmax_cross_entropy(xp, logits, target, *, ignore_index=-100):
     return narrow(loss.reshape(target.shape), logits), top, total
 
 
+NO_CLASS = "Target {index} is out of bounds. (there are {size} classes)"
+
+
 def checked_classes(xp, target, count, ignore_index):
     """Which targets are to be counted, (N,) bool. IndexError for a class that does not exist."""
     kept = target != ignore_index
+    if not on_host(xp):
+        xp.check_index(xp.where(kept, target, 0), 0, count, count, NO_CLASS)
+        return kept
     wrong = kept & ((target < 0) | (target >= count))
     if wrong.any():
-        raise IndexError(f"Target {int(target[wrong][0])} is out of bounds. (there are {count} classes)")
+        raise IndexError(NO_CLASS.format(index=int(target[wrong][0]), size=count))
     return kept
 
 

@@ -50,7 +50,7 @@ class CupyBackend(Backend):
         return Graphs(self)
 
     @functools.cached_property
-    def special(self) -> Any:  # type: ignore[override]  # found once
+    def special(self) -> Any:
         """CuPy's own, on the GPU."""
         return Special(self.cupy, outside("cupyx.scipy.special"), lambda: super(CupyBackend, self).special)
 
@@ -67,7 +67,7 @@ class CupyBackend(Backend):
             return obj.astype(dtype)
 
     def _moved(self, array: Any, place: Any) -> Any:
-        """A copy on the current device, `place`. The streams of both devices wait for each other around it, as in PyTorch."""
+        """A copy on the current device, `place`; the streams of both devices wait for each other, as in PyTorch."""
         cuda = self.cupy.cuda
         with cuda.Device(array.data.device_id):
             ready = cuda.Event(disable_timing=True)
