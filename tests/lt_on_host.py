@@ -192,7 +192,7 @@ class HostMachine(launch.Machine):
     def __init__(self, xp: Any = None, execute: bool = True):
         super().__init__(xp or AlignedMemory())
         self.api = Bindings(execute)
-        self._lt = (cublaslt.Lt(self.api, self), "")
+        self.lt = cublaslt.Lt(self.api, self)
         self.where, self.on, self.in_capture = 0, 55, False
 
     def pointer(self, array: Any) -> int:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import cuda as settings
+from ..cuda import held
 from .compile import outside
 
 WORKSPACE = 32 << 20  # bytes; NVIDIA's figure for Hopper
@@ -41,6 +41,8 @@ TYPES = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
 REDUCTIONS = {(True, True): 7, (False, True): 3, (False, False): 0}
 
 NOT_SUPPORTED, INVALID = 15, 7  # cublasStatus_t
+
+MISSING: Any = object()
 
 
 class Product(NamedTuple):
@@ -128,15 +130,15 @@ class Plan:
 
 def _set(function: Any, holder: int, attribute: tuple[int, str], value: int) -> None:
     number, kind = attribute
-    held = np.array([value], kind)
-    function(holder, number, held.ctypes.data, held.itemsize)
+    stored = np.array([value], kind)
+    function(holder, number, stored.ctypes.data, stored.itemsize)
 
 
 @functools.lru_cache(maxsize=512)
 def factors(alpha: float, beta: float, kind: str) -> tuple[Any, int, int]:
     """(what holds them, address of alpha, address of beta), in host memory."""
-    held = np.array([alpha, beta], kind)
-    return held, held.ctypes.data, held.ctypes.data + held.itemsize
+    both = np.array([alpha, beta], kind)
+    return both, both.ctypes.data, both.ctypes.data + both.itemsize
 
 
 def aligned(address: int) -> int:
@@ -149,7 +151,7 @@ class Lt:
 
     def __init__(self, api: Any, machine: Any):
         self.api, self.machine = api, machine
-        self.plans: dict[Product, Plan | None] = {}
+        self.plans: dict[tuple[Any, ...], Plan | None] = {}  # by the fields of Product
         self.handles: dict[int, int] = {}
         self.workspaces: dict[tuple[int, int], tuple[Any, int]] = {}
         self.lock = threading.Lock()
@@ -168,17 +170,16 @@ class Lt:
         pointer, device = machine.pointer, machine.device()
         (x, a_leading, a_step), (y, b_leading, b_step), (z, c_leading, c_step) = a, b, c
         at, bt, ct = pointer(x), pointer(y), pointer(z)
-        mask = REDUCTIONS[settings.held[data[0]]] if data[0] in settings.held else 7
-        asked = Product(
+        asked = (
             device, transposed, sizes, (a_leading, b_leading, c_leading), (a_step, b_step, c_step), batch, data,
-            compute, epilogue, mask, (aligned(at), aligned(bt), aligned(ct)),
+            compute, epilogue, REDUCTIONS[held[data[0]]] if data[0] in held else 7,
+            (aligned(at), aligned(bt), aligned(ct)),
         )  # fmt: skip
-        try:
-            plan = self.plans[asked]
-        except KeyError:
-            plan = self.planned(asked, vector)
-        if plan is None:
-            return False
+        plan = self.plans.get(asked, MISSING)
+        if plan.__class__ is not Plan:
+            plan = self.planned(Product(*asked), vector) if plan is MISSING else None
+            if plan is None:
+                return False
         _, first, second = factors(alpha, beta, SCALE[compute][1])
         stream = machine.stream()
         workspace = self.workspaces.get((device, stream)) or self.workspace(device, stream)
@@ -218,8 +219,8 @@ class Lt:
 
     def workspace(self, device: int, stream: int) -> tuple[Any, int]:
         """(what holds it, its address) of the memory that products on a stream of the current device work in."""
-        held = self.machine.xp.empty((WORKSPACE,), "u1")
-        made = self.workspaces[device, stream] = (held, self.machine.pointer(held))
+        memory = self.machine.xp.empty((WORKSPACE,), "u1")
+        made = self.workspaces[device, stream] = (memory, self.machine.pointer(memory))
         return made
 
     def release(self, stream: int) -> Any:

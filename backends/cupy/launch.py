@@ -59,36 +59,37 @@ class Machine:
         return outside("cupy_backends.cuda.libs.cublas")
 
     @functools.cached_property
-    def _lt(self) -> Any:
-        return cublaslt.found(self)
-
-    @property
     def lt(self) -> Any:
         """cuBLASLt, or None where it cannot be used; see cublaslt.py."""
-        return self._lt[0]
+        return cublaslt.found(self)[0]
 
     def gemm(
         self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],
         b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: tuple[int, int],
-        compute: int,
-    ) -> None:  # fmt: skip
+        compute: int, epilogue: int = cublaslt.PLAIN, vector: Any = None,
+    ) -> bool:  # fmt: skip
         """c = alpha op(a) op(b) + beta c, matrices by columns: cuBLASLt's matmul, else cuBLAS's gemmEx.
 
         sizes: (m, n, k); a, b, c: (array, leading dimension, elements from one matrix to the next); data:
-        cudaDataType_t of a and b, and of c; compute: cublasComputeType_t, which is the type of the factors too.
-        RuntimeError where cuBLAS would have to run while a CUDA graph is captured.
+        cudaDataType_t of a and b, and of c; compute: cublasComputeType_t, which is the type of the factors too;
+        epilogue, vector: cublaslt.py's. False where the epilogue cannot be computed, and nothing is done. RuntimeError
+        where cuBLAS would have to run while a CUDA graph is captured.
         """
         lt = self.lt
-        if lt is not None and lt.product(transposed, sizes, alpha, a, b, beta, c, batch, data, compute):
-            return
+        if lt is not None:
+            if lt.product(transposed, sizes, alpha, a, b, beta, c, batch, data, compute, epilogue, vector):
+                return True
+        if epilogue != cublaslt.PLAIN:
+            return False
         try:
             self._gemm(transposed, sizes, alpha, a, b, beta, c, batch, data, compute)
         except NotImplementedError as error:  # CuPy's word for cuBLAS in a capture
-            reason = "cuBLASLt has no algorithm for this one" if lt is not None else self._lt[1]
+            reason = "cuBLASLt has no algorithm for this one" if lt is not None else cublaslt.found(self)[1]
             raise RuntimeError(
                 "a matrix product can be captured into a CUDA graph only where cuBLASLt computes it through the "
                 f"package nvmath-python ({reason})"
             ) from error
+        return True
 
     def _gemm(
         self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],

@@ -19,7 +19,7 @@ from .. import cuda as settings
 from .. import precision
 from ..base import may_decline
 from .cublaslt import BIAS, BIAS_GRADIENT, PLAIN, TYPES
-from .launch import aligned, current, empty
+from .launch import current, empty
 
 # cublasComputeType_t
 HALF, FLOAT, FLOAT_AS_TF32, DOUBLE = 64, 68, 77, 70
@@ -170,11 +170,8 @@ def product(
     if found is None:
         return NotImplemented
     machine = current()
-    compute = machine.gemm
-    if epilogue != PLAIN:
-        if machine.lt is None or (epilogue == BIAS_GRADIENT and not found.x.matrix.transposed):
-            return NotImplemented
-        compute = functools.partial(machine.lt.product, epilogue=epilogue, vector=vector)
+    if epilogue != PLAIN and (machine.lt is None or (epilogue == BIAS_GRADIENT and not found.x.matrix.transposed)):
+        return NotImplemented
     if found.x.copy is not None:
         x = copied(x, found.x.copy)
     if found.y.copy is not None:
@@ -184,11 +181,14 @@ def product(
     (left, x_step, _), (right, y_step, _), sizes = found.x, found.y, found.sizes
     made = DATA[out.dtype]
     # cuBLAS's matrices lie by columns: ours are their transposes, and the product of transposes in the other order
-    done = compute(
+    arguments = (
         (right.transposed, left.transposed), sizes, alpha, (y, right.leading, y_step), (x, left.leading, x_step), beta,
         (out, sizes[0], sizes[0] * sizes[1]), found.batch, (data, made), compute_type(data) if made == data else FLOAT,
     )  # fmt: skip
-    return NotImplemented if done is False else out
+    if epilogue == PLAIN:
+        machine.gemm(*arguments)
+        return out
+    return out if machine.gemm(*arguments, epilogue, vector) else NotImplemented
 
 
 @may_decline
@@ -203,33 +203,29 @@ def bmm(x: Any, y: Any) -> Any:
     return product(x, y)
 
 
-def fits(vector: Any, like: Any) -> bool:
-    """Whether an epilogue can read the vector: without gaps, of the product's dtype, at a multiple of 16 bytes."""
-    return vector.dtype == like.dtype and vector.flags.c_contiguous and aligned(vector)
-
-
 @may_decline
 def linear(x: Any, w: Any, b: Any = None) -> Any:
     """Op linear. Without an epilogue for it, the bias is what the product is added to."""
-    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[1]:
-        return NotImplemented
-    if x.ndim == 1:
-        out = linear(x[None], w, b)
+    if x.ndim < 2:
+        out = linear(x[None], w, b) if x.ndim else NotImplemented
         return out if out is NotImplemented else out[0]
+    if w.ndim != 2:
+        return NotImplemented
     if b is None:
         return product(x, w.T)
     if b.shape != w.shape[:1] or b.dtype != x.dtype:
         return NotImplemented
-    if fits(b, x):
-        out = product(x, w.T, epilogue=BIAS, vector=b)
+    # an epilogue reads the bias without gaps, from a multiple of 16 bytes on
+    if b.strides[0] == b.itemsize and not current().pointer(b) & 15:
+        out = product(x, w.T, 1.0, None, 0.0, BIAS, b)
         if out is not NotImplemented:
             return out
     shape = (*x.shape[:-1], w.shape[0])
-    if not math.prod(shape) or not x.size:
+    if not math.prod(shape) or not x.size or x.shape[-1] != w.shape[1]:
         return NotImplemented
     out = empty(shape, x.dtype)
     out[...] = b
-    return product(x, w.T, out=out, beta=1.0)
+    return product(x, w.T, 1.0, out, 1.0)
 
 
 @may_decline
