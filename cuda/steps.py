@@ -61,7 +61,8 @@ def graph_step(
 
     A call is of another kind, and recorded anew, where shapes or dtypes of arguments, other arguments, requires_grad of
     parameters and whether they have a gradient, train or eval mode, options of optimizers (not the learning rate), grad
-    mode or autocast differ. Results have no history. Optimizers are those of one formula (SGD, Adam, AdamW, ...); they are made `capturable`.
+    mode or autocast differ. Results have no history. Optimizers are those of one formula (SGD, Adam, AdamW, ...); they
+    are made `capturable`.
     """
     if fn is None:
         return functools.partial(
