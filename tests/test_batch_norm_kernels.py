@@ -30,7 +30,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(kernels, "BLOCK", 300)
         monkeypatch.setattr(kernels, "SPAN", 100)
     elif request.param == "two threads":
-        monkeypatch.setattr(threads, "worth", lambda size: True)
+        monkeypatch.setattr(threads, "worth", lambda *args: True)
         before = threads.count()
         threads.set_count(2)
         request.addfinalizer(lambda: threads.set_count(before))

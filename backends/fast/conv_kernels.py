@@ -38,7 +38,7 @@ Array = Any
 Ints = tuple[int, ...]
 
 BLOCK = 1 << 20  # bytes of a block's activations, in and out: measured flat from 1/4 to 4 MB, worse where all is one
-SHARE = 1 << 23  # multiplications for which a second thread is worth its start
+SHARE = 1 << 21  # multiplications for which a second thread is worth its start
 
 
 class Geometry(NamedTuple):

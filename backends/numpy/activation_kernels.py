@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base import may_decline
-from .blocks import F32, F64, SHARED_BLOCK, pointwise
+from .blocks import CHEAP, F32, F64, SHARED_BLOCK, pointwise
 
 LARGE = 1 << 11  # from so many elements on, memory and not the call decides
 SIGN = np.array(-(1 << 31), np.int32)
@@ -172,7 +172,7 @@ def _sigmoid_backward(made: Any, g: Any, out: Any) -> None:
 @may_decline
 def sigmoid_backward(g: Any, out: Any) -> Any:
     """Composite sigmoid_backward."""
-    return pointwise(_sigmoid_backward, 0, g, out) if _floats(g, out) else NotImplemented
+    return pointwise(_sigmoid_backward, 0, g, out, grain=CHEAP) if _floats(g, out) else NotImplemented
 
 
 @may_decline
@@ -263,7 +263,7 @@ def logsigmoid(x: Any) -> Any:
 @may_decline
 def relu(x: Any) -> Any:
     """Op relu."""
-    return pointwise(_relu, 0, x) if _floats(x) else NotImplemented
+    return pointwise(_relu, 0, x, grain=CHEAP) if _floats(x) else NotImplemented
 
 
 def _relu(out: Any, x: Any) -> None:
@@ -285,7 +285,7 @@ def clamp(x: Any, *, min: Any = None, max: Any = None) -> Any:
     def bounded(out: Any, x: Any) -> None:
         np.clip(x, low, high, out=out)
 
-    return pointwise(bounded, 0, x)
+    return pointwise(bounded, 0, x, grain=CHEAP)
 
 
 @may_decline
@@ -307,7 +307,7 @@ def relu_backward(g: Any, out: Any) -> Any:
     if not _floats(g, out):
         return NotImplemented
     made = np.empty(g.shape, f"i{g.dtype.itemsize}")
-    return pointwise(_zero_below, 0, g, out, made=made).view(g.dtype)
+    return pointwise(_zero_below, 0, g, out, made=made, grain=CHEAP).view(g.dtype)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {

@@ -16,11 +16,14 @@ from .. import threads
 from . import blas
 
 BLOCK, SHARED_BLOCK = 1 << 16, 1 << 19  # elements, of one thread's blocks and where there are several
-GRAIN = 1 << 17  # elements of a chain of passes from which a thread of its own pays
+# Elements from which a thread of its own pays: of a chain of passes, of one or two
+GRAIN, CHEAP = 1 << 17, 1 << 19
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def pointwise(kernel: Callable[..., Any], buffers: int, *arrays: Any, made: Any = None) -> Any:
+def pointwise(
+    kernel: Callable[..., Any], buffers: int, *arrays: Any, made: Any = None, grain: int = GRAIN
+) -> Any:
     """`kernel(out, *blocks, *buffers)` over arrays of one shape and dtype; gives the whole `out`.
 
     made: the array to write, of any dtype, row-major; a new one of the arrays' dtype where it is None.
@@ -33,7 +36,7 @@ def pointwise(kernel: Callable[..., Any], buffers: int, *arrays: Any, made: Any 
         kernel(*flat, *[np.empty(size, x.dtype) for _ in range(buffers)])
         return out
 
-    shared = threads.worth(size, GRAIN)
+    shared = threads.worth(size, grain)
 
     def span(start: int, stop: int) -> None:
         step = min(stop - start, SHARED_BLOCK if shared else BLOCK)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import threads
-from .blocks import BLOCK, F32, GRAIN, pointwise
+from .blocks import BLOCK, CHEAP, F32, GRAIN, pointwise
 
 ONE32 = np.ones((), np.float32)  # NumPy takes 0-d arrays faster than numbers
 LARGE = 2 * GRAIN
@@ -19,7 +19,7 @@ def tanh_backward(g: Any, out: Any) -> Any:
     if not out.ndim:
         return g * (1 - out * out)
     if out.size > BLOCK and g.shape == out.shape and g.dtype is out.dtype:
-        return pointwise(_tanh_backward, 0, g, out)
+        return pointwise(_tanh_backward, 0, g, out, grain=CHEAP)
     r = np.multiply(out, out)
     if out.dtype is F32:
         np.subtract(ONE32, r, r)

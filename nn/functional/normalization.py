@@ -77,9 +77,9 @@ def batch_norm(
         count = input.numel() / channels
         with no_grad():
             if running_mean is not None:
-                running_mean.mul_(1 - momentum).add_(mean.detach(), alpha=momentum)
+                running_mean.mul_(1 - momentum).add_(mean.detach() * momentum)
             if running_var is not None:
-                running_var.mul_(1 - momentum).add_(var.detach(), alpha=momentum * count / (count - 1))
+                running_var.mul_(1 - momentum).add_(var.detach() * (momentum * count / (count - 1)))
     return out if x is input else out.to(input.dtype)
 
 
