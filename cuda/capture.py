@@ -47,7 +47,7 @@ METHODS = {
     "__repr__": "printing a tensor", "__format__": "formatting a tensor", "__contains__": "`in` on a tensor",
 }  # fmt: skip
 # Ops with a result of a size that depends on values -> remedy
-SIZED_BY_DATA = {"nonzero": _MASK, "unique_values": "Count classes of a known number, as bincount(minlength=) does"}
+SIZED_BY_DATA = {"nonzero": _MASK, "masked_select": _MASK, "unique_values": "Count classes of a known number"}
 # Functions of the backend's array module of that kind
 FUNCTIONS = (
     "nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "unique_counts", "unique_inverse", "extract",

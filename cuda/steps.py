@@ -60,9 +60,8 @@ def graph_step(
         fallback: run as it is, with a warning, what cannot be recorded; else that is an error, mostly a CaptureError.
 
     A call is of another kind, and recorded anew, where shapes or dtypes of arguments, other arguments, requires_grad of
-    parameters and whether they have a gradient, train or eval mode, options of optimizers (not the learning rate), grad
-    mode or autocast differ. Results have no history. Optimizers are those of one formula (SGD, Adam, AdamW, ...); they
-    are made `capturable`.
+    parameters, train or eval mode, options of optimizers (not the learning rate), grad mode or autocast differ. Results
+    have no history. Optimizers are those of one formula (SGD, Adam, AdamW, ...); they are made `capturable`.
     """
     if fn is None:
         return functools.partial(
@@ -71,19 +70,29 @@ def graph_step(
     return GraphedStep(fn, warmup, watch, clone, max_graphs, fallback)
 
 
+class _Made:
+    """A graph with what it reads and leaves."""
+
+    def __init__(self, graph: CUDAGraph, inputs: list[Tensor], out: Any):
+        self.graph, self.inputs = graph, inputs
+        leaves, self.structure = flatten(out)
+        self.outputs = [o.detach() if isinstance(o, Tensor) else o for o in leaves]
+        self.grads: list[tuple[Tensor, Any]] = []  # of parameters, as a call leaves them
+        self.added: list[tuple[Tensor, Any]] = []  # those that a call adds to
+
+
 class _Kind:
-    """The calls of one kind: how many ran as they are, then their graph with what it reads and leaves."""
+    """The calls of one kind: how many ran as they are, then their graphs.
+
+    A graph that was recorded while parameters had gradients (made[True]) adds to them, or makes them anew where the
+    step zeroes them; one that was recorded without (made[False]) always makes them anew.
+    """
 
     def __init__(self, pool: Any):
         self.pool = pool
         self.runs = 0
         self.eager = False
-        self.graph: CUDAGraph | None = None
-        self.inputs: list[Tensor] = []
-        self.grads: list[tuple[Tensor, Any]] = []  # of parameters, as a call leaves them
-        self.added: list[tuple[Tensor, Any]] = []  # those that a call adds to
-        self.outputs: list[Any] = []
-        self.structure: Any = None
+        self.made: dict[bool, _Made] = {}
 
 
 class GraphedStep:
@@ -126,13 +135,15 @@ class GraphedStep:
             self._kinds.move_to_end(key)
         if self._stream is None:
             self._stream = graphs.stream()
-        if kind.graph is None:
-            if kind.eager or kind.runs < self.warmup:
-                kind.runs += 1
-                return self._as_it_is(kind, args, kwargs)
-            if not self._record(kind, args, kwargs):
-                return self._as_it_is(kind, args, kwargs)
-        return self._replay(kind, leaves)
+        if kind.eager or kind.runs < self.warmup:
+            kind.runs += 1
+            return self._as_it_is(kind, args, kwargs)
+        present = any([p.grad is not None for p in watched.parameters])
+        made = kind.made.get(present) or self._record(kind, args, kwargs)
+        if made is None:
+            return self._as_it_is(kind, args, kwargs)
+        kind.made[present] = made
+        return self._replay(made, leaves)
 
     def _as_it_is(self, kind: _Kind, args: Any, kwargs: Any) -> Any:
         """A call without a graph, on the stream and in the memory of the graph to come."""
@@ -145,8 +156,8 @@ class GraphedStep:
         leaves, structure = flatten(out)
         return unflatten([o.detach() if isinstance(o, Tensor) else o for o in leaves], structure)
 
-    def _record(self, kind: _Kind, args: Any, kwargs: Any) -> bool:
-        """Makes the graph of a kind. False where it cannot be and `fallback` says to go on without."""
+    def _record(self, kind: _Kind, args: Any, kwargs: Any) -> _Made | None:
+        """A graph of the kind. None where it cannot be and `fallback` says to go on without."""
         watched, graphs = self._watched, _module._graphs()
         assert watched is not None
         before = [(p, p.grad) for p in watched.parameters]
@@ -163,36 +174,34 @@ class GraphedStep:
                 raise
             warnings.warn(f"graph_step runs {self.fn!r} as it is: {error}", stacklevel=3)
             kind.eager = True
-            return False
+            return None
         self.recorded += 1
-        kind.graph, kind.inputs = graph, inputs
-        kind.added = [(p, grad) for p, grad in before if grad is not None and p.grad is grad]
-        kind.grads = [(p, p.grad) for p in watched.parameters]
-        leaves, kind.structure = flatten(out)
-        kind.outputs = [o.detach() if isinstance(o, Tensor) else o for o in leaves]
-        return True
+        made = _Made(graph, inputs, out)
+        made.added = [(p, grad) for p, grad in before if grad is not None and p.grad is grad]
+        made.grads = [(p, p.grad) for p in watched.parameters]
+        return made
 
-    def _replay(self, kind: _Kind, leaves: list[Tensor]) -> Any:
+    def _replay(self, made: _Made, leaves: list[Tensor]) -> Any:
         graphs, watched = _module._graphs(), self._watched
-        assert kind.graph is not None and watched is not None
-        for held, given in zip(kind.inputs, leaves, strict=True):
+        assert watched is not None
+        for held, given in zip(made.inputs, leaves, strict=True):
             if held.array is not given.array:
                 graphs.write(held.array, given.array)
-        for p, grad in kind.added:
+        for p, grad in made.added:
             if p.grad is not grad:  # zeroed or replaced by the caller, or left by a graph of another kind
                 grad.array[...] = 0 if p.grad is None else p.grad.array
         watched.write_rates()
-        kind.graph.replay()
-        for p, grad in kind.grads:
+        made.graph.replay()
+        for p, grad in made.grads:
             p._grad = grad
-        for held, given in zip(kind.inputs, leaves, strict=True):
+        for held, given in zip(made.inputs, leaves, strict=True):
             if given._rg and held is not given:
                 given._grad = held.grad
-        outputs = kind.outputs
+        outputs = made.outputs
         if self.clone:
             with no_grad():
                 outputs = [o.clone() if isinstance(o, Tensor) else o for o in outputs]
-        return unflatten(outputs, kind.structure)
+        return unflatten(outputs, made.structure)
 
 
 # ---- arguments
@@ -312,7 +321,7 @@ class _Watched:
         """What of them a graph depends on."""
         return (
             tuple([m.training for m in self.modules]),
-            tuple([(p._rg, p.grad is None) for p in self.parameters]),
+            tuple([p._rg for p in self.parameters]),
             tuple([_options(group) for group in self.groups]),
         )
 

@@ -44,16 +44,18 @@ class Tape:
     def finish(self) -> None:
         for _, _, _, out in self.calls:
             for array in leaves(out):
-                if id(owner_of(array, np.ndarray)) not in self.before and array.dtype.kind == "f":
+                known = id(owner_of(array, np.ndarray)) in self.before
+                if not known and array.dtype.kind == "f" and array.flags.writeable:
                     np.copyto(plain(array), np.nan)
         for owner, content in self.before.values():
-            np.copyto(plain(owner), content)
+            if owner.flags.writeable:
+                np.copyto(plain(owner), content)
 
     def replay(self) -> None:
         for function, args, kw, out in self.calls:
             again = function(*args, **kw)
             for new, held in zip(leaves(again), leaves(out), strict=True):
-                if new.__array_interface__["data"] != held.__array_interface__["data"]:
+                if held.flags.writeable and new.__array_interface__["data"] != held.__array_interface__["data"]:
                     np.copyto(plain(held), new)
 
 

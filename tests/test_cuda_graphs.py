@@ -178,8 +178,10 @@ def test_what_makes_another_kind(taped: Any) -> None:
     assert twice(x) == 1
     optimizer.param_groups[0]["lr"] = 0.01
     assert twice(x) == 0
+    before = step.recorded
     with torch.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
         step(x)
+    assert step.recorded == before
     optimizer.load_state_dict(optimizer.state_dict())
     assert twice(x) == 1, "its states are other tensors"
     model[4].weight.data = model[4].weight.data.clone()
@@ -293,6 +295,7 @@ def test_constants_are_there_anew_at_each_replay(taped: Any) -> None:
     assert step.recorded == 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of infinity, from the generic forms
 def test_the_loss_scale_stays_on_the_device(device: Any) -> None:
     """An overflow halves the scale and skips the step, with and without a graph."""
 
