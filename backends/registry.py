@@ -72,11 +72,21 @@ def _load_plugin(name: str) -> Backend:
         raise BackendError(f"unknown backend '{name}' (from TAPEGRAD_BACKEND or load()). {_known_text()}")
     try:
         made = point.load()
-        return made if isinstance(made, Backend) else made()
+        return _checked(made if isinstance(made, Backend) else made())
     except Exception as error:
         raise BackendError(
             f"backend '{name}' of {point.value} cannot be used here: {type(error).__name__}: {error}. {_known_text()}"
         ) from error
+
+
+def _checked(made: Any) -> Backend:
+    """What a plug-in gave, if it is a backend with all its fields. TypeError else."""
+    if not isinstance(made, Backend):
+        raise TypeError(f"the entry point gives {made!r}, which is no tapegrad.backends.base.Backend")
+    lacking = [field for field in ("name", "device_types", "xp", "array_type") if not hasattr(made, field)]
+    if lacking:
+        raise TypeError(f"{type(made).__name__} does not say its {', '.join(lacking)}")
+    return made
 
 
 def register(backend: Backend, name: str | None = None) -> Backend:

@@ -228,8 +228,8 @@ def state_of(parts: dict[str, tuple[str, str]]) -> str:
     return FAILED if FAILED in states else MISSING if MISSING in states else PASSED
 
 
-def table(name: str) -> list[str]:
-    """What is missing and what fails, piece by piece, and the counts."""
+def table(name: str, results: dict[str, dict[str, Any]]) -> list[str]:
+    """What is missing and what fails, piece by piece, and the counts. results: as above."""
     lines = [f"conformance of the backend {name}"]
     for kind, pieces in results.items():
         for piece, parts in sorted(pieces.items()):

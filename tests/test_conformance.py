@@ -27,10 +27,11 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 def conclude(request: pytest.FixtureRequest, kind: str, pieces: list[str]) -> None:
     """Fails the test of these pieces where a part fails, skips it where one is missing and --backend is given."""
-    found = conformance.results.get(kind, {})
+    found = {piece: conformance.results.get(kind, {}).get(piece, {}) for piece in pieces}
+    request.node.user_properties.append(("conformance", (kind, found)))  # for the table, out of a worker process too
     wrong: dict[str, list[str]] = {FAILED: [], MISSING: [], PASSED: []}
     for piece in pieces:
-        for part, (state, reason) in found.get(piece, {}).items():
+        for part, (state, reason) in found[piece].items():
             wrong[state].append(f"{piece}, {part}: {reason}")
     if not request.config.getoption("--backend"):
         wrong[FAILED] += wrong.pop(MISSING)

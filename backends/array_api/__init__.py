@@ -4,8 +4,8 @@
     TAPEGRAD_BACKEND=array_api:torch    PyTorch's arrays (the device type is then array_api_torch)
     TAPEGRAD_BACKEND=array_api:NAME     any other library: strict, torch, numpy, cupy, jax, dpnp, or a module's name
 
-The ops are written over NumPy's names. `module.py` gives them in terms of the standard, `array.py` gives NumPy's views
-and in-place writes, which the standard does not promise. What a library lacks raises Unsupported when an op asks for it.
+The ops are written over NumPy's names. `module.py` gives them in terms of the standard; `array.py` gives NumPy's views
+and in-place writes, which the standard does not promise. What a library lacks raises Unsupported where an op needs it.
 """
 
 from __future__ import annotations

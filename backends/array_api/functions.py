@@ -1,4 +1,4 @@
-"""NumPy's functions that are neither elementwise nor mere views, over a library. F: the NumPy-like module (module.py)."""
+"""NumPy's functions that are neither elementwise nor mere views, over a library. F: the NumPy-like module."""
 
 from __future__ import annotations
 

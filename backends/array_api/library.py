@@ -34,16 +34,20 @@ class Library:
     def __init__(self, name: str):
         self.name = next((short for short, module in LIBRARIES.items() if module == name), name)
         self.xp = importlib.import_module(LIBRARIES.get(name, name))
+        if not hasattr(self.xp, "asarray") or not hasattr(self.xp, "float32"):
+            raise ImportError(f"the module {self.xp.__name__} is no namespace of the array API standard")
         package = name_of_package(self.name)
         self.version = getattr(importlib.import_module(package), "__version__", "")
         # division by zero and NaN are values here; a library made on NumPy warns of them in its own frames
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=re.escape(package))
-        self.dtypes: dict[Any, Any] = {}
+        self.dtypes: dict[Any, Any] = {}  # NumPy's -> the library's
+        self._ours: dict[Any, Any] = {}  # that of a library's array -> NumPy's
         for word in _DTYPES.split():
-            theirs = getattr(self.xp, word, None)
-            if theirs is not None and (ours := _numpy_dtype(word)) is not None:
-                self.dtypes[ours] = theirs
-        self._ours = {theirs: ours for ours, theirs in self.dtypes.items()}
+            theirs, ours = getattr(self.xp, word, None), _numpy_dtype(word)
+            if theirs is not None and ours is not None:
+                kept = self.xp.zeros(1, dtype=theirs).dtype
+                if kept not in self._ours:  # else it is one that the library only names, as JAX does float64
+                    self.dtypes[ours], self._ours[kept] = theirs, ours
 
     def __getattr__(self, name: str) -> Any:
         """A function of the library, `linalg.NAME` and `fft.NAME` among them. Unsupported where there is none."""

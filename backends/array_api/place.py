@@ -67,8 +67,8 @@ def _fits(shape: Any, into: Any) -> bool:
 def scatter(xp: Any, row: Any, numbers: Any, values: Any, combine: Any) -> Any:
     """`row` with values at the places `numbers`, combined with what is there or (None) instead of it.
 
-    row: (M,), numbers: (N,) int64 in [0, M), values: (N,) -> (M,). The values are sorted by place, runs of one place are
-    folded in log2(N) rounds, each place finds the end of its run by binary search, and takes it.
+    row: (M,), numbers: (N,) int64 in [0, M), values: (N,) -> (M,). The values are sorted by place, runs of one place
+    are folded in log2(N) rounds, each place finds the end of its run by binary search, and takes it.
     """
     order = xp.argsort(numbers, stable=True)
     numbers, values = xp.take(numbers, order, axis=0), xp.take(values, order, axis=0)
@@ -167,8 +167,10 @@ def _selected(x: Any, mask: Any, first: int) -> list[Any]:
     for d, n in enumerate(mask.shape):
         if first + d >= x.ndim or n != x.shape[first + d]:
             have = x.shape[first + d] if first + d < x.ndim else 0
-            raise IndexError(f"boolean index did not match indexed array along axis {first + d}; size of axis is {have} "
-                             f"but size of corresponding boolean axis is {n}")  # fmt: skip
+            raise IndexError(
+                f"boolean index did not match indexed array along axis {first + d}; size of axis is {have} but size of "
+                f"corresponding boolean axis is {n}"
+            )
     return [x.of(x.library.astype(found, x.library.int64)) for found in x.library.nonzero(mask.value)]
 
 

@@ -47,7 +47,7 @@ _ON_BOOL = {"equal", "not_equal", "isnan", "isfinite", "isinf", "bitwise_and", "
 
 @functools.cache
 def loop(name: str, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The dtypes in which NumPy's ufunc computes, inputs and then outputs, for inputs of these dtypes or Python types."""
+    """The dtypes in which NumPy's ufunc computes, inputs and then outputs, for inputs of these dtypes or types."""
     ufunc = getattr(np, name)
     return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
 
@@ -92,6 +92,8 @@ class Ufunc:
             a.astype(dt, copy=False).value if hasattr(a, "shadow") else xp.asarray(a, dtype=xp.dtype(dt))
             for a, dt in zip(args, inner, strict=True)
         ]
+        if inner[0].kind == "c" and self.own in _ORDER | {"maximum", "minimum"}:
+            raise xp.lacks("no order of complex numbers")
         if inner[0] == np.uint64 and self.own in _ORDER:
             values = [module.signed(v) for v in values]
         if self.nin > 1:

@@ -442,7 +442,8 @@ def checks(info: Any, limit: int | None) -> Iterator[tuple[str, Callable[[], Fai
     if isinstance(info, core.BinaryUfuncInfo):
         yield "scalars", lambda: each(info, shared, forward, limit, False, scalars)
     if isinstance(info, (core.BinaryUfuncInfo, core.UnaryUfuncInfo)):
-        yield "extremes", lambda: each(info, [d for d in shared if d.is_floating_point], forward, limit, False, extremes)
+        floating = [d for d in shared if d.is_floating_point]
+        yield "extremes", lambda: each(info, floating, forward, limit, False, extremes)
     differentiable = [d for d in DIFFERENTIABLE if d in info.supported_backward_dtypes("cpu")]
     if info.supports_autograd and differentiable:
         yield "grad", lambda: each(info, differentiable, Gradients(False), limit, True)
@@ -486,7 +487,7 @@ def record(name: str, limit: int | None = None, only: tuple[str, ...] = ()) -> d
 
     checks: check -> None (passes) or the first failure. errors: error inputs; those of PyTorch's type; those with a
     text of its pattern. second: variants whose results, gradients and second gradients pass; variants that have second
-    gradients. limit: at most so many samples of each dtype and check; None means all. only: the checks to run, else all.
+    gradients. limit: at most so many samples of each dtype and check; None means all. only: the checks to run.
     """
     merged: dict[str, Failure] = {}
     wrong_calls: list[tuple[bool, bool, str]] = []
