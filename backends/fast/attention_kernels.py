@@ -1,7 +1,7 @@
-"""Attention without a mask but the causal one: NumPy's matrix products by blocks of queries, compiled between them.
+"""Attention without a mask but the causal one, compiled: all of some heads in one call, matrix products included.
 
-Blocks, memory orders and what is kept (lse, the logarithm of each row's sum of exponentials) are those of the NumPy
-kernels, to which masks are left.
+What is kept (lse, the logarithm of each row's sum of exponentials) and the order of the results in memory are those of
+the NumPy kernels, to which masks are left.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from .. import threads
 from ..base import may_decline
-from ..numpy.attention_kernels import _add_product, _Blocks
-from .compiled import Function, Group, rows
+from ..numpy.attention_kernels import _Blocks
+from . import gang
+from .compiled import Function, address, rows
+from .rnn_kernels import SOURCE, WIDE
 
 NEEDS = "numba"
-SOURCE = Group("attention")
 SMALL = 1 << 14  # scores
+SHARED = 1 << 15  # scores that are worth two threads
+BLOCK = 48  # as in sources/products.py
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 _SUFFIX = {F32: "_f4", F64: "_f8"}
 
@@ -40,13 +44,43 @@ def _fits(q: Any, k: Any, v: Any, mask: Any, keep: Any) -> bool:
     )  # fmt: skip
 
 
-def _product(x: Any, y: Any) -> Any:
-    """x y^T, row-major whatever the order of the factors is."""
-    return np.matmul(x, y.swapaxes(-1, -2), out=np.empty((*x.shape[:3], y.shape[2]), x.dtype))
+class _Heads:
+    """The sizes of a call, and how the heads are shared out."""
 
+    def __init__(self, q: Any, k: Any, v: Any, keep: Any, causal: bool, scale: float):
+        self.like = _Blocks(q, k, None, None, False)
+        self.keep = None if keep is None else rows(keep)
+        self.scale, self.count = float(scale), self.like.batch[0] * self.like.batch[1]
+        length, columns, depth, width = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
+        wide = WIDE // q.itemsize
+        self.numbers = [self.like.batch[1], length, columns, depth, width, int(causal), wide]
+        self.parts = min(threads.count(), self.count) if self.count * length * columns >= SHARED else 1
+        whole = [-(-n // wide) * wide for n in (columns, depth, width)]
+        self.sizes = (length, columns, depth, width, *whole)
 
-def _part(keep: Any, i: int, j: int, end: int) -> Any:
-    return None if keep is None else rows(keep[:, :, i:j, :end])
+    def given(self, x: Any) -> Any:
+        """An argument as (B, H, M, N) with contiguous rows."""
+        x = self.like.four(x)
+        ok = x.flags.aligned and (x.strides[3] == x.itemsize or x.shape[3] == 1)
+        return x if ok and not any(s % x.itemsize for s in x.strides) else np.array(x, order="C")
+
+    def run(self, run: Function, arrays: list[Any], own: list[Any], room: int) -> None:
+        """arrays: (B, H, M, N) or None, with their strides; own: contiguous ones that follow them (see the sources)."""
+        parts, size = self.parts, self.numbers[6]
+        room += -room % size
+        steps = np.zeros((len(arrays), 3), np.int64)
+        for i, array in enumerate(arrays):
+            if array is not None:
+                steps[i] = array.strides[:3]
+        steps //= own[-1].itemsize
+        work = np.empty(parts * room, own[-1].dtype)
+        per = -(-self.count // parts)
+        args = [address(a) if isinstance(a, np.ndarray) else a or 0 for a in (*own, work, steps)]
+        args += [self.scale, *self.numbers, room, per]
+        if parts < 2:
+            run(*args, 0, self.count)
+        elif not gang.over(run, self.count, 1, args, parts):
+            threads.over(lambda start, stop: run(*args, start, stop), self.count, parts)
 
 
 @may_decline
@@ -54,27 +88,17 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, cau
     """Op attention: (out, lse)."""
     if not _fits(q, k, v, mask, keep):
         return NotImplemented
-    weigh = _kernel("weigh", q, k, v, keep)
-    if weigh is None:
+    run = _kernel("attention_forward", q, k, v, keep)
+    if run is None:
         return NotImplemented
-    blocks = _Blocks(q, k, None, keep, causal)
-    out = blocks.empty(q.shape[-2], v.shape[-1])
-    lse = np.empty((*blocks.batch, blocks.rows), q.dtype)
-    whole = [blocks.four(x) for x in (q, k, v)]
-    kept: Any = blocks.keep
-
-    def work(group: Any) -> None:
-        queries, keys, values, results, level = (x[group] for x in (*whole, out, lse))
-        factors = None if kept is None else kept[group]
-        for i, j, end in blocks.cuts:
-            s = _product(queries[:, :, i:j], keys[:, :, :end])
-            top, total = np.empty((2, *s.shape[:3]), s.dtype)
-            weigh(s, _part(factors, i, j, end), top, total, scale, j - i, end, i, causal, 0, top.size)
-            np.matmul(s, values[:, :, :end], out=results[:, :, i:j])
-            np.add(np.log(total, out=total), top, out=level[..., i:j])
-
-    blocks.run(work)
-    return blocks.given(out), lse.reshape(*q.shape[:-2], blocks.rows)
+    heads = _Heads(q, k, v, keep, causal, scale)
+    length, columns, depth, _, span, _, deep = heads.sizes
+    out, lead = heads.like.empty(length, v.shape[-1]), q.shape[:-1]
+    top, total = np.empty((2, *lead), q.dtype)
+    arrays = [*[heads.given(x) for x in (q, k, v)], out]
+    own = [*arrays[:3], heads.keep, out, top, total]
+    heads.run(run, arrays, own, span * depth + deep * columns + BLOCK * (span + deep))
+    return heads.like.given(out), np.add(np.log(total, out=total), top, out=top)
 
 
 @may_decline
@@ -85,53 +109,17 @@ def attention_backward(
     """Composite attention_backward; `weights` is lse."""
     if not _fits(q, k, v, mask, keep) or weights.shape != q.shape[:-1] or out.shape != g.shape or needs[3]:
         return NotImplemented
-    run, dots = _kernel("score_gradients", q, k, v, keep, weights, g, out), _kernel("row_dots", q)
-    if run is None or dots is None:
+    run = _kernel("attention_backward", q, k, v, keep, weights, g, out)
+    if run is None:
         return NotImplemented
-    blocks = _Blocks(q, k, None, keep, causal)
-    made = _Backward(blocks, [blocks.four(x) for x in (g, q, k, v, out)], weights, needs, scale, run, dots)
-    blocks.run(made.work)
-    return *[None if x is None else blocks.given(x) for x in (made.gq, made.gk, made.gv)], None
-
-
-class _Backward:
-    """What the backward pass reads and writes. gq, gk, gv: None where not needed."""
-
-    def __init__(self, blocks: Any, arrays: Any, lse: Any, needs: Any, scale: float, run: Function, dots: Function):
-        self.blocks, self.scale, self.run, self.dots = blocks, scale, run, dots
-        self.arrays = arrays
-        self.lse = lse.reshape(*blocks.batch, blocks.rows)
-        self.made = [
-            blocks.empty(*x.shape[-2:]) if need else None for x, need in zip(arrays[1:4], needs, strict=False)
-        ]
-        self.gq, self.gk, self.gv = self.made
-
-    def delta(self, g: Any, out: Any) -> Any:
-        """The sums of g * out along rows. g, out: (B, H, L, V) -> (B, H, L)."""
-        size = g.itemsize
-        if g.strides[3] != size or out.strides[3] != size:
-            g, out = rows(g), rows(out)
-        made = np.empty(g.shape[:3], g.dtype)
-        steps = np.array([*g.strides[:3], *out.strides[:3]], np.int64) // size
-        self.dots(g, out, made, steps, *g.shape[1:], 0, made.size)
-        return made
-
-    def work(self, group: Any) -> None:
-        """A group of heads; the last block of queries first, as it may see all keys."""
-        blocks = self.blocks
-        g, q, k, v, out, lse = (x[group] for x in (*self.arrays, self.lse))
-        gq, gk, gv = (None if x is None else x[group] for x in self.made)
-        delta, factors = self.delta(g, out), None if blocks.keep is None else blocks.keep[group]
-        for i, j, end in reversed(blocks.cuts):
-            p, d = _product(q[:, :, i:j], k[:, :, :end]), _product(g[:, :, i:j], v[:, :, :end])
-            level, share = rows(lse[..., i:j]), rows(delta[..., i:j])
-            keep = _part(factors, i, j, end)
-            self.run(p, d, keep, level, share, self.scale, j - i, end, i, blocks.causal, 0, level.size)
-            if gq is not None:
-                np.matmul(d, k[:, :, :end], out=gq[:, :, i:j])
-            for made, weights, x in ((gk, d, q), (gv, p, g)):
-                if made is not None:
-                    _add_product(made, weights, x[:, :, i:j], j == blocks.rows)
+    heads = _Heads(q, k, v, keep, causal, scale)
+    length, columns, depth, width, span, short, deep = heads.sizes
+    given = [heads.given(x) for x in (q, k, v, g, out)]
+    made = [heads.like.empty(*x.shape[-2:]) if need else None for x, need in zip((q, k, v), needs, strict=False)]
+    own, lse = [*given, heads.keep, rows(weights), *made], None
+    room = span * (depth + width) + (short + deep) * (columns + length) + short * columns
+    heads.run(run, [*given, *made], own, room + BLOCK * (2 * span + short))
+    return *[None if x is None else heads.like.given(x) for x in made], lse
 
 
 KERNELS: dict[str, Callable[..., Any]] = {"attention": attention, "attention_backward": attention_backward}

@@ -19,10 +19,10 @@ from . import gang
 from .compiled import Function, Group, address, rows
 
 NEEDS = "numba"
-SOURCE = Group("recurrent")
+SOURCE = Group("products")
 SMALL = 1 << 14  # elements of all steps' gates that are worth loading machine code for
 LEAST_ROWS = 4  # of a thread: the products of fewer take as long
-WIDE = 64  # bytes of a panel's row, see sources/recurrent.py
+WIDE = 64  # bytes of a panel's row, see sources/products.py
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 _SUFFIX = {F32: "_f4", F64: "_f8"}
 

@@ -114,10 +114,8 @@ class _Blocks:
         return top, total
 
 
-def _scores(q: Any, k: Any, scale: Any, added: Any, out: Any) -> None:
+def _scores(q: Any, k: Any, added: Any, out: Any) -> None:
     np.matmul(q, k.swapaxes(-1, -2), out=out)
-    if scale != 1:
-        np.multiply(out, scale, out=out)
     if added is not None:
         np.add(out, added, out=out)
 
@@ -127,18 +125,18 @@ def _forward(blocks: _Blocks, q: Any, k: Any, v: Any, out: Any, lse: Any, scale:
     smallest, ones = SMALLEST[out.dtype.itemsize], np.ones(blocks.columns, out.dtype)
 
     def work(group: tuple[slice, slice]) -> None:
-        queries, keys, values, results = q[group], k[group], v[group], out[group]
+        queries, keys, values, results = q[group] * scale, k[group], v[group], out[group]  # fewer than the scores
         shape = queries.shape[:2]
         buffer = np.empty(math.prod(shape) * max([(j - i) * end for i, j, end in blocks.cuts]), out.dtype)
         for i, j, end in blocks.cuts:
             s = buffer[: math.prod(shape) * (j - i) * end].reshape(*shape, j - i, end)
             added, bits, keep = blocks.parts(group, i, j, end)
-            _scores(queries[:, :, i:j], keys[:, :, :end], scale, added, s)
+            _scores(queries[:, :, i:j], keys[:, :, :end], added, s)
             np.exp(s, out=s)
             blocks.hide(s, bits, i)
             top, total = 0, np.matmul(s, ones[:end])
             if not (total.min() > smallest and total.max() < 1 / smallest):
-                _scores(queries[:, :, i:j], keys[:, :, :end], scale, added, s)
+                _scores(queries[:, :, i:j], keys[:, :, :end], added, s)
                 top, total = blocks.careful(s, bits, i)
             part = results[:, :, i:j]
             np.matmul(s if keep is None else np.multiply(s, keep, out=s), values[:, :, :end], out=part)
@@ -181,6 +179,7 @@ class _Gradients:
         """A group of heads; the last block of queries first, as it may see all keys."""
         blocks = self.blocks
         g, q, k, v, lse = [x[group] for x in (self.g, self.q, self.k, self.v, self.lse)]
+        q = q * self.scale  # for the scores, and for what arrives at the keys
         gq, gk, gv, gm = [None if x is None else x[group] for x in (self.gq, self.gk, self.gv, self.gm)]
         shape = q.shape[:2]
         delta = np.einsum("bhlv,bhlv->bhl", g, self.out[group]) if self.scores else None
@@ -188,7 +187,7 @@ class _Gradients:
         for i, j, end in reversed(blocks.cuts):
             p, d = [x[: math.prod(shape) * (j - i) * end].reshape(*shape, j - i, end) for x in buffers]
             added, bits, keep = blocks.parts(group, i, j, end)
-            _scores(q[:, :, i:j], k[:, :, :end], self.scale, added, p)
+            _scores(q[:, :, i:j], k[:, :, :end], added, p)
             np.subtract(p, lse[..., i:j, None], out=p)
             np.exp(p, out=p)
             blocks.hide(p, bits, i)
@@ -203,10 +202,9 @@ class _Gradients:
             np.multiply(d, p, out=d)
             if gm is not None:
                 gm[:, :, i:j, :end] = d
-            if self.scale != 1:
-                np.multiply(d, self.scale, out=d)
             if gq is not None:
-                np.matmul(d, k[:, :, :end], out=gq[:, :, i:j])
+                part = np.matmul(d, k[:, :, :end], out=gq[:, :, i:j])
+                np.multiply(part, self.scale, out=part)
             if gk is not None:
                 _add_product(gk, d, q[:, :, i:j], j == blocks.rows)
 
