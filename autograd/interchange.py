@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.registry import backend_of
+from ..backends.base import DeviceKey
+from ..backends.registry import backend_of, backend_of_device
 from .device import device
 from .dtypes import by_name
 from .parameter import Parameter
@@ -85,21 +86,35 @@ def _restore(
     return made
 
 
-def to_dlpack(t: Tensor, **kwargs: Any) -> Any:
-    """The DLPack capsule of a tensor. RuntimeError (BufferError) for one that requires grad, as PyTorch."""
+def to_dlpack(t: Tensor, *, stream: int | None = -1, **kwargs: Any) -> Any:
+    """The DLPack capsule of a tensor.
+
+    stream: the address of the stream where the other library will work, which is made to wait for the current one;
+    1 and None stand for the default stream, -1 for no waiting. BufferError for a tensor that requires grad; TypeError
+    for a stream that is no int.
+    """
     if t._rg:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    return t.array.__dlpack__(**kwargs)
+    if stream is not None and type(stream) is not int:
+        raise TypeError("stream must be ``int`` or ``none``")
+    backend = backend_of(t.array)
+    if not t.is_cuda:
+        return t.array.__dlpack__(stream=None, **kwargs)
+    if stream == 2:
+        raise BufferError("per-thread default stream is not supported.")
+    with backend.guard(backend.device_of(t.array)):
+        return t.array.__dlpack__(stream=1 if stream is None else stream, **kwargs)
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor over the memory of any object with `__dlpack__` (NumPy, CuPy, torch, JAX, ...), without a copy.
 
-    RuntimeError for an object that has none.
+    Work queued on the current stream from then on sees what the other library has queued. RuntimeError for an object
+    that has no `__dlpack__`.
     """
     if not hasattr(ext_tensor, "__dlpack__"):
         raise RuntimeError(f"from_dlpack(): expected an object with __dlpack__, but got {type(ext_tensor).__name__}")
-    kind, _ = ext_tensor.__dlpack_device__() if hasattr(ext_tensor, "__dlpack_device__") else (1, 0)
+    kind, index = ext_tensor.__dlpack_device__() if hasattr(ext_tensor, "__dlpack_device__") else (1, 0)
     if kind == 1:
         array = np.from_dlpack(ext_tensor)
         if not array.flags.writeable:
@@ -108,10 +123,42 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
             except ValueError:
                 pass  # the exporter says read-only: writes will fail with NumPy's error
     else:
-        from ..backends.registry import load
-
-        array = load("cupy").xp.from_dlpack(ext_tensor)
+        backend = backend_of_device("cuda")
+        with backend.guard(DeviceKey("cuda", index)):
+            array = backend.xp.from_dlpack(ext_tensor)
     t = wrap(array)
     if copy:
         t = t.clone()
     return t if device is None else t.to(device)
+
+
+def cuda_array_interface(t: Tensor) -> dict[str, Any]:
+    """`Tensor.__cuda_array_interface__`: address, shape, strides in bytes (None in row-major order) and dtype.
+
+    AttributeError for a tensor that is not on an NVIDIA GPU or is sparse, RuntimeError for one that requires grad.
+    """
+    if not t.is_cuda:
+        raise AttributeError(
+            f"Can't get __cuda_array_interface__ on non-CUDA tensor type: {t.type()} "
+            "If CUDA data is required use tensor.cuda() to copy tensor to device memory."
+        )
+    if t.is_sparse:
+        raise AttributeError(
+            f"Can't get __cuda_array_interface__ on sparse type: {t.type()} "
+            "Use Tensor.to_dense() to convert to a dense tensor first."
+        )
+    if t._rg:
+        raise RuntimeError(
+            "Can't get __cuda_array_interface__ on Variable that requires grad. "
+            "If gradients aren't required, use var.detach() to get Variable that doesn't require grad."
+        )
+    a = t.array
+    strides = None if a.flags.c_contiguous else a.strides
+    data = (a.data.ptr if a.size else 0, False)
+    return {"typestr": a.dtype.str, "shape": a.shape, "strides": strides, "data": data, "version": 2}
+
+
+def of_device_memory(obj: Any) -> Tensor:
+    """A tensor over the memory of an object with `__cuda_array_interface__` (CuPy, Numba, torch), without a copy."""
+    backend = backend_of_device("cuda")
+    return wrap(obj.view() if isinstance(obj, backend.array_type) else backend.xp.asarray(obj))

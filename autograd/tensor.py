@@ -455,6 +455,12 @@ class Tensor:
 
         return to_dlpack(self, **kwargs)
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        from .interchange import cuda_array_interface
+
+        return cuda_array_interface(self)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()
 

@@ -50,7 +50,7 @@ class Backend:
         return out if isinstance(out, self.array_type) else self.asarray(out)
 
     def linked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """What is called for op `name` on this backend's arrays, given its kernel or generic form; asked once per op."""
+        """What is called for op `name`, given its kernel or generic form; asked once per op."""
         return function
 
     @property

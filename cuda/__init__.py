@@ -7,6 +7,7 @@ are accepted, and what needs a device raises `NoDevice`, which is AssertionError
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from ..autograd.api.legacy import LegacyType
@@ -20,7 +21,6 @@ from ..backends.registry import BackendError, load
 
 has_half = True
 has_magma = False
-default_generators: tuple[Any, ...] = ()
 
 
 class NoDevice(BackendError, AssertionError):
@@ -125,7 +125,7 @@ def set_device(device: Any) -> None:
 
 
 def get_device_properties(device: Any = None) -> Any:
-    """What CUDA tells of a device: name, major, minor, total_memory (bytes), multi_processor_count."""
+    """What CUDA tells of a device: name, major, minor, total_memory (bytes), multi_processor_count, warp_size, ..."""
     from types import SimpleNamespace
 
     raw = _runtime().getDeviceProperties(_index(device))
@@ -135,7 +135,19 @@ def get_device_properties(device: Any = None) -> Any:
         minor=raw["minor"],
         total_memory=raw["totalGlobalMem"],
         multi_processor_count=raw["multiProcessorCount"],
+        **{ours: raw[theirs] for ours, theirs in _PROPERTIES.items() if theirs in raw},
     )
+
+
+# PyTorch's name -> CUDA's, where CuPy tells it
+_PROPERTIES = {
+    "warp_size": "warpSize", "L2_cache_size": "l2CacheSize", "is_integrated": "integrated",
+    "max_threads_per_multi_processor": "maxThreadsPerMultiProcessor", "max_threads_per_block": "maxThreadsPerBlock",
+    "regs_per_multiprocessor": "regsPerMultiprocessor", "shared_memory_per_block": "sharedMemPerBlock",
+    "shared_memory_per_block_optin": "sharedMemPerBlockOptin",
+    "shared_memory_per_multiprocessor": "sharedMemPerMultiprocessor", "clock_rate": "clockRate",
+    "memory_clock_rate": "memoryClockRate", "memory_bus_width": "memoryBusWidth", "pci_bus_id": "pciBusID",
+}  # fmt: skip
 
 
 def get_device_name(device: Any = None) -> str:
@@ -251,7 +263,11 @@ _LATE = {
     "memory_allocated": "memory", "memory_cached": "memory", "memory_reserved": "memory",
     "memory_stats": "memory", "memory_summary": "memory", "reset_accumulated_memory_stats": "memory",
     "reset_max_memory_allocated": "memory", "reset_max_memory_cached": "memory", "reset_peak_memory_stats": "memory",
-    "set_per_process_memory_fraction": "memory",
+    "set_per_process_memory_fraction": "memory", "get_per_process_memory_fraction": "memory",
+    "get_allocator_backend": "memory", "memory_stats_as_nested_dict": "memory",
+    "CudaError": "info", "DeferredCudaCallError": "info", "check_error": "info", "clock_rate": "info",
+    "cudart": "info", "current_blas_handle": "info", "device_memory_used": "info", "memory_usage": "info",
+    "nvtx": "info", "power_draw": "info", "temperature": "info", "utilization": "info",
 }  # fmt: skip
 
 
@@ -269,6 +285,10 @@ class CudaType(LegacyType):
 
 
 def __getattr__(name: str) -> Any:
+    if name == "default_generators":  # one stream serves all devices
+        return (default_generator,) * device_count()
+    if name == "random":
+        return sys.modules[__name__]  # the functions of torch.cuda.random are torch.cuda's
     if name in ("amp", "graphs", "memory", "streams"):
         return importlib.import_module(f".{name}", __name__)
     if name in _LATE:

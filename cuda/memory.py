@@ -37,16 +37,12 @@ def memory_reserved(device: Any = None) -> int:
 
 
 def max_memory_allocated(device: Any = None) -> int:
-    """The largest value of `memory_allocated` since the peak is watched.
-
-    That is from the first question about a peak, or the last `reset_peak_memory_stats`, on: CuPy's pool keeps no peak
-    of its own, and asking it at each allocation costs.
-    """
+    """The largest value of `memory_allocated` since the first use of the device or `reset_peak_memory_stats`."""
     return _peak(device)[0]
 
 
 def max_memory_reserved(device: Any = None) -> int:
-    """The largest value of `memory_reserved` since the peak is watched, see `max_memory_allocated`."""
+    """The largest value of `memory_reserved` since the first use of the device or `reset_peak_memory_stats`."""
     return _peak(device)[1]
 
 
@@ -96,12 +92,36 @@ def mem_get_info(device: Any = None) -> tuple[int, int]:
 def empty_cache() -> None:
     """Gives what the pool holds unused back to the device; nothing to do without one."""
     if is_available():
-        _backend().xp.get_default_memory_pool().free_all_blocks()
+        _backend().memory.empty_cache()
 
 
 def ipc_collect() -> None:
     """Nothing is shared between processes. NoDevice without a device, as PyTorch."""
     _backend()
+
+
+def memory_stats_as_nested_dict(device: Any = None) -> dict[str, Any]:
+    """The figures of `memory_stats`, a dictionary for each part of their keys."""
+    found: dict[str, Any] = {}
+    for key, value in memory_stats(device).items():
+        *path, last = key.split(".")
+        inner = found
+        for word in path:
+            inner = inner.setdefault(word, {})
+        inner[last] = value
+    return found
+
+
+def get_allocator_backend() -> str:
+    """Which allocator serves: "native", CuPy's pool."""
+    return "native"
+
+
+def get_per_process_memory_fraction(device: Any = None) -> float:
+    """What fraction of the device's memory the pool may hold."""
+    with _at(device):
+        limit = _backend().xp.get_default_memory_pool().get_limit()
+        return limit / int(_runtime().memGetInfo()[1]) if limit else 1.0
 
 
 def set_per_process_memory_fraction(fraction: float, device: Any = None) -> None:

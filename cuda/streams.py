@@ -17,11 +17,13 @@ class Stream:
     """A queue of work on a device; inside `with stream:` new work goes there. priority: lower numbers go first."""
 
     def __init__(self, device: Any = None, priority: int = 0, *, raw: Any = None):
+        self._index = _index(device)
         if raw is None:
             cuda = _backend().xp.cuda
-            with _at(device):
+            with _at(self._index):
                 raw = cuda.Stream(non_blocking=True, priority=priority)
         self.raw = raw
+        self._inside: list[Any] = []  # what `with` has to put back
 
     @property
     def cuda_stream(self) -> int:
@@ -33,8 +35,12 @@ class Stream:
     @property
     def device(self) -> _device:
         """The device whose work is queued here."""
-        index = getattr(self.raw, "device_id", -1)
-        return _device("cuda", index if index is not None and index >= 0 else _index(None))
+        return _device("cuda", self._index)
+
+    @property
+    def device_index(self) -> int:
+        """The number of the device whose work is queued here."""
+        return self._index
 
     @property
     def priority(self) -> int:
@@ -57,18 +63,23 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """Work queued from now on waits for the event."""
-        self.raw.wait_event(event.raw)
+        if event.raw is not None:
+            self.raw.wait_event(event.raw)
 
     def wait_stream(self, stream: Stream) -> None:
         """Work queued from now on waits for what another stream holds now."""
         self.wait_event(stream.record_event())
 
     def __enter__(self) -> Stream:
+        place = _at(self._index)
+        place.__enter__()
         self.raw.__enter__()
+        self._inside.append(place)
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.raw.__exit__(*error)
+        self._inside.pop().__exit__(*error)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and self.raw.ptr == other.raw.ptr and self.device == other.device
@@ -85,7 +96,7 @@ class ExternalStream(Stream):
 
     def __init__(self, stream_ptr: int, device: Any = None):
         with _at(device):
-            super().__init__(raw=_backend().xp.cuda.Stream.from_external(_Foreign(stream_ptr)))
+            super().__init__(device, raw=_backend().xp.cuda.Stream.from_external(_Foreign(stream_ptr)))
 
 
 class _Foreign:
@@ -104,78 +115,93 @@ def get_stream_from_external(data_ptr: int, device: Any = None) -> Stream:
 
 
 class Event:
-    """A mark in a stream, for waiting and for times."""
+    """A mark in a stream, for waiting and for times. It belongs to the device of the stream that it is first put into."""
 
-    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False):
+    def __init__(
+        self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False, external: bool = False
+    ):
         self.enable_timing = enable_timing
-        self.raw = _backend().xp.cuda.Event(
-            block=blocking, disable_timing=not enable_timing, interprocess=interprocess
-        )
+        self._options = {"block": blocking, "disable_timing": not enable_timing, "interprocess": interprocess}
+        self._cuda = _backend().xp.cuda
+        self.raw: Any = None
 
     @property
     def cuda_event(self) -> int:
-        """The address that CUDA knows the event by."""
-        return self.raw.ptr
+        """The address that CUDA knows the event by; 0 before it is recorded."""
+        return 0 if self.raw is None else self.raw.ptr
 
-    _as_parameter_ = property(lambda self: ctypes.c_void_p(self.raw.ptr), doc="The address, for ctypes.")
+    _as_parameter_ = property(lambda self: ctypes.c_void_p(self.cuda_event), doc="The address, for ctypes.")
 
     def record(self, stream: Stream | None = None) -> None:
         """Puts the mark at the end of a stream, by default the current one."""
-        self.raw.record(None if stream is None else stream.raw)
+        stream = stream or current_stream()
+        with _at(stream.device_index):
+            if self.raw is None:
+                self.raw = self._cuda.Event(**self._options)
+            self.raw.record(stream.raw)
 
     def wait(self, stream: Stream | None = None) -> None:
         """Work queued on the stream from now on waits for the mark."""
         (stream or current_stream()).wait_event(self)
 
     def query(self) -> bool:
-        """Whether the mark was reached."""
-        return bool(self.raw.done)
+        """Whether the mark was reached; true where there is none."""
+        return self.raw is None or bool(self.raw.done)
 
     def synchronize(self) -> None:
         """Waits for the mark."""
-        self.raw.synchronize()
+        if self.raw is not None:
+            self.raw.synchronize()
 
     def elapsed_time(self, end_event: Event) -> float:
-        """Milliseconds from this mark to another. ValueError where one was made without `enable_timing`."""
+        """Milliseconds from this mark to another.
+
+        ValueError where one was made without `enable_timing`, or not recorded; RuntimeError where one is not reached.
+        """
         if not (self.enable_timing and end_event.enable_timing):
             raise ValueError("Both events must be created with argument 'enable_timing=True'.")
-        return _backend().xp.cuda.get_elapsed_time(self.raw, end_event.raw)
+        if self.raw is None or end_event.raw is None:
+            raise ValueError("Both events must be recorded before calculating elapsed time.")
+        if not (self.query() and end_event.query()):
+            raise RuntimeError("Both events must be completed before calculating elapsed time.")
+        return self._cuda.get_elapsed_time(self.raw, end_event.raw)
 
     def __repr__(self) -> str:
-        return f"<torch.cuda.Event {self.cuda_event:#x}>"
+        return f"<torch.cuda.Event {self.cuda_event:#x}>" if self.raw is not None else "<torch.cuda.Event uninitialized>"
 
 
 def current_stream(device: Any = None) -> Stream:
     """The stream where new work goes."""
     with _at(device):
-        return Stream(raw=_backend().xp.cuda.get_current_stream())
+        return Stream(device, raw=_backend().xp.cuda.get_current_stream())
 
 
 def default_stream(device: Any = None) -> Stream:
     """The stream in use when no other was chosen."""
     with _at(device):
-        return Stream(raw=_backend().xp.cuda.Stream.null)
+        return Stream(device, raw=_backend().xp.cuda.Stream.null)
 
 
 def set_stream(stream: Stream | None) -> None:
-    """Makes a stream the current one; None changes nothing."""
+    """Makes a stream, and its device, the current one; None changes nothing."""
     if stream is not None:
+        _backend().xp.cuda.runtime.setDevice(stream.device_index)
         stream.raw.use()
 
 
 class StreamContext:
-    """Inside, the given stream is the current one; None changes nothing."""
+    """Inside, the given stream, and its device, is the current one; None changes nothing."""
 
     def __init__(self, stream: Stream | None):
         self.stream = stream
 
     def __enter__(self) -> None:
         if self.stream is not None:
-            self.stream.raw.__enter__()
+            self.stream.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         if self.stream is not None:
-            self.stream.raw.__exit__(*error)
+            self.stream.__exit__(*error)
 
 
 stream = StreamContext

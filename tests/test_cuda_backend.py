@@ -216,6 +216,7 @@ class RawStream:
 class RawEvent:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
         self.ptr, self.timed, self.done, self.at = 77, not disable_timing, False, None
+        self.index = DEVICE.current
 
     def record(self, stream: Any = None) -> None:
         self.at = stream
@@ -233,6 +234,7 @@ class StandIn:
         self.allocator: Any = lambda size: ("memory", size)
         found = runtime(count=2).cuda.runtime
         found.getDevice = lambda: DEVICE.current
+        found.setDevice = lambda index: setattr(DEVICE, "current", index)
         found.memGetInfo = lambda: (3 << 20, 8 << 30)
         found.getDeviceProperties = lambda index: {
             "name": f"NVIDIA H{index}".encode(), "major": 9, "minor": 0, "totalGlobalMem": 8 << 30,
@@ -375,13 +377,15 @@ def test_memory_figures(backend: CupyBackend) -> None:
         pool.used = used
         backend.xp.cuda.get_allocator()(1)
     assert cuda.max_memory_allocated() == 4000 and cuda.memory_allocated() == 2000
-    assert cuda.max_memory_allocated("cuda:1") == 2000, "watched from now on"
+    assert cuda.max_memory_allocated("cuda:1") == 2000
     assert cuda.memory_stats()["allocated_bytes.all.peak"] == 4000
     assert cuda.memory_summary().startswith("allocated_bytes.all.current: 2000\n")
     assert cuda.mem_get_info() == (3 << 20, 8 << 30)
     cuda.set_per_process_memory_fraction(0.5, 1)
     cuda.empty_cache()
-    assert (pool.limit, pool.freed) == ((1, 0.5), 1)
+    assert (pool.limit, pool.freed) == ((1, 0.5), 2), "both devices are given what they held unused"
+    assert cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"]["peak"] == 4000
+    assert cuda.get_allocator_backend() == "native"
 
 
 # ---- devices, streams, events ----------------------------------------------------------------------------------------
@@ -406,10 +410,13 @@ def test_streams(backend: CupyBackend) -> None:
         assert entered is stream
     with cuda.stream(None):
         pass
+    with cuda.stream(other):
+        assert cuda.current_device() == 1 and cuda.current_stream().device == other.device
+    assert cuda.current_device() == 0 and other.raw.log[-2:] == ["enter", "exit"]
     cuda.set_stream(stream)
     stream.synchronize()
     assert stream.query() and stream.raw.log == ["enter", "enter", "exit", "exit", "use", "synchronize"]
-    assert other.raw.log == [("wait", 77)] and stream._as_parameter_.value == stream.cuda_stream
+    assert other.raw.log[0] == ("wait", 77) and stream._as_parameter_.value == stream.cuda_stream
     assert cuda.current_stream() == cuda.default_stream(0)
     outside = cuda.get_stream_from_external(0xABC, 1)
     assert isinstance(outside, cuda.ExternalStream) and outside.cuda_stream == 0xABC
@@ -418,7 +425,16 @@ def test_streams(backend: CupyBackend) -> None:
 
 def test_events(backend: CupyBackend) -> None:
     start, end, plain = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True), torch.cuda.Event()
+    assert end.query() and repr(end) == "<torch.cuda.Event uninitialized>"
     start.record()
+    with pytest.raises(ValueError, match="Both events must be recorded before calculating elapsed time"):
+        start.elapsed_time(end)
+    torch.cuda.Stream(device=1).record_event(plain)
+    assert plain.raw.index == 1, "an event is of the device where it is first recorded"
+    end.record()
+    with pytest.raises(RuntimeError, match="Both events must be completed"):
+        start.elapsed_time(end)
+    start.synchronize()
     end.synchronize()
     assert end.query() and start.raw.timed and start.elapsed_time(end) == 2.5
     with pytest.raises(ValueError, match="Both events must be created with argument 'enable_timing=True'."):

@@ -91,6 +91,9 @@ def tensor(
     """
     if isinstance(data, Tensor) and device is None:
         device = data.device
+    if not isinstance(data, (Tensor, list, np.ndarray)) and hasattr(data, "__cuda_array_interface__"):
+        t = as_tensor(data).clone().to(device=device, dtype=dtype)
+        return t.requires_grad_() if requires_grad else t
     host = np.array(host_of(data, None if dtype is None else as_dtype(dtype)), order="C")
     return finish(host, device, requires_grad)
 
@@ -103,6 +106,10 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     elif isinstance(data, np.ndarray):
         elsewhere = device is not None or resolve(None).type != "cpu"
         t = finish(checked_array(data), device) if elsewhere else from_numpy(data)
+    elif hasattr(data, "__cuda_array_interface__"):
+        from ..interchange import of_device_memory
+
+        t = of_device_memory(data)
     else:
         return tensor(data, dtype=dtype, device=device)
     if dtype is not None or device is not None:

@@ -12,7 +12,7 @@ from ..op import GRAPH
 from ..ops import factor as op
 from ..ops import ldl as ldl_op
 from ..ops.factor import LinAlgError as LinAlgError
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from . import return_types as types
 from .args import tensor_beside as beside
 from .table import PUBLIC, public

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,15 +16,18 @@ OutOfMemoryError.__module__ = "torch"
 
 
 class Watch:
-    """Stands before CuPy's allocator: a failed allocation says who holds the memory; the peak is kept once asked for.
+    """Stands before CuPy's allocator: keeps the peaks, which CuPy's pool does not, and says who holds the memory.
 
-    The peak costs a question to the pool per allocation, so it is watched from the first `peak` or `start_peak` on.
+    The pool grows only where it allocates and shrinks only where it is told to, so the bytes that it holds are asked
+    for where somebody wants to know them; those in arrays (0.3 us) at each allocation.
     """
 
     def __init__(self, cupy: Any):
         self.cupy = cupy
         self.inner: Callable[[int], Any] = cupy.cuda.get_allocator()
-        self.peaks: dict[int, list[int]] = {}  # device -> [bytes in arrays, bytes in the pool]
+        self.pool = cupy.get_default_memory_pool()
+        self.used, self.device = self.pool.used_bytes, cupy.cuda.runtime.getDevice
+        self.peaks: dict[int, list[int]] = defaultdict(lambda: [0, 0])  # device -> [bytes in arrays, in the pool]
         cupy.cuda.set_allocator(self.malloc)
 
     def malloc(self, size: int) -> Any:
@@ -32,10 +36,9 @@ class Watch:
             found = self.inner(size)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             raise OutOfMemoryError(self.explained(size)) from error
-        if self.peaks:
-            device = self.cupy.cuda.runtime.getDevice()
-            if device in self.peaks:
-                self.note(device)
+        used, peak = self.used(), self.peaks[self.device()]
+        if used > peak[0]:
+            peak[0] = used
         return found
 
     def note(self, device: int) -> None:
@@ -43,20 +46,24 @@ class Watch:
         used, held, kept = *self.held(), self.peaks[device]
         kept[:] = max(kept[0], used), max(kept[1], held)
 
+    def empty_cache(self) -> None:
+        """Gives what the pool of each device holds unused back."""
+        for device in range(self.cupy.cuda.runtime.getDeviceCount()):
+            with self.cupy.cuda.Device(device):
+                self.note(device)
+                self.pool.free_all_blocks()
+
     def held(self) -> tuple[int, int]:
         """(bytes in living arrays, bytes in the pool) of the current device."""
-        pool = self.cupy.get_default_memory_pool()
-        return int(pool.used_bytes()), int(pool.total_bytes())
+        return int(self.pool.used_bytes()), int(self.pool.total_bytes())
 
     def start_peak(self, device: int) -> None:
-        """Watches the peak of the current device from now on."""
+        """Starts the peaks of the current device at what is held now."""
         self.peaks[device] = [0, 0]
         self.note(device)
 
     def peak(self, device: int) -> list[int]:
-        """The largest (bytes in living arrays, bytes in the pool) of the current device since it is watched."""
-        if device not in self.peaks:
-            self.start_peak(device)
+        """The largest (bytes in living arrays, bytes in the pool) of the current device so far."""
         self.note(device)
         return self.peaks[device]
 
