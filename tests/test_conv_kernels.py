@@ -34,6 +34,8 @@ def by_rows_always(inputs, outputs, kernel, high, size, stride, dilation):
 def way(request, monkeypatch):
     """How the work is cut up."""
     monkeypatch.setattr(conv_rows, "pays", (lambda *_: False) if request.param == "whole columns" else by_rows_always)
+    monkeypatch.setattr(conv_kernels, "FEW", 0)
+    monkeypatch.setattr(conv_kernels, "THIN", 0)
     monkeypatch.setattr(conv_winograd, "CHANNELS", 0 if request.param == "two threads" else 1 << 20)
     if request.param in ("small blocks", "images interleaved"):
         for module, name in ((conv_kernels, "BLOCK"), (conv_columns, "BLOCK"), (conv_rows, "BLOCK")):
@@ -44,6 +46,7 @@ def way(request, monkeypatch):
         if not blas.controlled():
             pytest.skip("the threads of this BLAS cannot be set")
         monkeypatch.setattr(conv_kernels, "SHARED", 0)
+        monkeypatch.setattr(conv_columns, "LONG", 0)
         before = threads.count()
         threads.set_count(2)
         request.addfinalizer(lambda: threads.set_count(before))

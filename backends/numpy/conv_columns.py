@@ -20,8 +20,9 @@ TOGETHER = 4
 FEW = 32
 # A weight's gradient adds a matrix of the weight's size per block: enough places to make that addition small.
 PLACES = 1024
-# NumPy keeps the interpreter during a matrix product of so few elements, however long it takes.
-KEPT = 500
+# NumPy keeps the interpreter during a matrix product of so few elements, however long it takes; long is from so many
+# products.
+KEPT, LONG = 500, 1 << 19
 
 
 class Columns:
@@ -143,8 +144,9 @@ def over_places(a: Array, b: Array) -> Array:
 
     Small results are sums over spans of the places, so that other threads can work meanwhile.
     """
-    (groups, rows, places), few = a.shape, KEPT // max(1, len(a) * a.shape[1] * b.shape[1]) + 1
-    spans = next((n for n in range(few, 4 * few) if places % n == 0), 1)
+    (groups, rows, places), size = a.shape, len(a) * a.shape[1] * b.shape[1]
+    few = KEPT // max(1, size) + 1
+    spans = next((n for n in range(few, 4 * few) if places % n == 0), 1) if size * places >= LONG else 1
     if spans == 1:
         return np.matmul(a, b.swapaxes(1, 2))
     first = a.reshape(groups, rows, spans, places // spans).swapaxes(1, 2)

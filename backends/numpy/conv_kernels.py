@@ -33,6 +33,9 @@ BLOCK = 1 << 20
 # Products from which the threads share the images: half a millisecond of each. Every call of a thread may wait some
 # microseconds for another that holds the interpreter.
 SHARED = 6 << 20
+# Products below which rows are not worth their calls, and inputs times outputs of a group below which the matrices of
+# the weight's gradient by rows are too thin.
+FEW, THIN = 1 << 19, 8
 # Images whose values, next to each other in memory, are runs that are worth the interleaving.
 MANY = 8
 
@@ -69,8 +72,12 @@ def correlate(
         seen = x[(..., *[slice(0, s * (n - 1) + 1, s) for n, s in zip(out.shape[2:], stride, strict=True)])]
         return lambda i, j: pointwise(seen[i:j], w, b, out[i:j], groups)
 
+    rows = out.size * math.prod(w.shape[1:]) >= FEW and conv_rows.pays(
+        w.shape[1], w.shape[0] // groups, kernel, x.shape[2], out.shape[2:], stride, dilation
+    )
+
     def plain(i: int, j: int) -> None:
-        if conv_rows.pays(w.shape[1], w.shape[0] // groups, kernel, x.shape[2], out.shape[2:], stride, dilation):
+        if rows:
             by_rows(x[i:j], w, b, out[i:j], low, stride, groups)
         else:
             by_columns(x[i:j], w, b, out[i:j], low, stride, dilation, groups)
@@ -230,9 +237,11 @@ def conv_weight(x: Array, g: Array, *, shape: Ints, stride: Ints, padding: Ints,
     if conv_winograd.pays(x, channels, kernel, stride, dilation, groups) and _weight_by_tiles(x, g, out, padding):
         return out
     parts: dict[int, Array] = {}
+    rows = conv_rows.pays(depth, channels, kernel, x.shape[2], g.shape[2:], stride, dilation)
+    rows = rows and depth * channels >= THIN and g.size * depth * taps >= FEW
 
     def some(i: int, j: int) -> None:
-        if conv_rows.pays(depth, channels, kernel, x.shape[2], g.shape[2:], stride, dilation):
+        if rows:
             part = np.zeros((groups, kernel[0], channels, kernel[1], depth), x.dtype)
             weight_by_rows(x[i:j], g[i:j], part, padding, stride)
             parts[i] = part.transpose(0, 2, 4, 1, 3)

@@ -24,7 +24,7 @@ Array = Any
 Ints = tuple[int, ...]
 
 # Bytes of columns and products per block.
-BLOCK = 1 << 23
+BLOCK = 1 << 22
 PAGE = 4096
 
 
