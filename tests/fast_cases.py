@@ -179,7 +179,7 @@ CASES: dict[str, list[Callable[[np.random.Generator], Sample]]] = {
     "max_pool_backward": [
         _pool((2, 2), (2, 2), (0, 0), (1, 1), True), _pool((3, 3), (1, 1), (1, 1), (1, 1), True),
         _pool((2, 3), (3, 1), (1, 1), (2, 2), True), _pool((3, 3), (2, 2), (1, 1), (1, 1), True),
-        _pool((2, 2), (2, 2), (0, 0), (1, 1), True, (28, 22)), _pool((2, 2), (2, 2), (0, 0), (1, 1), True, (10, 50)),
+        _pool((2, 2), (2, 2), (0, 0), (1, 1), True, (10, 50)),
     ],
     "attention": [_attention(c, k, False) for c in (True, False) for k in (True, False)],
     "attention_backward": [_attention(c, k, True) for c in (True, False) for k in (True, False)],

@@ -15,7 +15,7 @@ from .compiled import Function, Group, rows
 NEEDS = "numba"
 SOURCE = Group("places")
 SMALL = 1 << 12
-GRAIN = 1 << 15
+GRAIN, CHEAP = 1 << 15, 1 << 18  # elements that are worth a thread; of pooling by halves, which is a tenth of the work
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 _SUFFIX = {F32: "_f4", F64: "_f8"}
 
@@ -111,7 +111,7 @@ def max_pool(x: Any, *, kernel: Any, stride: Any, padding: Any, dilation: Any, s
     planes, geometry = _pooled(x, kernel, stride, padding, dilation, size)
     out = np.empty((*x.shape[:-2], *size), x.dtype)
     numbers = geometry[2:6] if halves else (*geometry, -math.inf)
-    run.over(planes, rows(x), out, *numbers, size=x.size, grain=GRAIN)
+    run.over(planes, rows(x), out, *numbers, size=x.size, grain=CHEAP if halves else GRAIN)
     return out
 
 
@@ -122,13 +122,13 @@ def max_pool_backward(
     """Composite max_pool_backward in two dimensions."""
     if len(kernel) != 2 or x.size < SMALL:
         return NotImplemented
-    if _halves(kernel, stride, padding, dilation) and tuple(x.shape[-2:]) == (2 * size[0], 2 * size[1]):
-        run = _kernel("max_pool_2x2_backward", x, g, out)
+    covered = _halves(kernel, stride, padding, dilation) and tuple(x.shape[-2:]) == (2 * size[0], 2 * size[1])
+    if covered and size[1] >= 4 and x.dtype is g.dtype is out.dtype is F32:
+        run = SOURCE.get("max_pool_2x2_backward")
         if run is None:
             return NotImplemented
         gx = np.empty(x.shape, x.dtype)
-        planes = math.prod(x.shape[:-2])
-        run.over(planes, rows(g), rows(x), rows(out), gx, *x.shape[-2:], *size, size=x.size, grain=GRAIN)
+        run.over(math.prod(x.shape[:-2]), rows(g), rows(x), rows(out), gx, *size, size=x.size, grain=CHEAP)
         return gx
     if size[1] < NARROW:
         return NotImplemented

@@ -306,6 +306,42 @@ def deal(context: Any, pointer: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def pairs(context: Any, pointer: Any, offset: Any) -> Any:
+    """Two vectors: pointer[offset + k : offset + 16 : 2] for k < 2."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        halves = [_loaded(builder, *args, 4, more) for more in range(0, 16, 4)]
+        a, b = (_mixed(builder, halves[k], halves[k + 2], *range(8)) for k in (0, 1))
+        found = [_mixed(builder, a, b, *(k + i for i in (0, 2, 8, 10, 4, 6, 12, 14))) for k in (0, 1)]
+        return c.make_tuple(builder, s.return_type, found)
+
+    return types.UniTuple(LANES, 2)(pointer, types.intp), code
+
+
+@intrinsic
+def store_pairs(context: Any, pointer: Any, offset: Any, a: Any, b: Any) -> Any:
+    """The reverse of `pairs`."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        pointer, offset, a, b = args
+        for k, lanes in enumerate([(0, 8, 1, 9), (2, 10, 3, 11), (4, 12, 5, 13), (6, 14, 7, 15)]):
+            _stored(builder, pointer, offset, _mixed(builder, a, b, *lanes), 4 * k)
+        return c.get_dummy_value()
+
+    return types.none(pointer, types.intp, LANES, LANES), code
+
+
+@intrinsic
+def where_equal(context: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """`yes` in the lanes where a == b, else `no`."""
+
+    def code(c: Any, builder: Any, s: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+
+    return LANES(*[LANES] * 4), code
+
+
+@intrinsic
 def gather(context: Any, pointer: Any, offset: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """The reverse of `deal`: pointer[offset + k : offset + 32 : 4] = the k-th vector."""
 

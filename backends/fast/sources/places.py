@@ -3,7 +3,20 @@
 
 from __future__ import annotations
 
-from .language import Int, T, at, inline, inline_sums, kernel, maximum
+from .language import (
+    Int,
+    T,
+    at,
+    inline,
+    inline_sums,
+    kernel,
+    load,
+    maximum,
+    pairs,
+    spread,
+    store_pairs,
+    where_equal,
+)  # fmt: skip
 
 
 @kernel("T* i8 i8")
@@ -152,20 +165,40 @@ def chosen(a, b, c, d, top):
     return k if top == top else last
 
 
-@kernel("T* T* T* T* i8 i8 i8 i8 i8 i8")
-def max_pool_2x2_backward(g, x, y, gx, high, wide, out_high, out_wide, start, stop):
-    """As max_pool_backward, for windows of 2 x 2 in steps of 2 without padding that cover the plane."""
-    for m in range(start, stop):
-        plane, target = at(x, m * high * wide), at(gx, m * high * wide)
-        for oy in range(out_high):
-            upper, lower = at(plane, 2 * oy * wide), at(plane, (2 * oy + 1) * wide)
-            one, two = at(target, 2 * oy * wide), at(target, (2 * oy + 1) * wide)
-            h, top = at(g, (m * out_high + oy) * out_wide), at(y, (m * out_high + oy) * out_wide)
+@inline
+def chosen_lanes(a, b, c, d, top):
+    """`chosen`, of vectors."""
+    k = where_equal(c, top, spread(T(2)), spread(T(3)))
+    k = where_equal(b, top, spread(T(1)), k)
+    k = where_equal(a, top, spread(T(0)), k)
+    last = where_equal(b, b, spread(T(0)), spread(T(1)))
+    last = where_equal(c, c, last, spread(T(2)))
+    last = where_equal(d, d, last, spread(T(3)))
+    return where_equal(top, top, k, last)
+
+
+@kernel("f4* f4* f4* f4* i8 i8 i8 i8")
+def max_pool_2x2_backward(g, x, y, gx, out_high, out_wide, start, stop):
+    """As max_pool_backward, for windows of 2 x 2 in steps of 2 that cover the plane, out_wide >= 4.
+
+    What the vectors of a short row write too much, the next row overwrites; the last one is written number by number.
+    """
+    zero, wide = spread(T(0)), 2 * out_wide
+    for row in range(start * out_high, stop * out_high):
+        upper, one, h, top = at(x, 2 * row * wide), at(gx, 2 * row * wide), at(g, row * out_wide), at(y, row * out_wide)
+        if out_wide < 8 and row == stop * out_high - 1:
             for ox in range(out_wide):
-                k = chosen(upper[2 * ox], upper[2 * ox + 1], lower[2 * ox], lower[2 * ox + 1], top[ox])
+                k = chosen(upper[2 * ox], upper[2 * ox + 1], upper[wide + 2 * ox], upper[wide + 2 * ox + 1], top[ox])
                 one[2 * ox] = h[ox] if k == T(0) else T(0)
                 one[2 * ox + 1] = h[ox] if k == T(1) else T(0)
-            for ox in range(out_wide):  # a loop for each row: LLVM cannot know that they are apart
-                k = chosen(upper[2 * ox], upper[2 * ox + 1], lower[2 * ox], lower[2 * ox + 1], top[ox])
-                two[2 * ox] = h[ox] if k == T(2) else T(0)
-                two[2 * ox + 1] = h[ox] if k == T(3) else T(0)
+                one[wide + 2 * ox] = h[ox] if k == T(2) else T(0)
+                one[wide + 2 * ox + 1] = h[ox] if k == T(3) else T(0)
+        else:
+            for begun in range(0, out_wide, 8):
+                ox = max(0, min(begun, out_wide - 8))
+                a, b = pairs(upper, 2 * ox)
+                c, d = pairs(upper, wide + 2 * ox)
+                k, v = chosen_lanes(a, b, c, d, load(top, ox)), load(h, ox)
+                store_pairs(one, 2 * ox, where_equal(k, zero, v, zero), where_equal(k, spread(T(1)), v, zero))
+                c, d = where_equal(k, spread(T(2)), v, zero), where_equal(k, spread(T(3)), v, zero)
+                store_pairs(one, wide + 2 * ox, c, d)
