@@ -92,9 +92,6 @@ class CupyBackend(Backend):
     def device_count(self) -> int:
         return self._count
 
-    def storage_of(self, array: Any) -> Any:
-        return array.data.mem
-
     def synchronize(self, device: DeviceKey | None = None) -> None:
         with self.guard(device or DeviceKey("cuda")) as place:
             place.synchronize()
