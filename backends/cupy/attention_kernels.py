@@ -11,8 +11,10 @@ for scores of zero (NVIDIA/cudnn-frontend#160 and #1072).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ from .. import cuda
 from .. import cudnn as settings
 from ..base import may_decline
 from . import cudnn
-from .launch import FLAG, FLAGS, NAMES, TYPES, Kernel, aligned, contiguous, current, empty, row_blocks, served, vector
+from .launch import FLAG, FLAGS, NAMES, TYPES, Kernel, contiguous, current, empty, row_blocks, served, vector
 from .matmul_kernels import batch_stride, product
 from .softmax_kernels import softmax_backward
 
@@ -98,12 +100,12 @@ def _part(mask: Any, span: slice, ndim: int) -> Any:
 @may_decline
 def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, causal: bool, scale: float) -> Any:
     """Op attention: (out, what the backward pass takes), which is cuDNN's statistics (*B, L), the weights, or None."""
-    if not _fits(q, k, v, mask, keep):
-        return NotImplemented
     if mask is None and keep is None:
         found = by_cudnn(q, k, v, causal, scale)
         if found is not None:
             return found
+    if not _fits(q, k, v, mask, keep):
+        return NotImplemented
     shape = (*q.shape[:-1], k.shape[-2])
     if 4 * math.prod(shape) <= SCORES:
         p = weights_of(q, k, mask, causal, scale)
@@ -123,13 +125,15 @@ def attention_backward(
     scale: float,
 ) -> Any:  # fmt: skip
     """Composite attention_backward. A gradient of the mask is left to the body."""
-    if needs[3] or g.dtype != q.dtype or not g.size or not _fits(q, k, v, mask, keep):
+    if needs[3] or g.dtype != q.dtype or not g.size:
         return NotImplemented
     if weights is not None and weights.ndim < q.ndim:
         found = by_cudnn_backward(g, q, k, v, out, weights, causal, scale)
         if found is not None:
             return *[a if need else None for a, need in zip(found, needs, strict=False)], None
         weights = None
+    if not _fits(q, k, v, mask, keep):
+        return NotImplemented
     shape = (*q.shape[:-1], k.shape[-2])
     if weights is not None:
         return *_gradients(g, q, k, v, keep, contiguous(weights), needs, scale, [None] * 3), None
@@ -162,14 +166,16 @@ def _gradients(g: Any, q: Any, k: Any, v: Any, keep: Any, p: Any, needs: Any, sc
 # ---- through cuDNN
 
 TILE = 128  # queries and keys that its kernels take at a time
+LENGTHS = np.dtype("i4")
 
 
-class Attention(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Attention:
     """Attention as cuDNN has it, forward or backward.
 
-    shapes, strides (in elements): of q (B, H, L, E), k (B, H, S, E), v (B, H, S, V) and out (B, H, L, V), whose
-    gradients lie alike. uids: 1 to 4 these, 5 the statistics (B, H, L), 6 the gradient of out, 7 to 9 those of q, k, v,
-    10 and 11 the numbers of queries and keys of each of the B, where `padded`.
+    shapes, strides (in elements): of q (B, H, L, E), k (B, H, S, E), v (B, H, S, V) and out (B, H, L, V); gradients:
+    the strides of those of q, k and v, while out's lies as out. uids: 1 to 4 these, 5 the statistics (B, H, L), 6 the
+    gradient of out, 7 to 9 those of q, k, v, 10 and 11 the numbers of queries and keys of each of the B, if `padded`.
     """
 
     backward: bool
@@ -210,99 +216,158 @@ class Attention(NamedTuple):
         return cudnn.operand(frontend, graph, uid, self.shapes[which], self.strides[which], self.dtype)
 
 
-def _four(x: Any) -> Any:
-    """The array with axes of size 1 before its own, four in all."""
-    return x if x.ndim == 4 else x[(None,) * (4 - x.ndim)]
+_one = functools.lru_cache(maxsize=4096)(Attention)  # the same object for the same fields
 
 
-def _held(x: Any) -> Any:
-    """The array as cuDNN takes it: rows without gaps that begin at multiples of 16 bytes, none of them twice."""
-    steps = [s for n, s in zip(x.shape[:3], x.strides, strict=False) if n > 1]
-    if x.strides[3] == x.itemsize and all(s > 0 and s % 16 == 0 for s in steps) and aligned(x):
-        return x
-    made = _made_like(x, x.shape)
-    made[...] = x
-    return made
+class Held(NamedTuple):
+    """How an array (B, H, L, W), with axes of size 1 before its own, goes to cuDNN.
+
+    strides: in elements; `lies`: they are the array's own, else a copy's. rows: the heads are within the rows, in the
+    array and in what is made like it, whose strides are `made`.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    lies: bool
+    rows: bool
+    made: tuple[int, ...]
+
+    def new(self, dtype: Any) -> Any:
+        """A new array like it."""
+        batch, heads, length, width = self.shape
+        if not self.rows:
+            return empty(self.shape, dtype)
+        return empty((batch, length, heads, width), dtype).transpose(0, 2, 1, 3)
+
+    def of(self, x: Any) -> tuple[Any, int]:
+        """(the array, or a copy that lies so; its address)."""
+        address = current().pointer(x)
+        if self.lies and not address & 15:
+            return x, address
+        copy = self.new(x.dtype)
+        copy[...] = x  # axes of size 1 before the array's own are NumPy's to add
+        return copy, current().pointer(copy)
 
 
-def _made_like(x: Any, shape: tuple[int, ...]) -> Any:
-    """A new array (B, H, L, W), the heads within the rows where x has them so."""
-    if not 0 < x.strides[1] < x.strides[2]:
-        return empty(shape, x.dtype)
-    batch, heads, length, width = shape
-    return empty((batch, length, heads, width), x.dtype).transpose(0, 2, 1, 3)
+@functools.lru_cache(maxsize=4096)
+def held(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> Held:
+    """How an array of that shape and those strides (in bytes) goes to cuDNN.
+
+    cuDNN takes rows without gaps that begin at multiples of 16 bytes, none of them twice.
+    """
+    missing = 4 - len(shape)
+    shape, steps = (1,) * missing + shape, [0] * missing + [s // size for s in strides]
+    rows, count = 0 < steps[1] < steps[2], math.prod(shape)
+    outer = zip(shape[:3], steps[:3], strict=True)
+    lies = steps[3] == 1 and all(n == 1 or (s > 0 and s * size % 16 == 0) for n, s in outer)
+    _, heads, length, width = shape
+    own = (heads * length * width, *((width, heads * width) if rows else (length * width, width)), 1)
+    # an axis of size 1 may have any stride
+    made, used = [
+        tuple([s if n > 1 else count for n, s in zip(shape, given, strict=True)]) for given in (own, steps)
+    ]
+    return Held(shape, used if lies else made, lies, rows, made)
 
 
-def _strides(*arrays: Any) -> tuple[tuple[int, ...], ...]:
-    """In elements; of an axis of size 1, which may have any, the array's size."""
-    return tuple(
-        [tuple([s // a.itemsize if n > 1 else a.size for n, s in zip(a.shape, a.strides, strict=True)]) for a in arrays]
-    )
+Lies = tuple[tuple[int, ...], tuple[int, ...]]  # an array's shape and strides
 
 
-def _library(q: Any, v: Any) -> cudnn.Library | None:
-    """cuDNN, where it takes such heads and the program's switches let it."""
-    if q.itemsize != 2 or q.ndim > 4 or q.shape[-1] % 8 or v.shape[-1] % 8:
+@functools.lru_cache(maxsize=4096)
+def forward_of(
+    dtypes: tuple[Any, ...], q: Lies, k: Lies, v: Lies, causal: bool, scale: float
+) -> tuple[Attention, list[Held], Held] | None:
+    """(what cuDNN is to do, how q, k and v go in, how the result lies); None for what it does not take."""
+    ndim, size = len(q[0]), dtypes[0].itemsize
+    wide = q[0][-1] % 8 or v[0][-1] % 8 or len(set(dtypes)) > 1 or dtypes[0].name not in ("float16", "bfloat16")
+    if wide or not 2 <= ndim <= 4 or not q[0][:-2] == k[0][:-2] == v[0][:-2]:
         return None
-    return cudnn.library() if settings.enabled and cuda.cudnn_sdp_enabled() else None
+    given = [held(*a, size) for a in (q, k, v)]
+    shape = (*given[0].shape[:3], v[0][-1])
+    if not math.prod((*shape, q[0][-1], k[0][-2])):
+        return None
+    rows = (shape[0], shape[2], shape[1], shape[3])
+    step = [size * math.prod(rows[i + 1 :]) for i in range(4)]
+    plain = tuple([size * math.prod(shape[i + 1 :]) for i in range(4)])
+    out = held(shape, (step[0], step[2], step[1], step[3]) if given[0].rows else plain, size)
+    return _attention(dtypes[0].name, [*given, out], [], causal, scale, False), given, out
 
 
-def _described(backward: bool, given: list[Any], made: list[Any], causal: bool, scale: float) -> Attention:
-    q, k, v, out = given
-    return Attention(
-        backward, q.dtype.name, tuple([a.shape for a in given]), _strides(*given), _strides(*made), causal, scale,
-        bool(q.shape[2] % TILE or k.shape[2] % TILE), backward and settings.deterministic,
-    )  # fmt: skip
+@functools.lru_cache(maxsize=4096)
+def backward_of(
+    dtype: Any, q: Lies, k: Lies, v: Lies, out: Lies, causal: bool, scale: float, deterministic: bool
+) -> tuple[Attention, list[Held]]:
+    """(what cuDNN is to do, how q, k, v and out go in), for what it took forward."""
+    given = [held(*a, dtype.itemsize) for a in (q, k, v, out)]
+    return _attention(dtype.name, given, given[:3], causal, scale, deterministic), given
 
 
-def _lengths(at: Attention) -> dict[int, Any]:
+def _attention(
+    dtype: str, given: list[Held], made: list[Held], causal: bool, scale: float, deterministic: bool
+) -> Attention:
+    shapes, strides = tuple([a.shape for a in given]), tuple([a.strides for a in given])
+    padded = bool(shapes[0][2] % TILE or shapes[1][2] % TILE)
+    gradients = tuple([a.made for a in made])
+    return _one(bool(made), dtype, shapes, strides, gradients, causal, scale, padded, deterministic)
+
+
+def _plan(at: Attention) -> tuple[cudnn.Library | None, cudnn.Plan | None]:
+    """cuDNN and its plan, where the program's switches let it and it does not refuse."""
+    library = cudnn.library() if settings.enabled and cuda.cudnn_sdp_enabled() else None
+    return library, None if library is None else library.plan(at)
+
+
+def _lengths(at: Attention) -> list[Any]:
     """The operands 10 and 11. Made anew each time: a captured graph then holds what fills them."""
     if not at.padded:
-        return {}
-    batch, xp = at.shapes[0][0], current().xp
-    queries, keys = at.shapes[0][2], at.shapes[1][2]
-    first = xp.full((batch,), queries, "int32")
-    return {10: first, 11: first if keys == queries else xp.full((batch,), keys, "int32")}
+        return []
+    batch, queries, keys = at.shapes[0][0], at.shapes[0][2], at.shapes[1][2]
+    first = current().xp.full((batch,), queries, LENGTHS)
+    return [first, first if keys == queries else current().xp.full((batch,), keys, LENGTHS)]
+
+
+def _run(library: cudnn.Library, plan: cudnn.Plan, at: Attention, addresses: dict[int, int]) -> None:
+    lengths = _lengths(at)
+    for uid, array in zip((10, 11), lengths, strict=False):
+        addresses[uid] = library.machine.pointer(array)
+    library.run(plan, addresses)
 
 
 def by_cudnn(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any:
     """(out, statistics (*B, L)) of attention without a mask; None where cuDNN does not serve."""
-    library = _library(q, v)
-    if library is None:
+    lies = [(a.shape, a.strides) for a in (q, k, v)]
+    found = forward_of((q.dtype, k.dtype, v.dtype), *lies, bool(causal), scale)
+    if found is None:
         return None
-    shape = (*q.shape[:-1], v.shape[-1])
-    given = [_held(_four(a)) for a in (q, k, v)]
-    out = _made_like(given[0], (*given[0].shape[:3], shape[-1]))
-    at = _described(False, [*given, out], [], causal, scale)
-    plan = library.plan(at)
-    if plan is None:
+    at, given, like = found
+    library, plan = _plan(at)
+    if library is None or plan is None:
         return None
-    stats = empty(shape[:-1], "float32")
-    library.run(plan, {1: given[0], 2: given[1], 3: given[2], 4: out, 5: stats, **_lengths(at)})
-    return out[(0,) * (4 - q.ndim)], stats
+    (_q, at_q), (_k, at_k), (_v, at_v) = [how.of(a) for how, a in zip(given, (q, k, v), strict=True)]
+    out, stats = like.new(q.dtype), empty(q.shape[:-1], np.float32)
+    pointer = library.machine.pointer
+    _run(library, plan, at, {1: at_q, 2: at_k, 3: at_v, 4: pointer(out), 5: pointer(stats)})
+    return out if q.ndim == 4 else out[(0,) * (4 - q.ndim)], stats
 
 
 def by_cudnn_backward(g: Any, q: Any, k: Any, v: Any, out: Any, stats: Any, causal: bool, scale: float) -> Any:
     """The gradients of q, k and v; None where cuDNN does not serve."""
-    library = _library(q, v)
-    if library is None:
+    lies = [(a.shape, a.strides) for a in (q, k, v, out)]
+    at, given = backward_of(q.dtype, *lies, bool(causal), scale, settings.deterministic)
+    if not given[3].lies or given[3].strides != given[3].made:
         return None
-    given = [_held(_four(a)) for a in (q, k, v, out)]
-    made = [_made_like(a, a.shape) for a in given[:3]]
-    at = _described(True, given, made, causal, scale)
-    plan = library.plan(at)
-    if plan is None:
+    library, plan = _plan(at)
+    if library is None or plan is None:
         return None
-    g = _four(g)
-    if _strides(g) != at.strides[3:] or not aligned(g):  # the frontend's kernels want it to lie as out does
-        copy = _made_like(given[3], g.shape)
-        if _strides(copy) != at.strides[3:]:
-            return None
-        copy[...] = g
-        g = copy
-    arrays = {1: given[0], 2: given[1], 3: given[2], 4: given[3], 5: stats, 6: g, **_lengths(at)}
-    library.run(plan, arrays | {7 + i: a for i, a in enumerate(made)})
-    return [a[(0,) * (4 - q.ndim)] for a in made]
+    arrays = [how.of(a) for how, a in zip(given, (q, k, v, out), strict=True)]
+    pointer = library.machine.pointer
+    how = held(g.shape, g.strides, g.itemsize)
+    if how.strides != at.strides[3]:  # it must lie as out does
+        how = given[3]._replace(lies=False)
+    g, at_g = how.of(g)
+    made = [a.new(q.dtype) for a in given[:3]]
+    addresses = {1 + i: address for i, (_, address) in enumerate(arrays)} | {5: pointer(stats), 6: at_g}
+    _run(library, plan, at, addresses | {7 + i: pointer(a) for i, a in enumerate(made)})
+    return made if q.ndim == 4 else [a[(0,) * (4 - q.ndim)] for a in made]
 
 
 KERNELS: dict[str, Callable[..., Any]] = {"attention": attention, "attention_backward": attention_backward}

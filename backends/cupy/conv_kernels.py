@@ -10,14 +10,16 @@ Without cuDNN, and for what it refuses, columns of some images at a time, so tha
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import cudnn as settings
 from ..base import may_decline
 from . import cudnn
-from .launch import TYPES, Kernel, aligned, contiguous, current, empty
+from .launch import TYPES, Kernel, contiguous, current, empty
 from .matmul_kernels import product
 from .pool_kernels import windows
 
@@ -34,7 +36,8 @@ COLUMNS = 1 << 28  # bytes
 MOST = 1 << 31  # places of an image, or of its columns, in 32-bit numbers
 
 
-class Convolution(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Convolution:
     """A member of the family as cuDNN has it, with at least two spatial dimensions.
 
     conv takes (x, w) to y, conv_input (y, w) to x, conv_weight (x, y) to w; uids 1 and 2, result 3, bias 4.
@@ -73,44 +76,60 @@ class Convolution(NamedTuple):
         cudnn.result(frontend, out, 3, shape, lie(shape), self.dtype)
 
 
+_one = functools.lru_cache(maxsize=4096)(Convolution)  # the same object for the same fields
+
+
 # ---- how arrays lie
 
 
-def _turned(x: Any) -> Any:
-    """(N, C, *S) seen as (N, *S, C)."""
-    return x.transpose(0, *range(2, x.ndim), 1)
+def _order(rank: int, last: bool) -> Ints:
+    """The axes of (N, C, *S) in the order of memory."""
+    return (0, *range(2, rank), 1) if last else tuple(range(rank))
 
 
-def _lies_last(x: Any) -> bool:
-    return not x.flags.c_contiguous and _turned(x).flags.c_contiguous
+def dense(shape: Ints, strides: Ints, size: int, last: bool) -> bool:
+    """Whether an array of elements of `size` bytes lies in that layout without gaps."""
+    for axis in reversed(_order(len(shape), last)):
+        if shape[axis] > 1 and strides[axis] != size:
+            return False
+        size *= shape[axis]
+    return True
 
 
-def channels_last(*arrays: Any) -> bool:
+def channels_last(size: int, *arrays: tuple[Ints, Ints]) -> bool:
     """Whether a convolution of these is done, and its result given, with the channels side by side. PyTorch's rule.
 
-    Images and volumes only: PyTorch has no such layout for (N, C, L), whose results are always row-major.
+    Images and volumes only: PyTorch has no such layout for (N, C, L), whose results are always row-major. arrays:
+    shape and strides of each.
     """
-    return arrays[0].ndim > 3 and any(_lies_last(x) for x in arrays)
+    return len(arrays[0][0]) > 3 and any(
+        dense(*array, size, True) and not dense(*array, size, False) for array in arrays
+    )
 
 
 def _laid(x: Any, last: bool) -> Any:
-    """The array in that layout, without gaps and at a multiple of 16 bytes: itself, or a copy."""
-    order = _turned(x) if last else x
-    if order.flags.c_contiguous and aligned(x):
-        return x
-    copy = order.copy() if order.flags.c_contiguous else current().xp.ascontiguousarray(order)
-    return copy.transpose(0, x.ndim - 1, *range(1, x.ndim - 1)) if last else copy
-
-
-def _made(shape: Ints, dtype: Any, last: bool) -> Any:
-    """A new array in that layout."""
+    """A copy of the array in that layout."""
     if not last:
-        return empty(shape, dtype)
-    made = empty((shape[0], *shape[2:], shape[1]), dtype)
-    return made.transpose(0, made.ndim - 1, *range(1, made.ndim - 1))
+        return x.copy() if x.flags.c_contiguous else current().xp.ascontiguousarray(x)
+    turned = x.transpose(_order(x.ndim, True))
+    copy = turned.copy() if turned.flags.c_contiguous else current().xp.ascontiguousarray(turned)
+    return copy.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
 # ---- through cuDNN
+
+
+class Way(NamedTuple):
+    """What is decided for arrays that lie alike: the result's shape, the layout, whether each operand lies in it."""
+
+    shape: Ints
+    last: bool
+    first_lies: bool
+    second_lies: bool
+    memory: Ints  # the shape of the result's memory, and its axes in the result's order
+    axes: Ints
+    at: Convolution
+    plain: Convolution  # without a bias
 
 
 def _planar(shape: Ints) -> Ints:
@@ -118,31 +137,64 @@ def _planar(shape: Ints) -> Ints:
     return shape if len(shape) > 3 else (*shape[:2], 1, shape[2])
 
 
-def by_cudnn(op: str, first: Any, second: Any, b: Any, shape: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Any:
-    """The op through cuDNN; None where there is none, or it refuses. shape: of the result."""
+@functools.lru_cache(maxsize=4096)
+def way_of(
+    op: str, dtypes: tuple[Any, ...], first: tuple[Ints, Ints], second: tuple[Ints, Ints], shape: Ints | None,
+    stride: Ints, padding: Ints, dilation: Ints,
+) -> Way | None:  # fmt: skip
+    """The way of an op, from shape and strides of its operands; None where the kernels do not take them.
+
+    dtypes: of the two operands and the bias, if there is one. shape: of the result, None for conv.
+    """
+    if shape is None:
+        geometry = zip(first[0][2:], second[0][2:], stride, padding, dilation, strict=True)
+        sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in geometry]
+        shape = (first[0][0], second[0][0], *sizes)
+    name = dtypes[0].name
+    if name not in SUMS or len(set(dtypes)) > 1 or not math.prod((*first[0], *second[0], *shape)):
+        return None
+    size = dtypes[0].itemsize
+    last = channels_last(size, first, second)
+    x, y = {"conv": (first[0], shape), "conv_input": (shape, first[0]), "conv_weight": (first[0], second[0])}[op]
+    w = shape if op == "conv_weight" else second[0]
+    if len(stride) == 1:
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    fields = op, name, _planar(x), _planar(w), _planar(y), stride, padding, dilation, last
+    order = _order(len(shape), last)
+    return Way(
+        shape, last, dense(*first, size, last), dense(*second, size, last), tuple([shape[i] for i in order]),
+        tuple(sorted(range(len(order)), key=order.__getitem__)),
+        _one(*fields, op == "conv" and len(dtypes) == 3), _one(*fields, False),
+    )  # fmt: skip
+
+
+def by_cudnn(way: Way, first: Any, second: Any, b: Any) -> Any:
+    """The result through cuDNN; None where there is none, or it refuses."""
     library = cudnn.library() if settings.enabled else None
     if library is None:
         return None
-    x, y = (shape, first.shape) if op == "conv_input" else (first.shape, shape if op == "conv" else second.shape)
-    w = shape if op == "conv_weight" else second.shape
-    if len(stride) == 1:
-        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
-    last = channels_last(first, second)
-    fused = b is not None and op == "conv"
-    at = Convolution(
-        op, first.dtype.name, _planar(x), _planar(w), _planar(y), stride, padding, dilation, last, fused
-    )  # fmt: skip
-    plan = library.plan(at)
+    plan, fused = library.plan(way.at), way.at.bias
     if plan is None and fused:
-        fused = False
-        plan = library.plan(at._replace(bias=False))
+        plan, fused = library.plan(way.plain), False
     if plan is None:
         return None
-    out = _made(shape, first.dtype, last)
-    arrays = {1: _laid(first, last), 2: _laid(second, last), 3: out}
+    pointer, last = library.machine.pointer, way.last
+    at_first, at_second = pointer(first), pointer(second)
+    if not way.first_lies or at_first & 15:  # cuDNN takes operands at multiples of 16 bytes
+        first = _laid(first, last)
+        at_first = pointer(first)
+    if not way.second_lies or at_second & 15:
+        second = _laid(second, last)
+        at_second = pointer(second)
+    out = empty(way.memory, first.dtype)
+    addresses = {1: at_first, 2: at_second, 3: pointer(out)}
     if fused:
-        arrays[4] = _laid(b.reshape(1, -1), False)
-    library.run(plan, arrays)
+        if not b.flags.c_contiguous or pointer(b) & 15:
+            b = _laid(b, False)
+        addresses[4] = pointer(b)
+    library.run(plan, addresses)
+    if last:
+        out = out.transpose(way.axes)
     if b is not None and not fused:
         out += b.reshape(-1, *[1] * (out.ndim - 2))
     return out
@@ -239,21 +291,15 @@ def weight_by_columns(x: Any, g: Any, shape: Ints, stride: Ints, padding: Ints, 
 # ---- the ops
 
 
-def _served(first: Any, second: Any, b: Any, shape: Ints) -> bool:
-    """Floats of one dtype, and something to compute."""
-    same = first.dtype == second.dtype and (b is None or b.dtype == first.dtype)
-    return same and first.dtype.name in SUMS and bool(first.size and second.size and math.prod(shape))
-
-
 @may_decline
 def conv(x: Any, w: Any, b: Any = None, *, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Any:
     """Op conv."""
-    geometry = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
-    shape = (x.shape[0], w.shape[0], *[(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in geometry])
-    if not _served(x, w, b, shape):
+    dtypes = (x.dtype, w.dtype) if b is None else (x.dtype, w.dtype, b.dtype)
+    way = way_of("conv", dtypes, (x.shape, x.strides), (w.shape, w.strides), None, stride, padding, dilation)
+    if way is None:
         return NotImplemented
-    out = by_cudnn("conv", x, w, b, shape, stride, padding, dilation)
-    return conv_by_columns(x, w, b, shape, stride, padding, dilation, groups) if out is None else out
+    out = by_cudnn(way, x, w, b)
+    return conv_by_columns(x, w, b, way.shape, stride, padding, dilation, groups) if out is None else out
 
 
 @may_decline
@@ -261,19 +307,23 @@ def conv_input(
     g: Any, w: Any, b: Any = None, *, shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Any:
     """Op conv_input."""
-    if not _served(g, w, b, shape):
+    dtypes = (g.dtype, w.dtype) if b is None else (g.dtype, w.dtype, b.dtype)
+    way = way_of("conv_input", dtypes, (g.shape, g.strides), (w.shape, w.strides), shape, stride, padding, dilation)
+    if way is None:
         return NotImplemented
-    out = by_cudnn("conv_input", g, w, b, tuple(shape), stride, padding, dilation)
-    return input_by_columns(g, w, b, tuple(shape), stride, padding, dilation, groups) if out is None else out
+    out = by_cudnn(way, g, w, b)
+    return input_by_columns(g, w, b, shape, stride, padding, dilation, groups) if out is None else out
 
 
 @may_decline
 def conv_weight(x: Any, g: Any, *, shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Any:
     """Op conv_weight."""
-    if not _served(x, g, None, shape):
+    dtypes = x.dtype, g.dtype
+    way = way_of("conv_weight", dtypes, (x.shape, x.strides), (g.shape, g.strides), shape, stride, padding, dilation)
+    if way is None:
         return NotImplemented
-    out = by_cudnn("conv_weight", x, g, None, tuple(shape), stride, padding, dilation)
-    return weight_by_columns(x, g, tuple(shape), stride, padding, dilation, groups) if out is None else out
+    out = by_cudnn(way, x, g, None)
+    return weight_by_columns(x, g, shape, stride, padding, dilation, groups) if out is None else out
 
 
 KERNELS: dict[str, Callable[..., Any]] = {"conv": conv, "conv_input": conv_input, "conv_weight": conv_weight}

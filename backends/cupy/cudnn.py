@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from .. import cudnn as settings
 from .. import precision
 from .compile import outside
@@ -19,11 +21,16 @@ from .launch import Machine, current, empty
 
 PLANS = 2048  # plans kept per thread and device; a network of one input shape has a few hundred
 OLDEST = 90000  # cuDNN 9
+BYTE = np.dtype("u1")
 DATA = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF", "bfloat16": "BFLOAT16", "int32": "INT32"}
 
 
 class Description(Protocol):
-    """All that a plan depends on; hashable. `dtype`: NumPy's name of what goes in and comes out."""
+    """All that a plan depends on. `dtype`: NumPy's name of what goes in and comes out.
+
+    Known by identity, so that finding a plan costs no comparison of shapes: whoever makes one makes one for all calls
+    that are alike.
+    """
 
     @property
     def dtype(self) -> str: ...
@@ -108,8 +115,8 @@ def launcher(graph: Any, index: int) -> Callable[[dict[int, int], int, Any], Non
 class Plan:
     """A graph with one of its execution plans built."""
 
-    def __init__(self, frontend: Any, graph: Any, tune: bool):
-        self.graph, self.tune = graph, tune
+    def __init__(self, frontend: Any, graph: Any, tune: bool, device: int = 0):
+        self.graph, self.tune, self.device = graph, tune, device
         self.refused = refusals(frontend)
         self.reasons: list[str] = []
         for index in candidates(graph):
@@ -157,7 +164,7 @@ class Library:
         handle = kept.handles.get(device)
         if handle is None:
             handle = kept.handles[device] = self.frontend.create_handle()
-        stream = self.machine.xp.cuda.get_current_stream().ptr
+        stream = self.machine.stream()
         if kept.streams.get(device) != stream:  # each setting asks the driver several questions
             self.frontend.set_stream(handle, stream)
             kept.streams[device] = stream
@@ -166,40 +173,42 @@ class Library:
     def plan(self, description: Description) -> Plan | None:
         """The plan for what the program's switches say now; None where cuDNN refuses."""
         device, plans = self.machine.device(), self.kept.plans
-        key = (device, mode_of(description.dtype), description)
+        mode = mode_of(description.dtype)
+        key = (description, mode, device)
         found = plans.get(key)
         if found is None:
-            found = plans[key] = self._planned(description, key[1], device)
+            found = plans[key] = self._planned(description, mode, device)
             if len(plans) > PLANS:
                 plans.popitem(last=False)
         else:
             plans.move_to_end(key)
-        return None if isinstance(found, Refused) else found
+        return None if found.__class__ is Refused else found  # type: ignore[return-value]
 
     def _planned(self, description: Description, mode: Mode, device: int) -> Plan | Refused:
         try:
             graph = graph_of(self.frontend, description, mode, handle=self.handle(device))
-            return Plan(self.frontend, graph, mode.benchmark)
+            return Plan(self.frontend, graph, mode.benchmark, device)
         except refusals(self.frontend) as error:
             return Refused(str(error))
 
     def refused(self) -> dict[Description, str]:
         """What cuDNN refused in this thread, and why."""
-        return {key[2]: plan.reason for key, plan in self.kept.plans.items() if isinstance(plan, Refused)}
+        return {key[0]: plan.reason for key, plan in self.kept.plans.items() if isinstance(plan, Refused)}
 
-    def run(self, plan: Plan, arrays: dict[int, Any]) -> None:
-        """Runs a plan on the current stream. arrays: by the uids of the description's operands."""
-        pointer = self.machine.pointer
-        addresses = {uid: pointer(array) for uid, array in arrays.items()}
-        handle = self.handle(self.machine.device())
+    def run(self, plan: Plan, addresses: dict[int, int]) -> None:
+        """Runs a plan on the current stream. addresses: of its operands, by their uids."""
+        handle = self.handle(plan.device)
         if plan.tune and not self.machine.capturing():
             self._tune(plan, addresses, handle)
         self._launch(plan, addresses, handle)
 
     def _launch(self, plan: Plan, addresses: dict[int, int], handle: Any) -> None:
+        if not plan.workspace:
+            plan.launch(addresses, 0, handle)
+            return
         # freed on return, and given out again only to work that is queued behind on this stream
-        space = empty((plan.workspace,), "uint8") if plan.workspace else None
-        plan.launch(addresses, self.machine.pointer(space) if space is not None else 0, handle)
+        space = empty((plan.workspace,), BYTE)
+        plan.launch(addresses, self.machine.pointer(space), handle)
 
     def _tune(self, plan: Plan, addresses: dict[int, int], handle: Any) -> None:
         """cudnn.benchmark: runs up to `cudnn.benchmark_limit` of the plans (0: all) and keeps the fastest."""
