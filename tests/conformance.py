@@ -164,7 +164,11 @@ def run_record(record: Record, name: str, limit: int | None = None) -> None:
     def errors() -> None:
         for failure in record.errors:
             try:
-                fn(*tensors_of(failure.sample, place), **failure.sample.kw)
+                given = tensors_of(failure.sample, place)
+            except Unsupported:  # of a dtype that the library does not have
+                continue
+            try:
+                fn(*given, **failure.sample.kw)
             except Unsupported:
                 raise
             except failure.error as error:
