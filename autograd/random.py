@@ -125,8 +125,8 @@ def draws_by_counter(array: Any) -> bool:
 def draw_seed() -> Any:
     """64 bits of the default stream, from which a device makes random numbers of its own.
 
-    So what holds, saves or restores the stream does so for them. While a CUDA graph is recorded, another function stands
-    here, which gives a place in the device's memory instead.
+    So what holds, saves or restores the stream does so for them. While a CUDA graph is recorded, another function
+    stands here, which gives a place in the device's memory instead.
     """
     return default_generator.raw.draw()
 

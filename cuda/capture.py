@@ -245,8 +245,8 @@ class Refusing(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.__dict__["_xp"], name)
-        recording = self.__dict__["_recording"]
-        if name in FUNCTIONS and recording is Recording.under_way and recording.mine():
+        recording: Recording = self.__dict__["_recording"]
+        if name in FUNCTIONS and recording.mine() and recording is Recording.under_way:
 
             def refused(*args: Any, **kw: Any) -> Any:
                 if any(recording.ours(a) for a in args):

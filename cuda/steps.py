@@ -138,7 +138,7 @@ class GraphedStep:
         if kind.eager or kind.runs < self.warmup:
             kind.runs += 1
             return self._as_it_is(kind, args, kwargs)
-        present = any([p.grad is not None for p in watched.parameters])
+        present = any(p.grad is not None for p in watched.parameters)
         made = kind.made.get(present) or self._record(kind, args, kwargs)
         if made is None:
             return self._as_it_is(kind, args, kwargs)

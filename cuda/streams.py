@@ -115,7 +115,7 @@ def get_stream_from_external(data_ptr: int, device: Any = None) -> Stream:
 
 
 class Event:
-    """A mark in a stream, for waiting and for times. It belongs to the device of the stream that it is first put into."""
+    """A mark in a stream, for waiting and for times; of the device of the stream that it is first put into."""
 
     def __init__(
         self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False, external: bool = False
@@ -167,7 +167,7 @@ class Event:
         return self._cuda.get_elapsed_time(self.raw, end_event.raw)
 
     def __repr__(self) -> str:
-        return f"<torch.cuda.Event {self.cuda_event:#x}>" if self.raw is not None else "<torch.cuda.Event uninitialized>"
+        return f"<torch.cuda.Event {'uninitialized' if self.raw is None else f'{self.cuda_event:#x}'}>"
 
 
 def current_stream(device: Any = None) -> Stream:

@@ -1,9 +1,9 @@
 """CUDA graphs without a GPU: a device of NumPy arrays which records what is computed and does it again in its memory.
 
-Every computation on a `TapedArray` passes `call`: operators and ufuncs, NumPy's functions, methods, and launches of the
-CUDA kernels executed on the CPU. While a graph is recorded, `call` keeps function, arguments and results; a replay calls
-the functions again and writes to the same results. As on a GPU, recording leaves no trace: memory that was there gets
-its content back, memory that is new holds NaN until a replay; and the host may not read a value meanwhile.
+Every computation on a `TapedArray` passes `call`: operators and ufuncs, NumPy's functions, methods, and launches of
+the CUDA kernels executed on the CPU. While a graph is recorded, `call` keeps function, arguments and results; a replay
+calls the functions again and writes to the same results. As on a GPU, recording leaves no trace: memory that was there
+gets its content back, memory that is new holds NaN until a replay; and the host may not read a value meanwhile.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class TapedMachine(emulation.CpuMachine):
 
 
 class Graphs:
-    """What cuda/graphs.py asks of a device, as in backends/cupy/graph.py. `log`: streams and pools as they were used."""
+    """What cuda/graphs.py asks of a device, as in backends/cupy/graph.py. `log`: the streams and pools used."""
 
     device_type = "taped"
 
