@@ -393,11 +393,24 @@ def _placer(map_location: Any) -> Callable[[Storage, str], Storage]:
 def _at(storage: Storage, location: str) -> Storage:
     """The storage at a location. RuntimeError where there is no such device."""
     try:
-        return storage.to(location)
+        place = _device(location)
+    except RuntimeError:
+        raise RuntimeError(
+            f"don't know how to restore data location of {type(storage).__name__} (tagged with {location})"
+        ) from None
+    try:
+        count = place.backend().device_count()
     except BackendError as error:
-        kind = _device(location).type.upper()
+        kind = place.type.upper()
         raise RuntimeError(
             f"Attempting to deserialize object on a {kind} device but torch.{kind.lower()}.is_available() is False. If "
             "you are running on a CPU-only machine, please use torch.load with map_location=torch.device('cpu') to "
             f"map your storages to the CPU. ({error})"
         ) from error
+    if place.index is not None and place.index >= count and place.type != "cpu":
+        raise RuntimeError(
+            f"Attempting to deserialize object on {place.type.upper()} device {place.index} but "
+            f"torch.{place.type}.device_count() is {count}. Please use torch.load with map_location to map your "
+            "storages to an existing device."
+        )
+    return storage.to(location)

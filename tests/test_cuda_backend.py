@@ -92,6 +92,16 @@ def test_a_cupy_that_does_not_import(
         errors.found_cupy()
 
 
+def test_a_build_whose_libraries_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("libnvrtc.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(errors, "_wheels", lambda: ["cupy-cuda12x 14.2.0"])
+    found = SimpleNamespace(cuda=SimpleNamespace(nvrtc=SimpleNamespace(getVersion=fail)))
+    with pytest.raises(ImportError, match=r"NVRTC \(libnvrtc.so.12: .*pip install 'cupy-cuda12x\[ctk\]' brings"):
+        errors.usable_compiler(found)
+
+
 def test_nvidias_packages_are_found_from_the_checkout() -> None:
     """There the working directory has a folder `cuda`, which would hide NVIDIA's package of that name."""
     code = """
@@ -246,7 +256,7 @@ class StandIn:
             runtime=found, Device=DEVICE, Stream=stream, Event=RawEvent,
             memory=SimpleNamespace(OutOfMemoryError=Exhausted), get_allocator=lambda: self.allocator,
             set_allocator=self.set_allocator, get_current_stream=lambda: self.null,
-            get_elapsed_time=lambda a, b: 2.5,
+            get_elapsed_time=lambda a, b: 2.5, nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
         )  # fmt: skip
 
     def set_allocator(self, allocator: Any) -> None:

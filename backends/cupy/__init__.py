@@ -10,7 +10,7 @@ from ..base import Backend, DeviceKey
 from . import bounds, launch
 from .compile import outside
 from .dialect import Dialect, Special
-from .errors import found_cupy, usable_devices
+from .errors import found_cupy, usable_compiler, usable_devices
 from .linking import checked, placed
 from .memory import Watch
 
@@ -24,6 +24,7 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         cupy = found_cupy()
         self._count = usable_devices(cupy)
+        usable_compiler(cupy)
         self.several = self._count > 1
         self.cupy = cupy
         self.xp = Dialect(cupy, self.several)

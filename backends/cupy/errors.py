@@ -47,6 +47,19 @@ def usable_devices(cupy: Any) -> int:
     return count
 
 
+def usable_compiler(cupy: Any) -> None:
+    """ImportError where CuPy does not find NVRTC, without which it runs nothing; it looks for it at the first kernel."""
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:  # CuPy's and the loader's kinds
+        wheels = [wheel.split()[0] for wheel in _wheels() if wheel.startswith("cupy-cuda")] or ["cupy"]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ImportError(
+            f"{wheels[0]} is installed and finds a device, but not CUDA's compiler library NVRTC ({reason}): "
+            f"pip install '{wheels[0]}[ctk]' brings CUDA's libraries, or install the build for the CUDA that is here"
+        ) from error
+
+
 INSUFFICIENT_DRIVER, NO_DEVICE, DRIVER_MISMATCH = 35, 100, 803  # cudaError_t
 
 
