@@ -573,7 +573,7 @@ def test_cupy_is_asked_for_the_right_things_at_the_right_time() -> None:
     command = [sys.executable, str(Path(__file__).with_name("graphs_on_host.py"))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     if "skip: " in done.stderr:
-        pytest.skip(done.stderr.strip().removeprefix("skip: "))
+        pytest.skip(f"CuPy cannot be imported: {done.stderr.strip().splitlines()[0].removeprefix('skip: ')}")
     assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stderr
 
 

@@ -104,6 +104,10 @@ CALLS: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("cross_entropy", [(12, 1000), ((12,), "i8")], {"ignore_index": -100, "reduction": "mean"}),
     ("softmax_cross_entropy", [((12, 50), H), ((12,), "i8")], {"ignore_index": 3}),
     ("softmax_cross_entropy_backward", [(3,), (3, 8), ((3,), "i8"), (3,), (3,)], {"ignore_index": -1}),
+    (
+        "cross_entropy_backward", [((), H), ((3, 8), H), ((3,), "i8"), (3,), (3,), ()],
+        {"ignore_index": -1, "reduction": "mean"},
+    ),
     ("embedding", [((1000, 64), B), ((4, 9), "i8")], {"padding": -1}),
     ("dropout", [((5, 7), H)], {"p": 0.1, "seed": 1 << 40, "offset": 3}),
     ("max_pool", [(2, 3, 6, 8)], {**KERNEL, "dilation": (1, 1)}),
