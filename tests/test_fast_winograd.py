@@ -16,8 +16,8 @@ if not fast.has("numba"):
 
 from tapegrad.backends.fast import winograd_kernels  # noqa: E402
 
-SIZES = [(4, 4), (8, 8), (13, 14), (32, 32), (5, 31), (3, 300), (70, 6)]
-CHANNELS = [(32, 32), (33, 65), (40, 36)]
+SIZES = [(4, 4), (8, 8), (13, 14), (32, 32), (5, 31), (3, 300), (70, 6), (7, 7)]
+CHANNELS = [(32, 32), (33, 65), (16, 19)]
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
@@ -36,7 +36,7 @@ def test_values(count: int) -> None:
     rng, served = np.random.default_rng(0), 0
     for case in [
         Case(batch, channels, results, size, (3, 3), padding=padding)
-        for batch, size, (channels, results) in zip((1, 3, 8, 5, 2, 1, 3), SIZES, CHANNELS * 3, strict=False)
+        for batch, size, (channels, results) in zip((1, 3, 8, 5, 2, 1, 3, 4), SIZES, CHANNELS * 3, strict=False)
         for padding in (0, 1, 2)
         if min(size) + 2 * padding > 2
     ]:
