@@ -72,8 +72,8 @@ class _Heads:
         for i, array in enumerate(arrays):
             if array is not None:
                 steps[i] = array.strides[:3]
-        steps //= own[-1].itemsize
-        work = np.empty(parts * room, own[-1].dtype)
+        steps //= arrays[0].itemsize
+        work = np.empty(parts * room, arrays[0].dtype)
         per = -(-self.count // parts)
         args = [address(a) if isinstance(a, np.ndarray) else a or 0 for a in (*own, work, steps)]
         args += [self.scale, *self.numbers, room, per]
