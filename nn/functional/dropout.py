@@ -16,7 +16,6 @@ from ...autograd.op import raw_namespace
 from ...autograd.ops import dropout as op
 from ...autograd.random import default_generator
 from ...autograd.tensor import Tensor, wrap
-from ...backends.registry import backend_of
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -39,7 +38,7 @@ def _kept(like: Tensor, p: float, shape: tuple[int, ...] | None = None) -> Tenso
     order: Any = "K" if shape is None else "C"
     array = like.detach().array
     if not isinstance(array, np.ndarray):
-        array = backend_of(array).to_numpy(array)
+        array = raw_namespace(array.__class__).backend.to_numpy(array)
     host = np.empty_like(array, subok=False, shape=shape, order=order)
     default_generator.raw.bernoulli_(host, 1.0 - p)
     return new_like(like, host)
