@@ -303,8 +303,8 @@ def test_each_stream_has_a_workspace(machine: HostMachine) -> None:
         assert machine.api.calls[-1]["stream"] == stream
     assert sorted(lt.workspaces) == [(0, 7), (0, 8), (1, 7)]
     held = lt.workspaces[0, 7][0]
-    assert lt.release(7) is held and held.nbytes == 32 << 20 and (0, 7) not in lt.workspaces
-    assert lt.release(7) is None
+    assert machine.release_workspace(7) is held and held.nbytes == 32 << 20 and (0, 7) not in lt.workspaces
+    assert machine.release_workspace(7) is None and launch.Machine(np).release_workspace(7) is None
     KERNELS["mm"](x, x)
     assert lt.workspaces[0, 7][0] is not held
 

@@ -63,6 +63,14 @@ class Machine:
         """cuBLASLt, or None where it cannot be used; see cublaslt.py."""
         return cublaslt.found(self)[0]
 
+    def release_workspace(self, stream: int) -> Any:
+        """The memory that products on a stream of the current device worked in, for a graph captured there to keep.
+
+        None where there is none; later products there get another.
+        """
+        lt = self.__dict__.get("lt")
+        return None if lt is None else lt.release(stream)
+
     def gemm(
         self, transposed: tuple[bool, bool], sizes: tuple[int, int, int], alpha: float, a: tuple[Any, int, int],
         b: tuple[Any, int, int], beta: float, c: tuple[Any, int, int], batch: int, data: tuple[int, int],
