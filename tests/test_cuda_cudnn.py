@@ -23,7 +23,7 @@ from records.conv import CASES
 from tapegrad.autograd.op import load_late, raw_namespace
 from tapegrad.backends import cuda, registry
 from tapegrad.backends import cudnn as settings
-from tapegrad.backends.cupy import attention_kernels, compile, conv_kernels, cudnn, launch
+from tapegrad.backends.cupy import attention_kernels, compile, conv_kernels, cudnn, launch, memory
 from tapegrad.backends.cupy.kernels import KERNELS
 
 load_late()
@@ -305,13 +305,43 @@ def test_benchmark(frontend: Frontend) -> None:
         KERNELS["conv"](*some("f2"), **GEOMETRY)
         assert {i for _, i, _ in frontend.executed[-10:]} == {1, 2, 3} and frontend.executed[-1][1] == 3
         assert out[0, 0, 2, 2] == 27
-        machine().capture = True
+        machine().capture, machine().xp.cuda.stream.ptr = True, 7
         count = len(frontend.executed)
         KERNELS["conv"](*some("bf"), **GEOMETRY)
         assert len(frontend.executed) == count + 1
-        machine().capture = False
+        machine().capture, machine().xp.cuda.stream.ptr = False, 0
         KERNELS["conv"](*some("bf"), **GEOMETRY)
         assert frontend.executed[-1][1] == 3
+
+
+def test_plans_outlive_the_graphs_that_captured_them(frontend: Frontend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their kernels belong to the plan; a graph that was recorded with them would launch what is gone."""
+    monkeypatch.setattr(cudnn, "PLANS", 1)
+    machine().xp.cuda.stream.ptr = 7
+    for images, capture in [(1, True), (2, False), (3, True), (4, False)]:
+        machine().capture = capture
+        KERNELS["conv"](*some(images=images), **GEOMETRY)
+    kept = launched_library().kept
+    assert len(kept.plans) == 1 and [p.graph.tensors[0].dim[0] for p in kept.captured] == [1, 3]
+
+
+def test_a_workspace_that_does_not_fit(frontend: Frontend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next plan that takes less runs; where none does, the error is the allocator's."""
+    empty, most = machine().xp.empty, 40
+
+    def limited(shape: Any, dtype: Any = float, order: str = "C") -> Any:
+        if np.dtype(dtype) == np.uint8 and shape[0] > most:
+            raise memory.OutOfMemoryError("CUDA out of memory.")
+        return empty(shape, dtype, order)
+
+    monkeypatch.setattr(machine().xp, "empty", limited, raising=False)
+    for _ in range(2):
+        KERNELS["conv"](*some(), **GEOMETRY)
+        assert frontend.executed[-1][1] == 2
+    most = 20
+    with pytest.raises(memory.OutOfMemoryError), settings.flags(enabled=True, allow_tf32=False):
+        KERNELS["conv"](*some(), **GEOMETRY)
+    assert not machine().launched
 
 
 def test_the_stream_is_set_when_it_changes(frontend: Frontend) -> None:

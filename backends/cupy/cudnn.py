@@ -18,6 +18,7 @@ from .. import cudnn as settings
 from .. import precision
 from .compile import outside
 from .launch import Machine, current, empty
+from .memory import OutOfMemoryError
 
 PLANS = 2048  # plans kept per thread and device; a network of one input shape has a few hundred
 OLDEST = 90000  # cuDNN 9
@@ -116,7 +117,7 @@ class Plan:
     """A graph with one of its execution plans built."""
 
     def __init__(self, frontend: Any, graph: Any, tune: bool, device: int = 0):
-        self.graph, self.tune, self.device = graph, tune, device
+        self.graph, self.tune, self.device, self.captured = graph, tune, device, False
         self.refused = refusals(frontend)
         self.reasons: list[str] = []
         for index in candidates(graph):
@@ -136,6 +137,15 @@ class Plan:
         self.launch = launcher(self.graph, index)
         return True
 
+    def smaller(self) -> bool:
+        """Makes the first plan that takes less workspace the one that runs; False where there is none."""
+        now, most = self.index, self.workspace
+        for index in candidates(self.graph):
+            if self.select(index) and self.workspace < most:
+                return True
+        self.select(now)
+        return False
+
 
 class Refused(NamedTuple):
     """Stands for a plan that there is not."""
@@ -150,6 +160,7 @@ class _Kept(threading.local):
         self.handles: dict[int, Any] = {}
         self.streams: dict[int, int] = {}
         self.plans: OrderedDict[Any, Plan | Refused] = OrderedDict()
+        self.captured: list[Plan] = []  # no longer among the plans, but a CUDA graph may hold their kernels
 
 
 class Library:
@@ -179,10 +190,14 @@ class Library:
         if found is None:
             found = plans[key] = self._planned(description, mode, device)
             if len(plans) > PLANS:
-                plans.popitem(last=False)
+                self._forget(plans.popitem(last=False)[1])
         else:
             plans.move_to_end(key)
         return None if found.__class__ is Refused else found  # type: ignore[return-value]
+
+    def _forget(self, plan: Plan | Refused) -> None:
+        if isinstance(plan, Plan) and plan.captured:
+            self.kept.captured.append(plan)
 
     def _planned(self, description: Description, mode: Mode, device: int) -> Plan | Refused:
         try:
@@ -198,17 +213,26 @@ class Library:
     def run(self, plan: Plan, addresses: dict[int, int]) -> None:
         """Runs a plan on the current stream. addresses: of its operands, by their uids."""
         handle = self.handle(plan.device)
-        if plan.tune and not self.machine.capturing():
+        # the default stream, 0, is never captured
+        capturing = bool(self.kept.streams[plan.device]) and self.machine.capturing()
+        if capturing:
+            plan.captured = True
+        elif plan.tune:
             self._tune(plan, addresses, handle)
         self._launch(plan, addresses, handle)
 
     def _launch(self, plan: Plan, addresses: dict[int, int], handle: Any) -> None:
-        if not plan.workspace:
-            plan.launch(addresses, 0, handle)
+        while plan.workspace:
+            try:
+                space = empty((plan.workspace,), BYTE)
+            except OutOfMemoryError:
+                if not plan.smaller():
+                    raise
+                continue
+            # freed on return, and given out again only to work that is queued behind on this stream
+            plan.launch(addresses, self.machine.pointer(space), handle)
             return
-        # freed on return, and given out again only to work that is queued behind on this stream
-        space = empty((plan.workspace,), BYTE)
-        plan.launch(addresses, self.machine.pointer(space), handle)
+        plan.launch(addresses, 0, handle)
 
     def _tune(self, plan: Plan, addresses: dict[int, int], handle: Any) -> None:
         """cudnn.benchmark: runs up to `cudnn.benchmark_limit` of the plans (0: all) and keeps the fastest."""

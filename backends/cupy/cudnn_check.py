@@ -2,7 +2,7 @@
 
 cuDNN plans for a device that it is only told of. Of convolutions a plan is built; attention's kernels are compiled for
 the device when a plan is built, so of these the answer alone is asked. Ends in a line `N cuDNN graphs supported for
-sm_80 and sm_90`; the exit code is 1 where one is not. The extra tapegrad[cudnn-check] installs what it needs (900 MB).
+sm_80 and sm_90`; the exit code is 1 where one is not. The extra tapegrad[cudnn-check] installs what it needs (1.2 GB).
 """
 
 from __future__ import annotations
