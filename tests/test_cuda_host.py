@@ -105,7 +105,7 @@ CALLS: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("softmax_cross_entropy", [((12, 50), H), ((12,), "i8")], {"ignore_index": 3}),
     ("softmax_cross_entropy_backward", [(3,), (3, 8), ((3,), "i8"), (3,), (3,)], {"ignore_index": -1}),
     (
-        "cross_entropy_backward", [((), H), ((3, 8), H), ((3,), "i8"), (3,), (3,), ()],
+        "cross_entropy_backward", [((), H), ((3, 8), H), ((3,), "i8"), (3,), (3,), ((), "f4")],
         {"ignore_index": -1, "reduction": "mean"},
     ),
     ("embedding", [((1000, 64), B), ((4, 9), "i8")], {"padding": -1}),

@@ -6,7 +6,7 @@ many tensors at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cuda_on_cpu as emulation

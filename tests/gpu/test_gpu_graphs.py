@@ -1,4 +1,4 @@
-"""CUDA graphs on a device: replays equal to eager steps, no growth of memory, and errors. Skipped where there is none."""
+"""CUDA graphs on a device: replays are steps, memory does not grow, errors are told. Skipped where there is none."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_graphed_callables() -> None:
             torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["x.sum().item()", "x.nonzero()", "x[x > 0]", "x.unique()", "x.cpu()", "bool(x.any())"])
+@pytest.mark.parametrize("text", ["x.sum().item()", "x.nonzero()", "x[x > 0]", "x.unique()", "x.cpu()", "bool(x[0])"])
 def test_errors_leave_the_device_usable(text: str) -> None:
     step = torch.cuda.graph_step(lambda x: eval(text, {"x": x}), warmup=1)
     step(torch.ones(3, device="cuda"))
