@@ -1,9 +1,9 @@
 """Winograd's convolution F(4x4, 3x3), compiled: the 3x3 kernels with stride 1, which most of a network's time goes to.
 
-36 products make 16 outputs instead of 144. The transforms are compiled (sources/winograd.py); between them stands a
-matrix product per point of the transformed tile, NumPy's. The three ops of the family are one bilinear form, so the
-adjoint in x is the convolution with the flipped kernel, and the adjoint in w is the transposed transforms around the
-same products. The error is some 1e-6 of the largest output.
+36 products make 16 outputs instead of 144. Transforms and products are compiled (sources/winograd.py), one call per
+thread. The three ops of the family are one bilinear form, so the adjoint in x is the convolution with the flipped
+kernel, and the adjoint in w is the transposed transforms around the same products. The error is some 1e-6 of the
+largest output.
 
 A value that is not finite, or near the largest float, would spread over its tile: where a result is not finite, the
 call is left to the kernels below.
@@ -55,13 +55,19 @@ def _transformed(w: Array, flipped: bool) -> Array:
     if flipped:
         w = w.swapaxes(0, 1)
     results, channels = w.shape[:2]
-    fours = np.empty((-(-results // 4), channels, 4, 9), w.dtype)
     spare = -results % 4
     if spare:
         w = np.concatenate([w, np.zeros((spare, *w.shape[1:]), w.dtype)])
-    fours[...] = w.reshape(-1, 4, channels, 9).swapaxes(1, 2)
+    fours = w.reshape(-1, 4, channels, 9).swapaxes(1, 2)
+    out, one = np.empty((36, w.size // 9), w.dtype), 4 * channels
+
+    def span(start: int, stop: int) -> None:
+        part = fours[start:stop].reshape(-1, 9)
+        np.matmul(_weights(flipped), part.T, out=out[:, start * one : stop * one])
+
     with blas.alone():  # its threads would go on waiting for more, on the cores that ours need
-        return np.matmul(_weights(flipped), fours.reshape(-1, 9).T)
+        threads.over(span, len(fours), 0 if threads.worth(w.size) else 1)
+    return out
 
 
 class Cut(NamedTuple):
