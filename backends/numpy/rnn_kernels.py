@@ -19,7 +19,7 @@ from . import blas
 
 # Rows of a thread, and elements of the gates of one step, below which more threads are slower: their matrix products
 # are too thin, and they wait for each other at the interpreter.
-LEAST_ROWS, LEAST_GATES = 32, 1 << 13
+LEAST_ROWS, LEAST_GATES = 8, 1 << 13
 
 Span = tuple[slice, slice]  # the rows of the state that a step works on, and the same rows of that step's arrays
 
