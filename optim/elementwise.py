@@ -22,7 +22,6 @@ from ..autograd.tensor import Tensor, wrap
 from ..autograd.versions import mark_written
 from ..backends.registry import backend_of
 from . import differentiable
-from .arithmetic import read
 from .blocks import Work
 from .optimizer import Group, Optimizer, State, scalar_state
 
@@ -121,7 +120,7 @@ class FormulaOptimizer(Optimizer):
         """
         step = state["step"].array
         step += 1
-        return {"step": read(step)}
+        return {"step": step.item() if step.__class__ is HOST else step}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of all parameters that have a gradient.

@@ -6,8 +6,10 @@ only launches, copies within the device and memory from the graph's own pool. En
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import weakref
 from typing import Any
 
 import cupy_on_host as host
@@ -112,7 +114,13 @@ def whole_step() -> None:
     assert state["step"].device.type == "cuda" and optimizer.param_groups[0]["capturable"] is True
     assert abs(optimizer.param_groups[0]["lr"] - 0.1 / 2**7) < 1e-9
     kind = next(iter(run._kinds.values()))
-    assert kind.pool.total_bytes() > 0
+    assert kind.pool.total_bytes() > 0 and torch.cuda.memory_reserved() >= kind.pool.total_bytes() + pool.total_bytes()
+    alive, held = weakref.ref(kind.pool), len(host.allocated)
+    del kind
+    run.reset()
+    del run
+    gc.collect()
+    assert alive() is None and len(host.allocated) < held, "the graph's memory is given back"
 
 
 element_wise()

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cuda_on_cpu as emulation
@@ -575,6 +576,28 @@ def test_cupy_is_asked_for_the_right_things_at_the_right_time() -> None:
     if "skip: " in done.stderr:
         pytest.skip(f"CuPy cannot be imported: {done.stderr.strip().splitlines()[0].removeprefix('skip: ')}")
     assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stderr
+
+
+def test_memory_that_runs_out_while_recording() -> None:
+    """An error of ours: at CuPy's own its pool would free blocks which graphs use, and try again."""
+    from tapegrad.backends.cupy import graph
+
+    class Failed(RuntimeError):
+        pass
+
+    def memory(size: int) -> Any:
+        if size > 10:
+            raise Failed("cudaErrorMemoryAllocation: out of memory" if size < 99 else "cudaErrorIllegalAddress")
+        return ("memory", size)
+
+    runtime = SimpleNamespace(CUDARuntimeError=Failed)
+    cuda = SimpleNamespace(Memory=memory, MemoryPointer=lambda held, offset: (held, offset), runtime=runtime)
+    more = graph._allocator(cuda, SimpleNamespace(explained=lambda size: f"no {size} bytes"))
+    assert more(5) == (("memory", 5), 0)
+    with pytest.raises(torch.OutOfMemoryError, match="no 11 bytes"):
+        more(11)
+    with pytest.raises(Failed, match="IllegalAddress"):
+        more(99)
 
 
 def test_without_a_device() -> None:

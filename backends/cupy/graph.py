@@ -6,7 +6,7 @@ its place. It imports no CuPy: the module is the backend's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,26 +14,32 @@ from . import bounds
 from .memory import OutOfMemoryError
 
 
+def _allocator(cuda: Any, watch: Any) -> Callable[[int], Any]:
+    """Memory of the device itself; no method of Pool, which would keep the pool alive in a circle through CuPy."""
+
+    def more(size: int) -> Any:
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError as error:
+            if "MemoryAllocation" in str(error):
+                raise OutOfMemoryError(watch.explained(size)) from error
+            raise
+
+    return more
+
+
 class Pool:
     """Device memory from which the arrays of recorded work come, and nothing else does.
 
     A replay writes to the addresses that it was recorded with, so what was freed meanwhile must not be given to others:
     blocks stay here as long as a graph holds the pool. What CuPy does when memory runs out, giving unused blocks back
-    and trying again, would take them from graphs too; therefore the allocation below answers with an error of ours.
+    and trying again, would take them from graphs too; therefore the allocation above answers with an error of ours.
     """
 
     def __init__(self, cupy: Any, watch: Any):
-        self.cupy, self.watch = cupy, watch
-        self.memory = cupy.cuda.MemoryPool(self._more)
-
-    def _more(self, size: int) -> Any:
-        cuda = self.cupy.cuda
-        try:
-            return cuda.MemoryPointer(cuda.Memory(size), 0)
-        except cuda.runtime.CUDARuntimeError as error:
-            if "MemoryAllocation" in str(error):
-                raise OutOfMemoryError(self.watch.explained(size)) from error
-            raise
+        self.cupy = cupy
+        self.memory = cupy.cuda.MemoryPool(_allocator(cupy.cuda, watch))
+        watch.of_graphs.add(self)
 
     def used(self) -> Any:
         """A context in which this thread's new arrays come from here."""
@@ -144,4 +150,4 @@ class Graphs:
 
     def free_unused(self) -> None:
         """Gives the device what the common pool holds unused."""
-        self.cupy.get_default_memory_pool().free_all_blocks()
+        self.backend.memory.empty_cache()

@@ -6,6 +6,7 @@ import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 
 class OutOfMemoryError(RuntimeError):
@@ -26,6 +27,7 @@ class Watch:
         self.cupy = cupy
         self.inner: Callable[[int], Any] = cupy.cuda.get_allocator()
         self.pool = cupy.get_default_memory_pool()
+        self.of_graphs: WeakSet[Any] = WeakSet()  # pools of CUDA graphs, see graph.py
         self.used, self.device = self.pool.used_bytes, cupy.cuda.runtime.getDevice
         self.peaks: dict[int, list[int]] = defaultdict(lambda: [0, 0])  # device -> [bytes in arrays, in the pool]
         cupy.cuda.set_allocator(self.malloc)
@@ -54,8 +56,9 @@ class Watch:
                 self.pool.free_all_blocks()
 
     def held(self) -> tuple[int, int]:
-        """(bytes in living arrays, bytes in the pool) of the current device."""
-        return int(self.pool.used_bytes()), int(self.pool.total_bytes())
+        """(bytes in living arrays, bytes in the pools) of the current device."""
+        pools = [self.pool, *[pool.memory for pool in self.of_graphs]]
+        return sum(int(pool.used_bytes()) for pool in pools), sum(int(pool.total_bytes()) for pool in pools)
 
     def start_peak(self, device: int) -> None:
         """Starts the peaks of the current device at what is held now."""
