@@ -161,6 +161,7 @@ def conv_input(
     out = np.empty(shape, g.dtype)
     gathered = w.shape[0] * math.prod(shape[2:]) // math.prod(stride)
     scattered = shape[1] * math.prod(g.shape[2:])
+    way: Callable[[int, int], None]
     if 2 * scattered < gathered and g.size and w.size and not _short(g, w, shape, stride, dilation, groups):
 
         def way(i: int, j: int) -> None:
