@@ -54,6 +54,23 @@ class Machine(emulation.CpuMachine):
     def device(self) -> int:
         return self.number
 
+    def link(self, source: str, expression: str) -> Any:
+        """Without a compiler, what `turn` does."""
+        if emulation.COMPILER or not expression.startswith("turn<"):
+            return super().link(source, expression)
+
+        def turn(grid: Any, block: Any, arguments: Any) -> None:
+            x, y, rows, columns, *_ = arguments
+            target = np.asarray(emulation.Unowned(self.pointer(y), y.nbytes)).view(y.dtype)
+            source = np.asarray(emulation.Unowned(self.pointer(x), x.nbytes)).view(x.dtype)
+            target.reshape(-1, columns, rows)[...] = source.reshape(-1, rows, columns).swapaxes(1, 2)
+
+        return turn
+
+    def other_launches(self) -> list[str]:
+        """Launches but of `turn`."""
+        return [name for name, *_ in self.launched if not name.startswith("turn<")]
+
 
 @pytest.fixture
 def frontend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Frontend]:
@@ -152,13 +169,35 @@ def test_convolutions(case: Any, dtype: str, lie: str, frontend: Frontend) -> No
     arrays, kw = operands(case, dtype)
     laid = [LIES[lie](a) if a.ndim > 2 else row_major(a) for a in arrays]
     found = results(*laid, kw, lambda op, *a, **k: KERNELS[op](*a, **k))
-    assert len(frontend.executed) == 4 and not machine().launched
+    assert len(frontend.executed) == 4 and not machine().other_launches()
     x, w, _, _, g = laid
     pairs = (x, w), (x, w), (g, w), (x, g)
     for f, e, pair in zip(found, expectations(arrays, kw), pairs, strict=True):
         near(f, e, dtype, 4)
         last = x.ndim > 3 and any(not a.flags.c_contiguous and np.moveaxis(a, 1, -1).flags.c_contiguous for a in pair)
         assert np.moveaxis(f, 1, -1).flags.c_contiguous if last else f.flags.c_contiguous
+
+
+@compiles
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_images_are_turned(dtype: str, without: Any) -> None:
+    """From either layout to the other, through whole tiles and their rests."""
+    rng = np.random.default_rng(4)
+    for shape in [(1, 1, 3, 5), (2, 3, 1, 1), (3, 33, 8, 9), (2, 64, 4, 8), (1, 5, 2, 3, 40), (4, 40, 70)]:
+        x = rng.standard_normal(shape).astype(DTYPES[dtype])
+        for lie, last in [(row_major, True), (channels_last, False)]:
+            without.launched.clear()
+            without.descending = last  # the order in which a block's threads run
+            found = conv_kernels.laid(lie(x), last)
+            without.descending = not last
+            assert (conv_kernels.laid(lie(x), last) == x).all()
+            assert (found == x).all() and conv_kernels.dense(found.shape, found.strides, found.itemsize, last)
+            alike = conv_kernels.dense(lie(x).shape, lie(x).strides, x.itemsize, last)
+            assert [name.partition("<")[0] for name, *_ in without.launched] == ["turn"] * 2 * (not alike)
+        for lie in (off_16, flipped, off_16_last):
+            for last in (False, True):
+                found = conv_kernels.laid(lie(x), last)
+                assert (found == x).all() and conv_kernels.dense(found.shape, found.strides, found.itemsize, last)
 
 
 def test_the_layout_of_a_result(frontend: Frontend) -> None:
@@ -199,7 +238,7 @@ def test_what_cudnn_refuses_goes_by_columns(frontend: Frontend) -> None:
         found = results(*map(row_major, arrays), kw, lambda op, *a, **k: KERNELS[op](*a, **k))
         for f, e in zip(found, expectations(arrays, kw), strict=True):
             near(f, e, "f2", 4)
-    assert not frontend.executed and machine().launched and len(launched_library().refused()) == 4
+    assert not frontend.executed and machine().other_launches() and len(launched_library().refused()) == 4
     with settings.flags(enabled=False):
         frontend.refuses = lambda graph: False
         KERNELS["conv"](row_major(arrays[0]), row_major(arrays[1]), **kw)
@@ -565,6 +604,10 @@ def test_what_is_passed_for_cupy_arrays(monkeypatch: pytest.MonkeyPatch) -> None
         def capturing(self) -> bool:
             return False
 
+        def link(self, source: str, expression: str) -> Any:
+            return lambda grid, block, arguments: launches.append((expression, grid, block, arguments))
+
+    launches: list[Any] = []
     monkeypatch.setattr(cudnn, "load", lambda: made)
     before = getattr(launch._current, "machine", None)
     launch.use(Recording(Bare()))
@@ -592,10 +635,12 @@ def test_what_is_passed_for_cupy_arrays(monkeypatch: pytest.MonkeyPatch) -> None
             checked({1: x, 2: y, 3: gw})
             last = bare((8, 9, 10, 6), dtype).transpose(0, 3, 1, 2)
             assert not launch.current().xp.copies
-            y = KERNELS["conv"](last, w, b, **kw)  # the weight alone is copied
-            assert launch.current().xp.copies == 1 and y.strides[1] == dtype.itemsize
+            y = KERNELS["conv"](last, w, b, **kw)  # the weight alone is turned
+            (name, grid, block, (given, _, *numbers)), *more = launches
+            assert name.startswith("turn<unsigned") and (grid, block, more) == ((4,), (32, 8), []) and given is w
+            assert [int(n) for n in numbers] == [3, 6, 1, 1] and y.strides[1] == dtype.itemsize
             checked({1: last, 3: y})
-            launch.current().xp.copies = 0
+            launches.clear()
         whole = bare((2, 128, 3, 12, 64), "f2")
         q, k, v = (whole[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
         out, stats = KERNELS["attention"](q, k, v, causal=True, scale=0.125)

@@ -29,9 +29,11 @@ WORDS = {2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 SUMS = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
 WIDE = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
 
+TURN = Kernel("conv.cuh", "turn", "PPiiii", T=tuple(WORDS.values()))
 IM2COL = Kernel("conv.cuh", "im2col", "PPllliS", T=tuple(WORDS.values()))
 COL2IM = Kernel("conv.cuh", "col2im", "PPPliS", T=(*TYPES, "double"))
 
+SIDE = 32  # of a tile of `turn`
 COLUMNS = 1 << 28  # bytes
 MOST = 1 << 31  # places of an image, or of its columns, in 32-bit numbers
 
@@ -107,13 +109,20 @@ def channels_last(size: int, *arrays: tuple[Ints, Ints]) -> bool:
     )
 
 
-def _laid(x: Any, last: bool) -> Any:
-    """A copy of the array in that layout."""
-    if not last:
-        return x.copy() if x.flags.c_contiguous else current().xp.ascontiguousarray(x)
-    turned = x.transpose(_order(x.ndim, True))
-    copy = turned.copy() if turned.flags.c_contiguous else current().xp.ascontiguousarray(turned)
-    return copy.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+def laid(x: Any, last: bool) -> Any:
+    """A copy of an array (N, C, *S) in that layout."""
+    own = x.transpose(_order(x.ndim, last))
+    if dense(x.shape, x.strides, x.itemsize, last):
+        copy = own.copy()  # lies so, but not where it may
+    elif dense(x.shape, x.strides, x.itemsize, not last) and x.size < MOST:
+        copy = empty(own.shape, x.dtype)
+        places = math.prod(x.shape[2:])
+        rows, columns = (x.shape[1], places) if last else (places, x.shape[1])
+        across, tiles = -(-columns // SIDE), -(-columns // SIDE) * -(-rows // SIDE)
+        TURN((WORDS[x.itemsize],), (x.shape[0] * tiles,), (SIDE, 8), x, copy, rows, columns, across, tiles)
+    else:
+        copy = current().xp.ascontiguousarray(own)
+    return copy.transpose(0, x.ndim - 1, *range(1, x.ndim - 1)) if last else copy
 
 
 # ---- through cuDNN
@@ -181,16 +190,16 @@ def by_cudnn(way: Way, first: Any, second: Any, b: Any) -> Any:
     pointer, last = library.machine.pointer, way.last
     at_first, at_second = pointer(first), pointer(second)
     if not way.first_lies or at_first & 15:  # cuDNN takes operands at multiples of 16 bytes
-        first = _laid(first, last)
+        first = laid(first, last)
         at_first = pointer(first)
     if not way.second_lies or at_second & 15:
-        second = _laid(second, last)
+        second = laid(second, last)
         at_second = pointer(second)
     out = empty(way.memory, first.dtype)
     addresses = {1: at_first, 2: at_second, 3: pointer(out)}
     if fused:
         if not b.flags.c_contiguous or pointer(b) & 15:
-            b = _laid(b, False)
+            b = b.copy()
         addresses[4] = pointer(b)
     library.run(plan, addresses)
     if last:

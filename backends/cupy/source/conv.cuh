@@ -1,7 +1,25 @@
-// Columns of a convolution and back, where cuDNN does not serve. `col2im` gathers: a thread per place of x adds what the
-// windows that see it hold, so that no two threads write one place and the order is always the same.
+// Images turned from one layout to the other; columns of a convolution and back, where cuDNN does not serve. `col2im`
+// gathers: a thread per place of x adds what the windows that see it hold, so that no two threads write one place and the
+// order is always the same.
 #pragma once
 #include "pool.cuh"
+
+constexpr int SIDE = 32;
+
+// y[b, c, r] = x[b, r, c], a tile at a time, so that reads and writes both are of neighbours. T: unsigned of the
+// element's size. A block of (32, 8) threads per tile; `across` tiles beside each other, `tiles` in a matrix.
+template <class T>
+__global__ void __launch_bounds__(256) turn(const T* x, T* y, int rows, int columns, int across, int tiles) {
+    __shared__ T tile[SIDE][SIDE + 1];
+    const i64 start = (i64)(blockIdx.x / tiles) * rows * columns;
+    const int number = blockIdx.x % tiles, top = number / across * SIDE, left = number % across * SIDE;
+    const int c = left + threadIdx.x, r = top + threadIdx.x;
+    for (int i = threadIdx.y; i < SIDE && top + i < rows; i += blockDim.y)
+        if (c < columns) tile[i][threadIdx.x] = x[start + (i64)(top + i) * columns + c];
+    __syncthreads();
+    for (int i = threadIdx.y; i < SIDE && left + i < columns; i += blockDim.y)
+        if (r < rows) y[start + (i64)(left + i) * rows + r] = tile[threadIdx.x][i];
+}
 
 // columns[row * row_step + n * image_step + t] = what tap k of window t sees of x[n, c], row = c * taps + k; 0 outside.
 // A thread per window and channel. T: unsigned of the element's size. total = images * channels * windows.
