@@ -207,7 +207,9 @@ class Recording:
                 return asarray(obj, dtype, device, copy)
             host = np.asarray(obj, dtype=dtype)
             if host.size == 1:
-                return self.backend.tidy(self.backend.xp.full(host.shape, host.reshape(-1)[0].item(), host.dtype))
+                value = host.reshape(-1)[0].item()
+                value = float(value) if host.dtype.kind == "V" else value  # bfloat16
+                return self.backend.tidy(self.backend.xp.full(host.shape, value, host.dtype))
             self.constants.append(self.graphs.constant(host))
             return self.constants[-1].copy()  # recorded, since the graph may write to it
 

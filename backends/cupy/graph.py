@@ -120,6 +120,7 @@ class Graphs:
                 "CUDA graphs must be captured on a non-default stream. (However, after capture, it's ok to replay them "
                 "on the default stream.)"
             )
+        bounds.flag()  # made now: as part of the graph it would hold anything before the first replay
         stream.begin_capture()
 
     def end(self) -> Recorded:
