@@ -203,8 +203,16 @@ def run_parity(kind: str, entry: str, name: str, limit: int | None, only: tuple[
     found = results.setdefault(f"parity {kind}", {}).setdefault(entry, {})
     for check, text in checks.items():
         if known.get(check, "not in the table") is None:
+            if text and kind == "optimizers" and within_float32(text):
+                text = None
             lacking = text and ("Unsupported: " in text or "NotImplementedError: " in text)
             found[check] = (PASSED if text is None else MISSING if lacking else FAILED, text or "")
+
+
+def within_float32(text: str) -> bool:
+    """Whether a difference of parameters is rounding in float32: off the host, rates and counters live in it."""
+    found = re.search(r"off by ([\d.e+-]+) of ([\d.e+-]+)$", text)
+    return found is not None and float(found[1]) <= 1e-7 * float(found[2])
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------
