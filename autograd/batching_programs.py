@@ -484,8 +484,7 @@ def cross_entropy(raw: Any, k: int, arrays: Any, /, *, ignore_index: int, reduct
         return loss, top, total, count
     loss = reduce_examples(raw, k, loss, "sum")
     if reduction == "mean":
-        with raw.xp.errstate(all="ignore"):
-            loss = (loss / kept).astype(logits.dtype)
+        loss = (loss / kept).astype(logits.dtype)
     return loss, top, total, count
 
 
@@ -508,8 +507,7 @@ def _nll(name: str) -> Rule:
         if reduction != "mean":
             return reduce_examples(raw, k, loss, reduction)
         weights = raw.nll_loss(-raw.xp.ones_like(rows), classes, bare(weight, k), **kw).reshape(target.shape)
-        with raw.xp.errstate(all="ignore"):
-            return reduce_examples(raw, k, loss, "sum") / reduce_examples(raw, k, weights, "sum")
+        return reduce_examples(raw, k, loss, "sum") / reduce_examples(raw, k, weights, "sum")
 
     return made
 

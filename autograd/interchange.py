@@ -158,7 +158,23 @@ def cuda_array_interface(t: Tensor) -> dict[str, Any]:
     return {"typestr": a.dtype.str, "shape": a.shape, "strides": strides, "data": data, "version": 2}
 
 
+class _Bits:
+    """Two-byte floats, which the interface can only call void, as integers."""
+
+    def __init__(self, owner: Any, words: dict[str, Any]):
+        self.owner = owner
+        self.__cuda_array_interface__ = {k: v for k, v in words.items() if k != "descr"} | {"typestr": "<u2"}
+
+
 def of_device_memory(obj: Any) -> Tensor:
-    """A tensor over the memory of an object with `__cuda_array_interface__` (CuPy, Numba, torch), without a copy."""
+    """A tensor over the memory of an object with `__cuda_array_interface__` (CuPy, Numba, torch), without a copy.
+
+    What the interface calls void of 2 bytes is bfloat16, as PyTorch has it.
+    """
     backend = backend_of_device("cuda")
-    return wrap(obj.view() if isinstance(obj, backend.array_type) else backend.xp.asarray(obj))
+    if isinstance(obj, backend.array_type):
+        return wrap(obj.view())
+    words = obj.__cuda_array_interface__
+    if words["typestr"][1:] != "V2":
+        return wrap(backend.xp.asarray(obj))
+    return wrap(backend.xp.asarray(_Bits(obj, words)).view(by_name("bfloat16").np))

@@ -84,6 +84,10 @@ class Backend:
     def synchronize(self, device: DeviceKey | None = None) -> None:
         """Returns when all work that was queued on the device is done."""
 
+    def current(self) -> int:
+        """Where there are `several` devices: the number of the one that is the current one of this thread."""
+        return 0
+
     def follow(self, array: Any) -> Callable[[], None]:
         """Where there are `several` devices: makes the array's the current one, and gives what puts back the former."""
         raise TypeError(f"backend {self.name} has one device")

@@ -41,7 +41,7 @@ for epoch in range(8):
         total += loss.item()
     with torch.no_grad():
         guess = model(test_images.squeeze(1).to(device)).argmax(dim=1)
-    right = (guess.cpu() == test_labels).float().mean().item()
+    right = (guess.cpu() == test_labels.cpu()).float().mean().item()
     print(f"epoch {epoch + 1}: loss {total / len(loader):.4f}, test accuracy {right:.4f}")
 
 assert right > 0.85

@@ -61,6 +61,11 @@ def malloc(size: int) -> int:
     return address
 
 
+def owner(address: int) -> int:
+    """The device where an address lies."""
+    return next((d for start, (d, size) in allocated.items() if start <= address < start + max(size, 1)), 0)
+
+
 def free(address: int) -> None:
     if allocated.pop(address, None) is not None:
         _libc.free(address)
@@ -114,10 +119,10 @@ RUNTIME: dict[str, Any] = {
     "memcpyPeer": lambda to, a, of, b, size: copied(to, of, size),
     "memcpyPeerAsync": lambda to, a, of, b, size, stream: copied(to, of, size),
     "eventCreate": new, "eventCreateWithFlags": new, "eventDestroy": lambda event: None,
-    "eventQuery": lambda event: None, "eventSynchronize": note("eventSynchronize"),
+    "eventQuery": lambda event: 0, "eventSynchronize": note("eventSynchronize"),
     "eventRecord": note("eventRecord"), "eventElapsedTime": lambda a, b: 2.5,
     "streamCreate": new, "streamCreateWithFlags": new, "streamCreateWithPriority": new,
-    "streamDestroy": lambda stream: None, "streamQuery": lambda stream: None, "streamGetFlags": lambda stream: 1,
+    "streamDestroy": lambda stream: None, "streamQuery": lambda stream: 0, "streamGetFlags": lambda stream: 1,
     "pointerGetMemoryType": lambda address: 2 if address in allocated else 0,
     "streamSynchronize": note("streamSynchronize"), "streamGetPriority": lambda stream: 0,
     "streamWaitEvent": note("streamWaitEvent"), "streamIsCapturing": lambda stream: int(stream in capturing),
@@ -166,14 +171,14 @@ def nothing(*_: Any, **__: Any) -> int:
 
 
 class Silent(ModuleType):
-    """A module all of whose functions do nothing and give 0: a library whose files are not here."""
+    """A module whose functions do nothing and give 0, and whose constants are 0: a library of NVIDIA's."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "__pyx_capi__":
             raise ImportError(f"the library {self.__name__} is not here")
         if name.startswith("__"):
             raise AttributeError(name)
-        return nothing
+        return 0 if name.isupper() else nothing
 
 
 class Transforms(Silent):
@@ -220,15 +225,14 @@ def cupy() -> Any:
 
     os.environ["CUPY_ACCELERATORS"] = ""
     os.environ["CUPY_DISABLE_JITIFY_FEATURE"] = "1"
-    replace(outside("cupy_backends.cuda.api.runtime"), RUNTIME)
+    runtime = outside("cupy_backends.cuda.api.runtime")
+    TYPES["struct __pyx_obj_13cupy_backends_4cuda_3api_7runtime_PointerAttributes *"] = ctypes.py_object
+    replace(runtime, RUNTIME | {"pointerGetAttributes": lambda at: runtime.PointerAttributes(owner(at), at, 0)})
     replace(outside("cupy_backends.cuda.api.driver"), DRIVER)
     package = outside("cupy_backends.cuda.libs")
-    for library in ("cusolver", "cusparse", "curand"):
+    for library in ("cublas", "cusolver", "cusparse", "curand"):
         sys.modules[f"{package.__name__}.{library}"] = silent = Silent(library)
         setattr(package, library, silent)
-    outside("cuda.pathfinder").load_nvidia_dynamic_lib("cublas")
-    cublas = outside(f"{package.__name__}.cublas")
-    replace(cublas, dict.fromkeys(cublas.__pyx_capi__, nothing) | {"create": new})
     found = outside("cupy")
     found.fft.config.enable_nd_planning = False
     found.cuda.cufft = Transforms("cupy.cuda.cufft")

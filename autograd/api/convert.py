@@ -78,7 +78,12 @@ def arranged(t: Tensor, memory_format: Any, copy: bool = False) -> Tensor:
 
 
 def _same(target: Device, have: Device) -> bool:
-    return target.type == have.type and (target.index is None or target.index == have.index or target.type == "cpu")
+    if target.type != have.type:
+        return False
+    if target.index is None and target.type != "cpu":  # "cuda" is the current one
+        backend = target.backend()
+        return not backend.several or have.index == backend.current()
+    return target.index == have.index or target.type == "cpu"
 
 
 def _caster(name: str, dtype_name: str) -> Any:
@@ -106,7 +111,7 @@ def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
 
 @public(is_function=False)
 def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
-    """This tensor on an NVIDIA GPU. BackendError where there is none. (*S) -> (*S)."""
+    """This tensor on an NVIDIA GPU, by default the current one. BackendError where there is none. (*S) -> (*S)."""
     return to(self, "cuda" if device is None else device)
 
 

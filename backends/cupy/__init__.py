@@ -41,7 +41,7 @@ class CupyBackend(Backend):
 
     def linked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         function = checked(name, function)
-        return placed(self.cupy, name, function) if self.several else function
+        return placed(self.cupy, name, function) if self.several and name != "transfer" else function
 
     @functools.cached_property
     def graphs(self) -> Any:
@@ -97,6 +97,9 @@ class CupyBackend(Backend):
         with self.guard(device or DeviceKey("cuda")) as place:
             place.synchronize()
         bounds.raise_pending()
+
+    def current(self) -> int:
+        return int(self.cupy.cuda.runtime.getDevice())
 
     def follow(self, array: Any) -> Callable[[], None]:
         runtime = self.cupy.cuda.runtime

@@ -48,7 +48,7 @@ def usable_devices(cupy: Any) -> int:
 
 
 def usable_compiler(cupy: Any) -> None:
-    """ImportError where CuPy does not find NVRTC, without which it runs nothing; it looks for it at the first kernel."""
+    """ImportError where CuPy does not find NVRTC, which it looks for at its first kernel."""
     try:
         cupy.cuda.nvrtc.getVersion()
     except Exception as error:  # CuPy's and the loader's kinds
