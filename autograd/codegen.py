@@ -131,7 +131,7 @@ _RESERVED = {"n", "m", "o", "cls", "dt", "t0", "mode", "new", "numbers", "slow",
 
 
 def _ruled(op: Op) -> tuple[str, ...]:
-    return op.joint_names if op.joint else tuple(op.rules)
+    return (*op.joint_names, *op.rules)
 
 
 def _requests_of(rule: Any) -> tuple[str, ...]:
@@ -325,9 +325,11 @@ def _saved_source(op: Op, request: str, data: dict[str, str], diff: list[str]) -
             f"a rule of op {op.name} asks for '{request}', which is no input, keyword or auxiliary of it "
             f"(inputs {op.inputs}, keywords {op.params}, aux {op.aux})"
         )
-    if op.joint or op.variadic in op.differentiable:
+    if op.variadic in op.differentiable:
         return data[request]
     users = [n for n, rule in op.rules.items() if n in diff and request in _requests_of(rule)]
+    if op.joint and request in _requests_of(op.joint):
+        users += [n for n in op.joint_names if op.joint_saves.get(request, n) == n]
     if not users:
         return "None"  # only the rule of an input that is a number here asks for it
     if set(users) >= set(diff):
@@ -354,9 +356,10 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
     if op.joint is not None:
         needs = ", ".join(f"e_{n} in grads" for n in op.joint_names)
         results = ", ".join(f"r_{n}" for n in op.joint_names)
+        some = "" if set(op.joint_names) == set(fixed) else "if True in needs: "
         lines += [
             f"    needs = ({needs},)",
-            f"    ({results},) = R_{op.name}_joint(F, g, needs{_passed(op.joint)})",
+            f"    {some}({results},) = R_{op.name}_joint(F, g, needs{_passed(op.joint)})",
         ]
     for n in fixed:
         lines.append(f"    if e_{n} in grads:")
@@ -376,7 +379,7 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
 def _input_lines(op: Op, n: str, recorded: bool, last: bool) -> list[str]:
     """One input's gradient, added to the table; `last`: nothing follows."""
     lines = []
-    if op.joint is None:
+    if n not in op.joint_names:
         rule = _rule_call(op, n)
         if rule == "-g" and last and not recorded:  # into a sum of the walk's own in one step
             whole = "s_shapes is None and " * op.broadcasts

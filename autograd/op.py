@@ -73,7 +73,7 @@ class Op:
 
     __slots__ = (
         "name", "generic", "ufunc", "broadcasts", "promote", "index", "view", "outputs", "aux", "public", "composite",
-        "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names",
+        "inputs", "optional", "variadic", "params", "defaults", "rules", "into", "joint", "joint_names", "joint_saves",
         "differentiable", "requests", "grad_name", "fn", "run", "kernels", "vjp", "recorded", "saves_arrays",
         "array_slots", "scalars", "holomorphic", "run_complex", "moves", "row_major", "library",
     )  # fmt: skip
@@ -109,6 +109,7 @@ class Op:
         self.into: dict[str, Callable[..., Any]] = {}
         self.joint: Callable[..., Any] | None = None
         self.joint_names: tuple[str, ...] = ()
+        self.joint_saves: dict[str, str] = {}
         words = options.get("grad_name") or "".join(word[:1].upper() + word[1:] for word in self.name.split("_"))
         self.grad_name: str = words if words[-1:].isdigit() or words == "CopySlices" else words + "Backward0"
         self.scalars: bool = options.get("scalars", False)
@@ -136,10 +137,13 @@ class Op:
         """
         self.into.update(rules)
 
-    def add_joint_rule(self, *names_and_rule: Any) -> None:
-        """One rule for several inputs: rule(F, g, needs, *, saved...) -> a gradient per name, None where not needed."""
+    def add_joint_rule(self, *names_and_rule: Any, **only_for: str) -> None:
+        """One rule for several inputs: rule(F, g, needs, *, saved...) -> a gradient per name, None where not needed.
+
+        Inputs not named have rules of their own. only_for: x="w" saves x only where w's gradient is needed.
+        """
         *names, rule = names_and_rule
-        self.joint_names, self.joint = tuple(names), rule
+        self.joint_names, self.joint, self.joint_saves = tuple(names), rule, only_for
 
     def vjp_graph(self, node: Any, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         """The rules run on recorded tensors, so that the next order can be taken."""

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cuda_on_cpu as emulation
 import numpy as np
 import pytest
 import tapegrad as torch
 from lt_on_host import Bindings, HostMachine, LtError, gelu, tf32
-from tapegrad.backends import precision
+from tapegrad.autograd.tensor import wrap
+from tapegrad.backends import precision, registry
 from tapegrad.backends.cupy import compile, cublaslt, launch, matmul_kernels
 from tapegrad.backends.cupy.matmul_kernels import KERNELS, linear_parameters, product
 
@@ -233,6 +235,24 @@ def test_gradients_of_weight_and_bias(dtype: Any, machine: HostMachine) -> None:
             same(w, flat_g.T @ flat_x, dtype)
             assert none is None
         machine.xp.check()
+
+
+def test_a_layer_takes_three_products(machine: HostMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward with its bias; the weight's gradient with the bias's; the input's."""
+    backend = emulation.EmulatedBackend(machine)  # type: ignore[arg-type]
+    monkeypatch.setitem(registry._loaded, backend.name, backend)
+    monkeypatch.setitem(registry._by_type, emulation.EmulatedArray, backend)
+    rng = np.random.default_rng(10)
+    x, w, b = (wrap(backend.asarray(rng.standard_normal(s).astype("f4"))) for s in ((2, 3, 8), (5, 8), (5,)))
+    g = wrap(backend.asarray(rng.standard_normal((2, 3, 5)).astype("f4")))
+    for t in (x, w, b):
+        t.requires_grad_()
+    found = torch.autograd.grad(torch.nn.functional.linear(x, w, b), (x, w, b), g)
+    assert [c["epilogue"] for c in machine.api.calls] == [cublaslt.BIAS, cublaslt.BIAS_GRADIENT, cublaslt.PLAIN]
+    rows_g, rows_x = (np.asarray(t.array).reshape(6, -1) for t in (g, x))
+    expected = np.asarray(g.array) @ np.asarray(w.array), rows_g.T @ rows_x, rows_g.sum(0)
+    for mine, exact in zip(found, expected, strict=True):
+        same(np.asarray(mine.array), exact, np.dtype("f4"))
 
 
 def test_gradients_that_are_left_to_the_composite(machine: HostMachine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..op import op
+from ..op import composite, op
 
 
 def product(xp, x, y):
@@ -87,8 +87,13 @@ def _linear_x(F, g, *, w, x_shape):
     return F.mm(_rows(F, g), w) if len(x_shape) == 2 else F.reshape(F.mm(_rows(F, g), w), shape=x_shape)
 
 
-linear.vjp(
-    x=_linear_x,
-    w=lambda F, g, *, x: F.mm(F.mT(_rows(F, g)), _rows(F, x)),
-    b=lambda F, g: F.sum(_rows(F, g), axis=(0,), keepdims=False),
-)
+linear.vjp(x=_linear_x)
+linear.vjp_joint("w", "b", lambda F, g, needs, *, x: F.linear_parameters(g, x, needs=needs), x="w")
+
+
+@composite
+def linear_parameters(F, g, x, *, needs):
+    """linear's gradients of weight and bias. g: (*, M), x: (*, K) -> (M, K), (M,), None for what is not needed."""
+    g = _rows(F, g)
+    w = F.mm(F.mT(g), _rows(F, x)) if needs[0] else None
+    return w, F.sum(g, axis=(0,), keepdims=False) if needs[1] else None

@@ -244,4 +244,6 @@ def linear_parameters(g: Any, x: Any, *, needs: Any) -> Any:
     return w if w is NotImplemented else (w, b)
 
 
-KERNELS: dict[str, Callable[..., Any]] = {"mm": mm, "bmm": bmm, "linear": linear}
+KERNELS: dict[str, Callable[..., Any]] = {
+    "mm": mm, "bmm": bmm, "linear": linear, "linear_parameters": linear_parameters,
+}  # fmt: skip
