@@ -18,9 +18,12 @@ KNOWN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "numpy": (".numpy", "pip install numpy", ("cpu",)),
     "cupy": (".cupy", "pip install 'tapegrad[cupy13]' (CUDA 13) or 'tapegrad[cupy12]' (CUDA 12)", ("cuda",)),
     "fake": (".fake", "part of tapegrad", ("fake",)),
-    "array_api": (".array_api", "pip install 'tapegrad[array-api]' and the library itself", ("array_api",)),
-}
-CHOOSING = ("array_api",)  # whose `make` takes what follows a colon in the name
+    "array_api": (".array_api", "pip install 'tapegrad[array-api]' and the library itself", (
+        "array_api", "array_api_torch", "array_api_numpy", "array_api_cupy", "array_api_jax", "array_api_dpnp",
+    )),
+}  # fmt: skip
+# whose `make` takes what follows a colon in the name; array_api:torch serves the device array_api_torch
+CHOOSING = ("array_api",)
 ENTRY_POINTS = "tapegrad.backends"
 
 _loaded: dict[str, Backend] = {}
@@ -123,7 +126,8 @@ def backend_of_device(device_type: str) -> Backend:
             return backend
     for name, (_, _, types) in KNOWN.items():
         if device_type in types:
-            return load(name)
+            choice = device_type.removeprefix(name + "_") if name in CHOOSING else device_type
+            return load(name if choice == device_type else f"{name}:{choice}")
     for name in _plugins():
         backend = load(name)
         if device_type in backend.device_types:

@@ -58,6 +58,16 @@ def test_what_cannot_be_used(name: str, text: str) -> None:
         registry.load(name)
 
 
+def test_a_device_alone_chooses_the_library() -> None:
+    code = """if True:
+        import pickle, tapegrad as torch
+        x = torch.ones(2).to("array_api_numpy")
+        print(x.device, pickle.loads(pickle.dumps(x)).device, x.to("array_api").device, x.cpu().device)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "array_api_numpy array_api_numpy array_api cpu\n", done.stderr
+
+
 def test_the_environment_chooses_the_library() -> None:
     code = """if True:
         import sys, tapegrad as torch
