@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -48,6 +49,7 @@ class _Pool:
         self.avoided = -1
         self.tasks: SimpleQueue[tuple[Callable[[int, int], Any], int, int, _Join]] = SimpleQueue()
         self.busy = threading.Lock()  # one kernel at a time; a second one, or one inside another, runs alone
+        self.used = 0.0  # when they last had work, by time.perf_counter
 
     def reset(self) -> None:
         self.workers = []
@@ -164,4 +166,5 @@ def over(function: Callable[[int, int], Any], length: int, parts: int = 0, align
         if error is not None:
             raise error
     finally:
+        pool.used = time.perf_counter()
         pool.busy.release()

@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 
 from .. import threads
+from . import gang
 
 _CTYPES = {
     "f4": ctypes.c_float, "f8": ctypes.c_double, "i4": ctypes.c_int32, "i8": ctypes.c_int64, "u1": ctypes.c_uint8
@@ -92,11 +93,13 @@ class Function:
 
         size, grain: see threads.worth. align: spans begin at its multiples.
         """
-        bound = functools.partial(self.call, *[address(a) if isinstance(a, np.ndarray) else a for a in args])
-        if threads.worth(size or length, grain if grain > 1 else threads.GRAIN):
-            threads.over(bound, length, align=align)
-        else:
-            bound(0, length)
+        values = [address(a) if isinstance(a, np.ndarray) else a or 0 for a in args]
+        grain = grain if grain > 1 else threads.GRAIN
+        if not gang.worth(size or length, grain) or not gang.over(self, length, align, values):
+            if threads.worth(size or length, grain):
+                threads.over(functools.partial(self.call, *values), length, align=align)
+            else:
+                self.call(*values, 0, length)
 
 
 class Group:

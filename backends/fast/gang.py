@@ -17,6 +17,7 @@ import functools
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,10 @@ from .. import threads
 from ..numpy import blas
 
 MOST = 64  # threads
+# Elements that are worth sharing: an eighth of what Python's threads need, and not so many that their start does not
+# matter. After a call OpenBLAS's threads turn in their loop for 0.4 ms, in which Python's find one core less: a program
+# that keeps those at work, as convolutions do, goes on with them (APART: seconds).
+CHEAPER, LARGE, APART = 8, 1 << 20, 0.005
 _RECORD, _POSITION, _ARGS, _NEXT = 64, 1, 3, 8  # in words of 8 bytes; a record with its locks has about 22
 _ROOM = 64  # arguments of a kernel
 _PTHREADS = 1  # openblas_get_parallel: 0 for none, 2 for OpenMP
@@ -64,6 +69,13 @@ def _gang() -> _Gang | None:
         return None
     run.argtypes = [ctypes.c_int64, ctypes.c_void_p]
     return _Gang(run, count)
+
+
+def worth(size: int, grain: int) -> bool:
+    """Whether `size` elements are to be shared here; grain: from what on they were in Python's threads."""
+    if size >= LARGE or not threads.worth(size, grain // CHEAPER):
+        return False
+    return time.perf_counter() - threads._pool.used > APART
 
 
 def over(kernel: Any, length: int, align: int, args: Sequence[Any], parts: int = 0) -> bool:
