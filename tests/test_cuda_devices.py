@@ -38,12 +38,13 @@ def results() -> dict[str, str]:
     environment = {n: v for n, v in os.environ.items() if n != "TAPEGRAD_BACKEND"}
     done = subprocess.run(
         [sys.executable, str(HERE / "cupy_checks.py")], capture_output=True, text=True, cwd=HERE, env=environment,
-        timeout=280,
+        timeout=800,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.timeout(900)  # 40 s of work, all in the first of these tests
 @pytest.mark.parametrize("name", CHECKS)
 def test_cupy_itself(name: str) -> None:
     for package in ("cupy", "ml_dtypes"):

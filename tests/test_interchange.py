@@ -448,6 +448,28 @@ def test_dlpack_between_the_libraries_shares_memory() -> None:
     assert real.from_dlpack(t).stride() == t.stride()
 
 
+def test_what_has_no_memory_on_a_gpu_says_so() -> None:
+    """hasattr is False, and the words are torch's."""
+    real = pytest.importorskip("torch")
+    said = []
+    for T in (real, tapegrad):
+        for t in (T.ones(2), T.ones(2, dtype=T.int64), T.ones(2, requires_grad=True), T.eye(2).to_sparse()):
+            assert not hasattr(t, "__cuda_array_interface__")
+            with pytest.raises(AttributeError) as caught:
+                t.__cuda_array_interface__  # noqa: B018
+            said.append(str(caught.value))
+    assert said[:4] == said[4:]
+
+
+def test_dlpack_of_the_cpu_knows_no_stream() -> None:
+    t = tapegrad.ones(2)
+    for stream in (-1, None, 1):
+        assert t.__dlpack__(stream=stream) is not None
+    with pytest.raises(TypeError, match="stream must be"):
+        t.__dlpack__(stream=1.5)
+    assert t.__dlpack_device__() == (1, 0) and np.from_dlpack(t).tolist() == [1, 1]
+
+
 def test_tensors_of_the_other_library_as_data() -> None:
     real = pytest.importorskip("torch")
     there = real.arange(3.0)
