@@ -243,7 +243,8 @@ class Refusing(ModuleType):
 
     def __init__(self, recording: Recording, xp: Any):
         super().__init__(getattr(xp, "__name__", "xp"))
-        self.__dict__.update(_recording=recording, _xp=xp)
+        own = {k: v for k, v in vars(xp).items() if k not in FUNCTIONS and not k.startswith("__")}
+        self.__dict__.update(own, _recording=recording, _xp=xp)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.__dict__["_xp"], name)

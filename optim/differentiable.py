@@ -86,8 +86,8 @@ class _CellModule:
     def clip(self, x: Cell, low: float, high: float) -> Cell:
         return Cell(x.tensor.clamp(low, high))
 
-    def putmask(self, x: Cell, mask: Cell, value: float) -> None:
-        x.tensor = x.tensor.masked_fill(mask.tensor, value)
+    def copyto(self, x: Cell, value: float, where: Cell) -> None:
+        x.tensor = x.tensor.masked_fill(where.tensor, value)
 
 
 CELLS = _CellModule()

@@ -25,13 +25,13 @@ def rprop_step(
         g = -g
     factor = xp.sign(g * prev)
     turned = factor < 0
-    xp.putmask(factor, factor > 0, etas[1])
-    xp.putmask(factor, factor == 0, 1.0)
-    xp.putmask(factor, turned, etas[0])
+    xp.copyto(factor, etas[1], where=factor > 0)
+    xp.copyto(factor, 1.0, where=factor == 0)
+    xp.copyto(factor, etas[0], where=turned)
     step_size *= factor
     step_size[...] = xp.clip(step_size, *step_sizes)
     prev[...] = g
-    xp.putmask(prev, turned, 0.0)
+    xp.copyto(prev, 0.0, where=turned)
     p -= xp.sign(prev) * step_size
 
 

@@ -417,6 +417,9 @@ def nonzero(xp, x):
 @op(index=("index",))
 def one_hot(xp, index, *, classes):
     """1 at each class number, 0 elsewhere. index: (*S) int in [0, classes) -> (*S, classes) int64."""
+    if not on_host(xp):
+        text = "Class values must be smaller than num_classes."
+        xp.check_index(index, 0, classes, classes, text, RuntimeError)
     out = xp.zeros((*index.shape, classes), "i8")
     out.reshape(-1)[xp.arange(index.size) * classes + index.reshape(-1)] = 1
     return out

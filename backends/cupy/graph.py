@@ -59,8 +59,7 @@ class Recorded:
     def launch(self) -> None:
         """Queues all recorded work on the current stream. Wrong indices in it are reported as those of other work."""
         self.raw.launch()
-        if bounds._pending.flags:
-            bounds._pending.launched = True
+        bounds.expect()
 
     def text(self) -> str:
         """The graph in the language DOT."""

@@ -44,7 +44,7 @@ CHECKED: dict[str, Callable[..., None]] = {
     "index_fill_tensor": _of_axis, "take": _of_flat, "put": _of_flat,
 }  # fmt: skip
 NAMED = frozenset((
-    "embedding", "embedding_by_frequency", "index_select", "index_add", "index_copy", "gather", "scatter",
+    "embedding", "embedding_by_frequency", "one_hot", "index_select", "index_add", "index_copy", "gather", "scatter",
     "scatter_fill", "scatter_add", "scatter_reduce", "max_unpool", "cross_entropy", "softmax_cross_entropy", "nll_loss",
     "nll_loss_2d", "nll_loss_backward", "binary_cross_entropy",
 ))  # fmt: skip

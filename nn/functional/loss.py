@@ -358,8 +358,11 @@ def _smoothed(
     spread = (-spread.sum(axis)).masked_fill(ignored, 0.0)
     if reduction == "mean":
         if weight is None:
-            count: Any = target.numel() - int(ignored.sum())
-            spread = spread.sum() / count if count else spread.sum() * math.nan
+            count: Any = target.numel() - ignored.sum()
+            if count.is_cpu:
+                spread = spread.sum() / int(count) if int(count) else spread.sum() * math.nan
+            else:  # 0 / 0 is nan there, and asking would wait
+                spread = spread.sum() / count
         else:
             spread = spread.sum() / weight[target.masked_fill(ignored, 0).long()].masked_fill(ignored, 0.0).sum()
     elif reduction == "sum":
