@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Backend, DeviceKey
-from .array import Array
+from .array import Array, Memory
 from .library import Library
 from .module import Module, equip
 
@@ -38,6 +38,11 @@ class ArrayApiBackend(Backend):
         if isinstance(obj, self.array_type):
             return self.xp.array(obj, dtype, copy=bool(copy))
         return self.array_type.of(self.library.import_(np.asarray(obj, dtype)))
+
+    def tidy(self, out: Any) -> Any:
+        if isinstance(out, Memory):  # what `storage_of` gave: all of it
+            return self.array_type(out, out.shadow)
+        return super().tidy(out)
 
     def to_numpy(self, array: Any) -> Any:
         return array.host()

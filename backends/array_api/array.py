@@ -62,9 +62,11 @@ class Memory:
 
 
 def joined(xp: Any, real: Any, imag: Any, dtype: Any) -> Any:
-    """A complex array of two real ones."""
-    unit = xp.asarray(1j, dtype=xp.dtype(dtype))
-    return xp.add(xp.astype(real, xp.dtype(dtype)), xp.multiply(xp.astype(imag, xp.dtype(dtype)), unit))
+    """A complex array of two real ones. Infinity and NaN times i would be NaN in both parts, so these are constants."""
+    low, high, none, unit = (xp.import_(np.asarray(complex(0, v), dtype)) for v in (-math.inf, math.inf, math.nan, 1))
+    turned = xp.multiply(xp.astype(xp.where(xp.isfinite(imag), imag, xp.zeros_like(imag)), xp.dtype(dtype)), unit)
+    turned = xp.where(xp.isinf(imag), xp.where(xp.less(imag, xp.zeros_like(imag)), low, high), turned)
+    return xp.add(xp.astype(real, xp.dtype(dtype)), xp.where(xp.isnan(imag), none, turned))
 
 
 def start_of(shadow: Any) -> int:

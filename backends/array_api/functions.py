@@ -283,9 +283,10 @@ def count_nonzero(F: Any, x: Any, axis: Any = None, keepdims: bool = False) -> A
 
 
 @_numpy
-def isin(F: Any, x: Any, values: Any) -> Any:
+def isin(F: Any, x: Any, values: Any, assume_unique: bool = False, invert: bool = False) -> Any:
     values = asarray(F, values).reshape(-1)
-    return F.logical_or.reduce(x[..., None] == values, axis=-1)
+    found = F.logical_or.reduce(x[..., None] == values, axis=-1)
+    return ~found if invert else found
 
 
 @_numpy

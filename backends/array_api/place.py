@@ -93,6 +93,9 @@ def numbers_of(x: Any, key: Any) -> tuple[Any, tuple[int, ...]]:
 
     Where the arrays stand side by side, their shape takes their place, else it comes first, as in NumPy.
     """
+    alone = key[0] if type(key) is tuple and len(key) == 1 else key
+    if _is_array(alone) and alone.dtype.kind == "b" and not alone.ndim:  # takes all of x or nothing
+        return numbers_of(x[None], alone.reshape(1))
     parts = _expanded(x, key)
     arrays = [i for i, part in enumerate(parts) if _is_array(part)]
     shadow = x.shadow[tuple(slice(None) if i in arrays else part for i, part in enumerate(parts))]

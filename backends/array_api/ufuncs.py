@@ -41,7 +41,7 @@ REDUCTIONS = {
     "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all", "logical_or": "any",
 }  # fmt: skip
 _ORDER = {"less", "less_equal", "greater", "greater_equal"}
-_ON_BOOL = {"equal", "not_equal", "isnan", "isfinite", "isinf", "bitwise_and", "bitwise_or", "bitwise_xor",
+_ON_BOOL = {"equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor",
             "bitwise_invert", "logical_and", "logical_or", "logical_xor", "logical_not"}  # fmt: skip
 
 
@@ -154,7 +154,10 @@ class Ufunc:
 
     def at(self, x: Any, key: Any, value: Any) -> None:
         """x[key] = ufunc(x[key], value), for elements that the key names more than once, too."""
-        place.add_at(x, key, value, getattr(self.library, self.own))
+        own = getattr(self.library, self.own)
+        if x.dtype.kind == "b":
+            own = lambda a, b: self(self.module.wrap(a), self.module.wrap(b)).value  # noqa: E731
+        place.add_at(x, key, value, own)
 
     def outer(self, x: Any, y: Any) -> Any:
         """The function of each pair. x: (*S), y: (*T) -> (*S, *T)."""
