@@ -81,6 +81,9 @@ class Backend:
         """Whether an array that nobody else refers to may become a `.grad` without a copy: no view, own memory."""
         return array.base is None and array.flags.c_contiguous
 
+    def lend(self, array: Any, stream: Any) -> None:
+        """Keeps an array's memory from new arrays until a stream of the library is done with it."""
+
     def synchronize(self, device: DeviceKey | None = None) -> None:
         """Returns when all work that was queued on the device is done."""
 

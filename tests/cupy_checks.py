@@ -368,6 +368,26 @@ def streams_and_events() -> None:
 
 
 @check
+def memory_that_another_stream_uses_is_kept() -> None:
+    side, lent = torch.cuda.Stream(), backend.memory.lent
+    x = torch.ones(4, device="cuda")
+    at = x.data_ptr()
+    x.record_stream(side)
+    torch.cuda.synchronize()
+    assert len(lent) == 1 and lent[0][2] is None and at in pretended.allocated
+    y = x.view(2, 2)
+    del x
+    torch.cuda.synchronize()
+    assert lent[0][2] is None, "a view uses it"
+    del y
+    assert at in pretended.allocated
+    torch.cuda.synchronize()
+    assert not lent and at not in pretended.allocated
+    with raises(NotImplementedError, "Could not run 'aten::record_stream' with arguments from the 'CPU' backend"):
+        torch.ones(1).record_stream(side)
+
+
+@check
 def the_current_stream_is_each_threads_own() -> None:
     import threading
 

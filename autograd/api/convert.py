@@ -339,6 +339,16 @@ def pin_memory(self: Tensor, device: Any = None) -> Tensor:
 
 
 @public(is_function=False)
+def record_stream(self: Tensor, stream: Any) -> None:
+    """Keeps the memory from new tensors until the stream, which uses it too, is done. Only for tensors on a GPU."""
+    if not self.is_cuda:
+        raise NotImplementedError(
+            "Could not run 'aten::record_stream' with arguments from the 'CPU' backend: it is for tensors on a GPU"
+        )
+    backend_of(self.array).lend(self.array, stream.raw)
+
+
+@public(is_function=False)
 def is_pinned(self: Tensor, device: Any = None) -> bool:
     """Whether the memory is pinned: never."""
     return False

@@ -93,9 +93,13 @@ class CupyBackend(Backend):
     def device_count(self) -> int:
         return self._count
 
+    def lend(self, array: Any, stream: Any) -> None:
+        self.memory.lend(array, stream)
+
     def synchronize(self, device: DeviceKey | None = None) -> None:
         with self.guard(device or DeviceKey("cuda")) as place:
             place.synchronize()
+        self.memory.take_back()
         bounds.raise_pending()
 
     def current(self) -> int:

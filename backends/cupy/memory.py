@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ class Watch:
         self.of_graphs: WeakSet[Any] = WeakSet()  # pools of CUDA graphs, see graph.py
         self.used, self.device = self.pool.used_bytes, cupy.cuda.runtime.getDevice
         self.peaks: dict[int, list[int]] = defaultdict(lambda: [0, 0])  # device -> [bytes in arrays, in the pool]
+        self.lent: list[list[Any]] = []  # [memory, stream, event or None]
         cupy.cuda.set_allocator(self.malloc)
 
     def malloc(self, size: int) -> Any:
@@ -69,6 +71,24 @@ class Watch:
         """The largest (bytes in living arrays, bytes in the pool) of the current device so far."""
         self.note(device)
         return self.peaks[device]
+
+    def lend(self, array: Any, stream: Any) -> None:
+        """Keeps an array's memory from new arrays until what another stream than its own does with it is done.
+
+        The pool gives freed memory to the next array of the stream where it was made, whatever other streams still
+        read. So it is held here: when nobody else does any more, a mark is put into the other stream, and when that is
+        reached the memory goes. Looked at whenever memory is lent or a device is waited for.
+        """
+        self.lent.append([array.data.mem, stream, None])
+        self.take_back()
+
+    def take_back(self) -> None:
+        """Lets go of lent memory whose stream is done with it."""
+        for entry in list(self.lent):
+            if entry[2] is None and sys.getrefcount(entry[0]) <= 2:  # this list, and the question
+                entry[2] = entry[1].record()
+            if entry[2] is not None and entry[2].done:
+                self.lent.remove(entry)
 
     def explained(self, size: int) -> str:
         """PyTorch's sentence, and who holds the most."""
