@@ -31,6 +31,7 @@ from . import (
 LATE += [
     f"{__name__}.{family}"
     for family in (
-        "activation attention conv ctc dropout embedding grid interpolate loss norm pool rnn special_normal special_polynomial"
+        "activation attention conv ctc dropout embedding grid interpolate loss norm pool rnn special_normal "
+        "special_polynomial"
     ).split()
 ]
