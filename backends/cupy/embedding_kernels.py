@@ -35,7 +35,7 @@ def embedding(w: Any, index: Any, *, padding: int) -> Any:
 
 @may_decline
 def embedding_backward(g: Any, index: Any, *, rows: int, padding: int) -> Any:
-    """Op embedding_backward: the rows of g summed by index."""
+    """Op embedding_backward: the rows of g summed by index. CuPy's sort does not wait: this goes into a graph."""
     name = served(g)
     if name is None or not rows:
         return NotImplemented
