@@ -1,4 +1,4 @@
-"""The gradient of reading rows by index, x[index]: sums in the order of the sorted indices, the same bits every time."""
+"""The gradient of reading rows by index, x[index]: sums in sorted order, the same bits every time."""
 
 from __future__ import annotations
 

@@ -80,6 +80,18 @@ def test_right_indices_say_nothing() -> None:
         assert here.tolist() == pytest.approx(F.nll_loss(x.cpu(), target.cpu(), weight, reduction=reduction).tolist())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_of_rows_have_the_same_bits_every_time(dtype: str) -> None:
+    index = torch.tensor(np.random.default_rng(0).integers(-50, 50, 5000)).cuda()
+    g = torch.randn(5000, 33, device="cuda").to(getattr(torch, dtype))
+    bits = set()
+    for _ in range(3):
+        x = torch.zeros(50, 33, device="cuda", dtype=g.dtype, requires_grad=True)
+        x[index].backward(g)
+        bits.add(x.grad.float().cpu().numpy().tobytes())
+    assert len(bits) == 1
+
+
 # ---- what CuPy does otherwise than NumPy -----------------------------------------------------------------------------
 
 
