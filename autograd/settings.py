@@ -1,6 +1,6 @@
 """Switches of the whole process that PyTorch programs set: threads, precision, determinism, warnings.
 
-All but the number of threads are kept and told back; results are the same in every run without them.
+Threads are set on the CPU; precision and determinism are followed on CUDA devices. The rest is kept and told back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import warnings
 from typing import Any
 
+from ..backends import precision as computing
 from ..backends import threads
 
 
@@ -17,7 +18,7 @@ class _State:
     """What was set, and what holds before."""
 
     interop = os.cpu_count() or 1
-    deterministic = warn_only = warn_always = False
+    warn_only = warn_always = False
 
 
 def _whole(name: str, value: Any) -> int:
@@ -50,9 +51,7 @@ def set_num_interop_threads(int: int) -> None:
 
 def get_float32_matmul_precision() -> str:
     """The word given to `set_float32_matmul_precision`, else "highest". RuntimeError where `backends` say otherwise."""
-    from ..backends import precision
-
-    return precision.matmul_word()
+    return computing.matmul_word()
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -62,8 +61,6 @@ def set_float32_matmul_precision(precision: str) -> None:
     """
     if not isinstance(precision, str):
         raise RuntimeError(f"set_float32_matmul_precision expects a str, but got {type(precision).__name__}")
-    from ..backends import precision as table
-
     if precision not in ("highest", "high", "medium"):
         warnings.warn(
             f"{precision} is not one of 'highest', 'high', or 'medium'; the currentsetFloat32MatmulPrecision call has "
@@ -71,22 +68,27 @@ def set_float32_matmul_precision(precision: str) -> None:
             stacklevel=2,
         )
         return
-    table.set_matmul_word(precision)
+    computing.set_matmul_word(precision)
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Notes that only ops with the same result in every run are wanted: here all are."""
+    """Asks for the same result in every run, which all ops give on the CPU.
+
+    On CUDA devices convolutions and attention then take only those of cuDNN's kernels that do, as with
+    `backends.cudnn.deterministic`. What has no other form there is not refused, with warn_only or without: values
+    added to the same place (index_add, scatter_add, put with accumulate) are added in any order.
+    """
     for word, value in (("mode", mode), ("warn_only", warn_only)):
         if not isinstance(value, bool):
             raise TypeError(
                 f"_set_deterministic_algorithms(): argument '{word}' must be bool, not {type(value).__name__}"
             )
-    _State.deterministic, _State.warn_only = mode, warn_only
+    computing.State.deterministic, _State.warn_only = mode, warn_only
 
 
 def are_deterministic_algorithms_enabled() -> bool:
     """What `use_deterministic_algorithms` was told."""
-    return _State.deterministic
+    return computing.State.deterministic
 
 
 def is_deterministic_algorithms_warn_only_enabled() -> bool:
@@ -109,12 +111,12 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
         debug_mode = _DEBUG.index(debug_mode)
     if debug_mode not in (0, 1, 2):
         raise RuntimeError(f"invalid value of debug_mode, expected 0, 1, or 2, but got {debug_mode}")
-    _State.deterministic, _State.warn_only = debug_mode > 0, debug_mode == 1
+    computing.State.deterministic, _State.warn_only = debug_mode > 0, debug_mode == 1
 
 
 def get_deterministic_debug_mode() -> int:
     """0 "default", 1 "warn", 2 "error"."""
-    return 0 if not _State.deterministic else 1 if _State.warn_only else 2
+    return 0 if not computing.State.deterministic else 1 if _State.warn_only else 2
 
 
 def set_warn_always(b: bool, /) -> None:

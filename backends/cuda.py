@@ -1,4 +1,4 @@
-"""torch.backends.cuda: settings of matrix products, which the CuPy backend follows, and of attention, kept only."""
+"""torch.backends.cuda: settings of matrix products and of attention, which the CuPy backend follows."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class _PlanCache:
 
 
 matmul, cufft_plan_cache = _Matmul(), _PlanCache()
-_sdp = {"flash": True, "mem_efficient": True, "math": True, "cudnn": True}
+# which kinds of attention may be chosen, and the numbers of nn.attention.SDPBackend, the preferred one first
+_sdp: dict[str, Any] = {"flash": True, "mem_efficient": True, "math": True, "cudnn": True, "order": (1, 2, 0, 3, 4)}
 
 
 def is_built() -> bool:
@@ -123,6 +124,23 @@ def enable_math_sdp(enabled: bool) -> None:
 def enable_cudnn_sdp(enabled: bool) -> None:
     """Sets what `cudnn_sdp_enabled` tells."""
     _sdp["cudnn"] = bool(enabled)
+
+
+def sdp_order() -> tuple[int, ...]:
+    """The numbers of nn.attention.SDPBackend, the preferred one first; `sdpa_kernel` with set_priority sets them."""
+    return _sdp["order"]
+
+
+def cudnn_attends() -> bool:
+    """Whether attention is left to cuDNN where it serves.
+
+    It may be chosen, and no order that was asked for puts the plain form, which is what else there is, before it. The
+    order at first, which is PyTorch's, says nothing of it: there "plain" stands for the slowest way.
+    """
+    if not _sdp["cudnn"]:
+        return False
+    order = _sdp["order"]
+    return order == (1, 2, 0, 3, 4) or not _sdp["math"] or order.index(3) < order.index(0)
 
 
 def sdp_kernel(

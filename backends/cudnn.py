@@ -2,8 +2,9 @@
 
 They are read when an operation runs: `enabled` (cuDNN at all; without it the library's own kernels serve), `benchmark`
 (the first run of each shape measures `benchmark_limit` ways, 10 by default, 0: all, and keeps the fastest),
-`deterministic` (only ways that give the same bits every time), `allow_tf32` and `conv.fp32_precision` (single precision
-on tensor cores, rounded to TF32). `depthwise_kernel` is kept and chooses nothing.
+`deterministic` (only ways that give the same bits every time; so does use_deterministic_algorithms), `allow_tf32` and
+`conv.fp32_precision` (single precision on tensor cores, rounded to TF32). `depthwise_kernel` is kept and
+chooses nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class _Settings(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Settings
+
+
+def is_deterministic() -> bool:
+    """Whether only ways that give the same bits every time may be taken: by `deterministic`, or by the program."""
+    return deterministic or precision.State.deterministic
 
 
 def _library() -> Any:

@@ -1,4 +1,7 @@
-"""How exactly float32 products are computed on a device: PyTorch's switches for it, old and new, over one table.
+"""How exactly kernels of devices compute: PyTorch's switches for it, which the tape sets and backends read.
+
+How float32 products are computed has old names and new ones, over one table; `State.deterministic` is what
+`use_deterministic_algorithms` was told.
 
 The new names are a tree, in which "none" leaves the choice to what stands above:
 
@@ -31,6 +34,7 @@ class State:
     own: dict[tuple[str, str], str | None] = dict.fromkeys(NODES)
     matmul = "highest"
     cudnn = True
+    deterministic = False
 
 
 # what kernels ask: whether products ("matmul"), convolutions ("conv") and recurrent layers ("rnn") may use TF32

@@ -96,8 +96,8 @@ DIFFERS = {
     "torch.func.jvp": "two backward passes, not forward mode",
     "torch.func.jacfwd": "backward passes, not forward mode",
     "torch.distributed.init_process_group": "a world of one process only",
-    "torch.backends.cudnn.benchmark": "kept, chooses nothing",
-    "torch.backends.cudnn.deterministic": "kept, chooses nothing",
-    "torch.backends.cudnn.enabled": "kept, chooses nothing",
-    "torch.channels_last": "accepted, the memory order stays",
+    "torch.backends.cudnn.benchmark": "chooses on CUDA devices only, and there nothing without tapegrad[cudnn13]",
+    "torch.backends.cudnn.deterministic": "chooses on CUDA devices only, and there nothing without tapegrad[cudnn13]",
+    "torch.backends.cudnn.enabled": "chooses on CUDA devices only, and there nothing without tapegrad[cudnn13]",
+    "torch.channels_last": "the order of memory changes; layers keep it on CUDA devices, many on the CPU go row-major",
 }

@@ -51,6 +51,7 @@ ARROWS = {
 # (importing module, imported module): why. One that is no longer needed fails.
 EXCEPTIONS = {
     ("autograd.ops.core", "backends.registry"): "transfer, between two backends, is the one op that must know both",
+    ("nn.attention", "backends.cuda"): "sdpa_kernel sets the switches of torch.backends.cuda, as in PyTorch",
     ("autograd.random", "backends.numpy.random"): "every backend's numbers are those of PyTorch's CPU generator",
     ("autograd.tensor", "autograd.api.creation"): "Tensor(data) is a creation function spelled as a class",
     ("optim.swa_utils", "nn"): "AveragedModel is a Module, and PyTorch has it there; optim loads it when it is named",

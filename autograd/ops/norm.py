@@ -106,9 +106,14 @@ def channel_axes(x):
     return (0, *range(2, x.ndim)), (1, x.shape[1], *(1,) * (x.ndim - 2))
 
 
-@op(
-    promote="equal", outputs=("out", "mean", "var"), aux=("centre", "rstd"), grad_name="NativeBatchNorm", row_major=True
-)  # fmt: skip
+def in_images(x):
+    """x itself where it is row-major, or images or volumes that lie channels-last; else a row-major copy. (N, C, *)."""
+    if x.flags.c_contiguous or x.ndim > 3 and x.transpose((0, *range(2, x.ndim), 1)).flags.c_contiguous:
+        return x
+    return x.copy()
+
+
+@op(promote="equal", outputs=("out", "mean", "var"), aux=("centre", "rstd"), grad_name="NativeBatchNorm")
 def batch_norm(xp, x, w=None, b=None, *, eps):
     """Each channel normalised by its own mean and biased variance. x: (N, C, *), w, b: (C,) -> ((N, C, *), (C,), (C,)).
 
@@ -126,7 +131,7 @@ def batch_norm(xp, x, w=None, b=None, *, eps):
         y *= w.reshape(spread)
     if b is not None:
         y += b.reshape(spread)
-    return y.astype(x.dtype, copy=False), mean, var, mean, rstd.astype(mean.dtype, copy=False)
+    return in_images(y.astype(x.dtype, copy=False)), mean, var, mean, rstd.astype(mean.dtype, copy=False)
 
 
 @composite

@@ -23,7 +23,7 @@ from .. import cuda
 from .. import cudnn as settings
 from ..base import may_decline
 from . import cudnn
-from .launch import FLAG, FLAGS, NAMES, TYPES, Kernel, contiguous, current, empty, row_blocks, served, vector
+from .launch import FLAG, FLAGS, TYPES, Kernel, contiguous, current, empty, row_blocks, served, type_of, vector
 from .matmul_kernels import batch_stride, product
 from .softmax_kernels import softmax_backward
 
@@ -79,7 +79,7 @@ def weights_of(q: Any, k: Any, mask: Any, causal: bool, scale: float) -> Any:
     rows, wide = s.size // keys, vector(keys, s, p)
     kind = "0" if mask is None else "1" if mask.dtype.kind == "b" else "2"
     grid, block = row_blocks(rows, keys, 4 if wide else 1)
-    WEIGHTS((NAMES[q.dtype.name], kind, FLAG[wide]), grid, block, s, p, mask, rows, queries, keys, causal, steps)
+    WEIGHTS((type_of[q.dtype], kind, FLAG[wide]), grid, block, s, p, mask, rows, queries, keys, causal, steps)
     return p
 
 
@@ -312,7 +312,7 @@ def _attention(
 
 def _plan(at: Attention) -> tuple[cudnn.Library | None, cudnn.Plan | None]:
     """cuDNN and its plan, where the program's switches let it and it does not refuse."""
-    library = cudnn.library() if settings.enabled and cuda.cudnn_sdp_enabled() else None
+    library = cudnn.library() if settings.enabled and cuda.cudnn_attends() else None
     return library, None if library is None else library.plan(at)
 
 
@@ -352,7 +352,7 @@ def by_cudnn(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any:
 def by_cudnn_backward(g: Any, q: Any, k: Any, v: Any, out: Any, stats: Any, causal: bool, scale: float) -> Any:
     """The gradients of q, k and v; None where cuDNN does not serve."""
     lies = [(a.shape, a.strides) for a in (q, k, v, out)]
-    at, given = backward_of(q.dtype, *lies, bool(causal), scale, settings.deterministic)
+    at, given = backward_of(q.dtype, *lies, bool(causal), scale, settings.is_deterministic())
     if not given[3].lies or given[3].strides != given[3].made:
         return None
     library, plan = _plan(at)

@@ -1,6 +1,6 @@
 """Convolutions in one to three dimensions: through cuDNN, else as matrix products with columns.
 
-Layout, in one place (`channels_last`): where an input or the weight lies channels-last (NHWC), all operands do, and the
+Layout (`channels_last` of layout.py): where an input or the weight lies channels-last (NHWC), all operands do, and the
 result does; else all are row-major (NCHW). Row-major operands are not turned here: cuDNN's plans turn them themselves
 and run the kernel for NHWC where its heuristics find that worth it (in half precision and TF32 it is what they propose
 first, with a workspace of the size of the turned operands). A bias is part of the forward's plan.
@@ -19,21 +19,17 @@ from typing import Any, NamedTuple
 from .. import cudnn as settings
 from ..base import may_decline
 from . import cudnn
-from .launch import TYPES, Kernel, contiguous, current, empty
+from .launch import TYPES, Kernel, contiguous, empty
+from .layout import WORDS, Ints, channels_last, dense, image_order, laid
 from .matmul_kernels import product
 from .pool_kernels import windows
 
-Ints = tuple[int, ...]
-
-WORDS = {2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 SUMS = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
 WIDE = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
 
-TURN = Kernel("conv.cuh", "turn", "PPiiii", T=tuple(WORDS.values()))
 IM2COL = Kernel("conv.cuh", "im2col", "PPllliS", T=tuple(WORDS.values()))
 COL2IM = Kernel("conv.cuh", "col2im", "PPPliS", T=(*TYPES, "double"))
 
-SIDE = 32  # of a tile of `turn`
 COLUMNS = 1 << 28  # bytes
 MOST = 1 << 31  # places of an image, or of its columns, in 32-bit numbers
 
@@ -81,50 +77,6 @@ class Convolution:
 _one = functools.lru_cache(maxsize=4096)(Convolution)  # the same object for the same fields
 
 
-# ---- how arrays lie
-
-
-def _order(rank: int, last: bool) -> Ints:
-    """The axes of (N, C, *S) in the order of memory."""
-    return (0, *range(2, rank), 1) if last else tuple(range(rank))
-
-
-def dense(shape: Ints, strides: Ints, size: int, last: bool) -> bool:
-    """Whether an array of elements of `size` bytes lies in that layout without gaps."""
-    for axis in reversed(_order(len(shape), last)):
-        if shape[axis] > 1 and strides[axis] != size:
-            return False
-        size *= shape[axis]
-    return True
-
-
-def channels_last(size: int, *arrays: tuple[Ints, Ints]) -> bool:
-    """Whether a convolution of these is done, and its result given, with the channels side by side. PyTorch's rule.
-
-    Images and volumes only: PyTorch has no such layout for (N, C, L), whose results are always row-major. arrays:
-    shape and strides of each.
-    """
-    return len(arrays[0][0]) > 3 and any(
-        dense(*array, size, True) and not dense(*array, size, False) for array in arrays
-    )
-
-
-def laid(x: Any, last: bool) -> Any:
-    """A copy of an array (N, C, *S) in that layout."""
-    own = x.transpose(_order(x.ndim, last))
-    if dense(x.shape, x.strides, x.itemsize, last):
-        copy = own.copy()  # lies so, but not where it may
-    elif dense(x.shape, x.strides, x.itemsize, not last) and x.size < MOST:
-        copy = empty(own.shape, x.dtype)
-        places = math.prod(x.shape[2:])
-        rows, columns = (x.shape[1], places) if last else (places, x.shape[1])
-        across, tiles = -(-columns // SIDE), -(-columns // SIDE) * -(-rows // SIDE)
-        TURN((WORDS[x.itemsize],), (x.shape[0] * tiles,), (SIDE, 8), x, copy, rows, columns, across, tiles)
-    else:
-        copy = current().xp.ascontiguousarray(own)
-    return copy.transpose(0, x.ndim - 1, *range(1, x.ndim - 1)) if last else copy
-
-
 # ---- through cuDNN
 
 
@@ -169,7 +121,7 @@ def way_of(
     if len(stride) == 1:
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     fields = op, name, _planar(x), _planar(w), _planar(y), stride, padding, dilation, last
-    order = _order(len(shape), last)
+    order = image_order(len(shape), last)
     return Way(
         shape, last, dense(*first, size, last), dense(*second, size, last), tuple([shape[i] for i in order]),
         tuple(sorted(range(len(order)), key=order.__getitem__)),

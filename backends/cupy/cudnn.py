@@ -51,7 +51,7 @@ class Mode(NamedTuple):
 def mode_of(dtype: str) -> Mode:
     """What the program's switches allow for that dtype; a plan depends on no others."""
     tf32 = dtype == "float32" and precision.tf32["conv"]
-    return Mode(tf32, settings.deterministic, settings.benchmark)
+    return Mode(tf32, settings.is_deterministic(), settings.benchmark)
 
 
 def barred(dtype: str, mode: Mode) -> list[str]:

@@ -26,6 +26,17 @@ FLAGS = ("false", "true")
 NAMES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
 FLAG = {False: "false", True: "true"}
 
+
+class _TypeOf(dict[Any, "str | None"]):
+    """NumPy's dtype -> the type in the sources, None where there is none. A dtype makes its name anew each time."""
+
+    def __missing__(self, dtype: Any) -> str | None:
+        found = self[dtype] = NAMES.get(dtype.name)
+        return found
+
+
+type_of = _TypeOf()
+
 NULL = np.int64(0)
 # How arguments are passed, by the letter of a kernel's signature; CuPy takes NumPy's scalars by value and arrays of its
 # own as pointers. Python numbers would arrive as 64 bits wide.
@@ -212,7 +223,7 @@ def zeros(shape: Any, dtype: Any) -> Any:
 def served(*arrays: Any) -> str | None:
     """The sources' name of the arrays' one dtype, None where the kernels do not take them or there is no element."""
     dtype = arrays[0].dtype
-    name = NAMES.get(dtype.name)
+    name = type_of[dtype]
     if name is None or not arrays[0].size:
         return None
     for a in arrays:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base import may_decline
 from . import bounds
-from .launch import FLAG, FLAGS, NAMES, TYPES, Kernel, contiguous, empty, row_blocks, served, vector
+from .launch import FLAG, FLAGS, TYPES, Kernel, contiguous, empty, row_blocks, served, type_of, vector
 
 ROWS = Kernel("loss.cuh", "cross_entropy_rows", "PPPPPPlilPi", T=TYPES, VECTOR=FLAGS)
 ROWS_BACKWARD = Kernel("loss.cuh", "cross_entropy_rows_backward", "PPPPPPliliP", T=TYPES, VECTOR=FLAGS)
@@ -59,7 +59,7 @@ def cross_entropy(logits: Any, target: Any, *, ignore_index: int, reduction: str
         REDUCE(("float", "false"), (1,), (1024,), wide, target, out, count, target.size, ignore_index)
         return loss, top, total, count
     out = empty((), logits.dtype)
-    keys = (NAMES[logits.dtype.name], FLAG[reduction == "mean"])
+    keys = (type_of[logits.dtype], FLAG[reduction == "mean"])
     REDUCE(keys, (1,), (1024,), loss, target, out, count, target.size, ignore_index)
     return out, top, total, count
 

@@ -1,10 +1,13 @@
-"""Layer, root-mean-square and batch normalisation. Statistics are float32, whatever the inputs are."""
+"""Layer, root-mean-square and batch normalisation, and means over images. Statistics are float32 for all inputs.
+
+What lies over channels is taken as it lies, row-major or channels-last, and the result lies as the input does.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..base import may_decline
 from .launch import (
@@ -12,7 +15,6 @@ from .launch import (
     FLAGS,
     TYPES,
     Kernel,
-    aligned,
     blocks_for,
     contiguous,
     empty,
@@ -20,6 +22,7 @@ from .launch import (
     served,
     vector,
 )  # fmt: skip
+from .layout import in_images, lies_last, new_images
 
 ROWS = Kernel("norm.cuh", "norm_rows", "PPPPPPlif", T=TYPES, RMS=FLAGS, VECTOR=FLAGS)
 ROWS_BACKWARD = Kernel("norm.cuh", "norm_rows_backward", "PPPPPPli", T=TYPES, RMS=FLAGS, VECTOR=FLAGS)
@@ -30,6 +33,10 @@ CHANNEL_MOMENTS = Kernel("norm.cuh", "channel_moments", "PPPPPiiiff", T=TYPES)
 CHANNEL_SLOPES = Kernel("norm.cuh", "channel_slopes", "PPPPPPiif", T=TYPES)
 CHANNEL_AFFINE = Kernel("norm.cuh", "channel_affine", "PPPPPPiii", T=TYPES, VECTOR=FLAGS)
 CHANNEL_MIX = Kernel("norm.cuh", "channel_mix", "PPPPPiii", T=TYPES, VECTOR=FLAGS)
+SUMS_COLUMNS = Kernel("norm.cuh", "channel_sums_columns", "PPPPli", T=TYPES, VECTOR=FLAGS)
+AFFINE_COLUMNS = Kernel("norm.cuh", "channel_affine_columns", "PPPPPPli", T=TYPES, VECTOR=FLAGS)
+MIX_COLUMNS = Kernel("norm.cuh", "channel_mix_columns", "PPPPPli", T=TYPES, VECTOR=FLAGS)
+IMAGE_MEANS = Kernel("norm.cuh", "image_means", "PPii", T=TYPES, VECTOR=FLAGS)
 
 
 # ---- over rows
@@ -116,26 +123,75 @@ def rms_norm_backward(g: Any, x: Any, w: Any, rstd: Any, *, needs: Any, n_axes: 
 MOST = 1 << 31  # elements, numbered with 32 bits: divisions of 64 bits take longer than the memory
 
 
-def _geometry(x: Any) -> tuple[int, int, int]:
-    """(images, channels, elements of an image's channel)."""
-    return x.shape[0], x.shape[1], math.prod(x.shape[2:])
+class Channels(NamedTuple):
+    """Arrays (N, C, *S) that lie alike, as the kernels see them: (images, channels, length) row-major.
+
+    Channels side by side in memory, be it NHWC or (N, C), are columns: `length` is 1, `images` counts the rows.
+    """
+
+    images: int
+    channels: int
+    length: int
+    last: bool  # whether they lie channels-last
+
+    def new(self, x: Any) -> Any:
+        """A new array like x."""
+        return new_images(x.shape, x.dtype, self.last)
+
+    def wide(self, *arrays: Any) -> bool:
+        """Whether these can be read 16 bytes at a time."""
+        return vector(self.channels if self.length == 1 else self.length, *arrays)
+
+    def parts(self, each: int) -> tuple[int, int, tuple[int, int]]:
+        """(blocks across the channels, most blocks over the images, block) for threads with `each` channels."""
+        if self.length > 1:
+            return self.channels, max(1, min(self.images, -(-self.images * self.length // 4096))), (256, 1)
+        across, block = column_blocks(self.channels, each)
+        return across, max(1, -(-self.images // (4 * block[1]))), block
 
 
-def _channel_sums(name: str, g: Any, x: Any, mean: Any, wide: bool) -> Any:
+def seen(*arrays: Any) -> tuple[Channels, list[Any]]:
+    """How arrays (N, C, *S) of one shape are taken, and they in that layout: as the first one lies."""
+    shape, last = arrays[0].shape, lies_last(arrays[0])
+    length = math.prod(shape[2:])
+    sizes = (shape[0] * length, shape[1], 1) if last else (shape[0], shape[1], length)
+    return Channels(*sizes, last), [in_images(a, last) for a in arrays]
+
+
+def column_blocks(columns: int, each: int) -> tuple[int, tuple[int, int]]:
+    """(blocks, block) for columns of which a thread takes `each`: 256 threads, of which few are idle."""
+    packs = -(-columns // each)
+    beside = min((32, 16, 8), key=lambda n: -(-packs // n) * n) if packs >= 8 else 1 << (packs - 1).bit_length()
+    return -(-packs // beside), (beside, 256 // beside)
+
+
+def _channel_sums(name: str, at: Channels, g: Any, x: Any, mean: Any) -> Any:
     """What channel_sums leaves: (2, parts, channels)."""
-    images, channels, length = _geometry(x)
-    count = max(1, min(images, -(-images * length // 4096), blocks_for(1 << 30, 1) // channels))
-    parts = empty((2, count, channels), "float32")
-    CHANNEL_SUMS((name, FLAG[wide]), (channels, count), (256,), g, x, mean, parts, images, channels, length)
+    wide = at.wide(x) if g is None else at.wide(g, x)
+    across, most, block = at.parts(16 // x.itemsize if wide else 1)
+    count = max(1, min(most, blocks_for(1 << 30, 1) // (across if at.length > 1 else 4 * across)))
+    parts = empty((2, count, at.channels), "float32")
+    if at.length > 1:
+        CHANNEL_SUMS((name, FLAG[wide]), (across, count), (256,), g, x, mean, parts, *at[:3])
+    else:
+        SUMS_COLUMNS((name, FLAG[wide]), (across, count), block, g, x, mean, parts, *at[:2])
     return parts
 
 
-def _affine(name: str, x: Any, mean: Any, rstd: Any, w: Any, b: Any, wide: bool) -> Any:
-    out = empty(x.shape, x.dtype)
-    _, channels, length = _geometry(x)
-    wide = wide and aligned(out)
-    grid = (blocks_for(x.size, 256 * (16 // x.itemsize if wide else 1)),)
-    CHANNEL_AFFINE((name, FLAG[wide]), grid, (256,), x, mean, rstd, w, b, out, x.size, channels, length)
+def _each(flat: Kernel, columns: Kernel, name: str, at: Channels, wide: bool, x: Any, *rest: Any) -> None:
+    """One pass over all elements, with numbers for each channel. rest: arguments behind x and before the sizes."""
+    each = 16 // x.itemsize if wide else 1
+    if at.length > 1:
+        flat((name, FLAG[wide]), (blocks_for(x.size, 256 * each),), (256,), x, *rest, x.size, *at[1:3])
+        return
+    across, most, block = at.parts(each)
+    count = max(1, min(most, blocks_for(1 << 30, 1) // across))
+    columns((name, FLAG[wide]), (across, count), block, x, *rest, *at[:2])
+
+
+def _affine(name: str, at: Channels, x: Any, mean: Any, rstd: Any, w: Any, b: Any) -> Any:
+    out = at.new(x)
+    _each(CHANNEL_AFFINE, AFFINE_COLUMNS, name, at, at.wide(x, out), x, mean, rstd, w, b, out)
     return out
 
 
@@ -145,16 +201,12 @@ def batch_norm(x: Any, w: Any = None, b: Any = None, *, eps: float) -> Any:
     name = served(x, w, b)
     if name is None or x.size >= MOST:
         return NotImplemented
-    x, w, b = contiguous(x), contiguous(w), contiguous(b)
-    _, channels, length = _geometry(x)
-    wide = vector(length, x)
-    parts = _channel_sums(name, None, x, None, wide)
-    mean, var, rstd = (empty((channels,), "float32") for _ in range(3))
-    size = x.size // channels
-    CHANNEL_MOMENTS(
-        (name,), (-(-channels // 256),), (256,), x, parts, mean, var, rstd, parts.shape[1], channels, length, size, eps
-    )
-    return _affine(name, x, mean, rstd, w, b, wide), mean, var, mean, rstd
+    (at, (x,)), w, b = seen(x), contiguous(w), contiguous(b)
+    parts = _channel_sums(name, at, None, x, None)
+    mean, var, rstd = (empty((at.channels,), "float32") for _ in range(3))
+    grid, size = (-(-at.channels // 32),), x.size // at.channels
+    CHANNEL_MOMENTS((name,), grid, (32, 8), x, parts, mean, var, rstd, parts.shape[1], *at[1:3], size, eps)
+    return _affine(name, at, x, mean, rstd, w, b), mean, var, mean, rstd
 
 
 @may_decline
@@ -163,21 +215,16 @@ def batch_norm_backward(g: Any, x: Any, w: Any, centre: Any, rstd: Any, *, needs
     name = served(x, g, w)
     if name is None or x.size >= MOST or g.shape != x.shape or rstd is None or rstd.dtype.name != "float32":
         return NotImplemented
-    g, x, w = contiguous(g), contiguous(x), contiguous(w)
-    _, channels, length = _geometry(x)
-    wide = vector(length, g, x)
-    parts = _channel_sums(name, g, x, centre, wide)
-    gw, gb = (empty((channels,), x.dtype) if need else None for need in needs[1:3])
-    factors = empty((3, channels), "float32")
-    grid = (-(-channels // 256),)
-    size = x.size // channels
-    CHANNEL_SLOPES((name,), grid, (256,), parts, w, rstd, gw, gb, factors, parts.shape[1], channels, size)
+    (at, (x, g)), w = seen(x, g), contiguous(w)
+    parts = _channel_sums(name, at, g, x, centre)
+    gw, gb = (empty((at.channels,), x.dtype) if need else None for need in needs[1:3])
+    factors = empty((3, at.channels), "float32")
+    grid, size = (-(-at.channels // 32),), x.size // at.channels
+    CHANNEL_SLOPES((name,), grid, (32, 8), parts, w, rstd, gw, gb, factors, parts.shape[1], at.channels, size)
     if not needs[0]:
         return None, gw, gb
-    gx = empty(x.shape, x.dtype)
-    wide = wide and aligned(gx)
-    grid = (blocks_for(x.size, 256 * (16 // x.itemsize if wide else 1)),)
-    CHANNEL_MIX((name, FLAG[wide]), grid, (256,), g, x, centre, factors, gx, x.size, channels, length)
+    gx = at.new(x)
+    _each(CHANNEL_MIX, MIX_COLUMNS, name, at, at.wide(g, x, gx), g, x, centre, factors, gx)
     return gx, gw, gb
 
 
@@ -187,8 +234,25 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     name = served(x, scale, shift)
     if name is None or x.size >= MOST:
         return NotImplemented
-    x, scale, shift = contiguous(x), contiguous(scale), contiguous(shift)
-    return _affine(name, x, None, None, scale, shift, vector(_geometry(x)[2], x))
+    at, (x,) = seen(x)
+    return _affine(name, at, x, None, None, contiguous(scale), contiguous(shift))
+
+
+@may_decline
+def mean(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    """Op mean, where it is each channel's of images that lie channels-last: global average pooling."""
+    if not axis or axis != tuple(range(2, x.ndim)) or not lies_last(x):
+        return NotImplemented
+    name = served(x)
+    if name is None or x.shape[0] > 65535 or x.size >= MOST:
+        return NotImplemented
+    at, _ = seen(x)
+    out = empty((x.shape[0], at.channels, *(1,) * (x.ndim - 2 if keepdims else 0)), x.dtype)
+    wide = at.wide(x, out)
+    across, block = column_blocks(at.channels, 16 // x.itemsize if wide else 1)
+    grid, length = (across, x.shape[0]), at.images // x.shape[0]
+    IMAGE_MEANS((name, FLAG[wide]), grid, block, x, out, length, at.channels)
+    return out
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -199,4 +263,5 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "batch_norm_backward": batch_norm_backward,
     "scale_shift": scale_shift,
+    "mean": mean,
 }

@@ -2,7 +2,7 @@
 
 `NAME_step(p, g, *state, **options)` has the formula's signature less `xp` (see optim/elementwise.py);
 `NAME_step.many(entries, options)` does the same for a list of tensors, 64 to a launch. Tensors are taken as flat
-memory; what does not lie row-major is left to the formula.
+memory, where all arrays of a parameter lie in the same dense order; what does not is left to the formula.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..base import may_decline
-from .launch import NAMES, TYPES, Kernel, current, empty
+from .launch import TYPES, Kernel, current, empty, type_of
+from .layout import same_flat
 
 MOST, CHUNK, COUNTER = 64, 8192, 5  # as in the source
 TENSORS = np.dtype(
@@ -57,9 +58,12 @@ def tables(entries: Sequence[Sequence[Any]], counters: Sequence[Any] = ()) -> It
 
 def _name(arrays: Sequence[Any]) -> str | None:
     """The sources' name of the arrays' dtype, None where the kernels do not take them as flat memory."""
-    name = NAMES.get(arrays[0].dtype.name)
-    fits = all(a is None or (a.dtype == arrays[0].dtype and a.flags.c_contiguous) for a in arrays)
-    return name if fits else None
+    first = arrays[0]
+    rows = first.flags.c_contiguous
+    for a in arrays:
+        if a is not None and (a.dtype != first.dtype or not (a.flags.c_contiguous if rows else same_flat(first, a))):
+            return None
+    return type_of[first.dtype]
 
 
 # ---- formulas: name -> (functor, options -> (numbers, switches, two numbers for what is worked out on the device))
@@ -133,7 +137,7 @@ def step_many(
     place of options["step"], which goes on by one here; scale, by which the gradients are divided; overflowed, not 0
     where nothing is to be changed.
 
-    NotImplemented, with nothing changed, where one of them is not of the kernels' dtypes or does not lie row-major.
+    NotImplemented, with nothing changed, where one is not of the kernels' dtypes, or its arrays do not lie alike.
     """
     kept = [k for k, e in enumerate(entries) if e[0].size]
     if len(kept) < len(entries):
@@ -143,7 +147,7 @@ def step_many(
     struct, live = _options(formula, options, scale, overflowed)
     rows: dict[str, list[int]] = {}
     for k, e in enumerate(entries):
-        rows.setdefault(NAMES[e[0].dtype.name], []).append(k)
+        rows.setdefault(type_of[e[0].dtype] or "", []).append(k)
     for name in sorted(rows):
         own = [entries[k] for k in rows[name]]
         for table, blocks in tables(own, [counters[k] for k in rows[name]] if counters else ()):
@@ -171,7 +175,7 @@ def _single(formula: str) -> Callable[..., Any]:
 def total_norm(arrays: Sequence[Any], order: float) -> Any:
     """The `order`-norm of all arrays together, as of one vector. -> () float32, on the device.
 
-    NotImplemented for other dtypes than the kernels', negative orders, or arrays that do not lie row-major.
+    NotImplemented for other dtypes than the kernels', negative orders, or arrays with gaps.
     """
     arrays = [a for a in arrays if a.size]
     names = {_name([a]) for a in arrays}
@@ -182,7 +186,7 @@ def total_norm(arrays: Sequence[Any], order: float) -> Any:
     parts = empty((sum(-(-a.size // CHUNK) for a in arrays),), "float32")
     begin = 0
     for name in sorted(filter(None, names)):
-        for table, blocks in tables([[a] for a in arrays if NAMES[a.dtype.name] == name]):
+        for table, blocks in tables([[a] for a in arrays if type_of[a.dtype] == name]):
             NORM_PARTS((functor, name), (blocks,), (256,), table, parts, begin, power)
             begin += blocks
     out = empty((), "float32")
@@ -197,7 +201,7 @@ def _each(kernel: Kernel, arrays: Sequence[Any], *scalars: Any) -> Any:
     if None in names or any(s.dtype.name != "float32" for s in scalars if hasattr(s, "dtype")):
         return NotImplemented
     for name in sorted(filter(None, names)):
-        for table, blocks in tables([[a] for a in arrays if NAMES[a.dtype.name] == name]):
+        for table, blocks in tables([[a] for a in arrays if type_of[a.dtype] == name]):
             kernel((name,), (blocks,), (256,), table, *scalars)
     return None
 

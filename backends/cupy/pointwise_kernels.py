@@ -1,4 +1,4 @@
-"""Activation functions and their backward composites, one pass over memory each.
+"""Activation functions and their backward composites, sums and products, one pass over memory each.
 
 The memory order of the input is kept: an array that is dense in some order of its dimensions is taken as flat memory.
 """
@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base import may_decline
-from .launch import TYPES, Kernel, aligned, blocks_for, current, empty, served
+from .launch import TYPES, Kernel, aligned, blocks_for, served
+from .layout import in_layout, new_like, same_flat
 
 # op -> (function in pointwise.cuh, its keywords in the order a, b, c)
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -39,32 +40,9 @@ SLOPES = tuple(name for name in ALL if name not in ("Threshold", "Hardshrink"))
 
 FORWARD = Kernel("pointwise.cuh", "forward", "PPlifff", F=ALL, T=TYPES)
 BACKWARD = Kernel("pointwise.cuh", "backward", "PPPlifff", F=SLOPES, T=TYPES)
-
-
-def _order(x: Any) -> tuple[int, ...] | None:
-    """The order of dimensions in which x lies row-major in memory without gaps; None where there is no such order."""
-    axes = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], x.shape[i] == 1)))
-    return axes if x.transpose(axes).flags.c_contiguous else None
-
-
-def _like(x: Any) -> tuple[Any, Any]:
-    """x, copied to row-major order where it has gaps, and a new array of its layout."""
-    if x.flags.c_contiguous:
-        return x, empty(x.shape, x.dtype)
-    axes = _order(x)
-    if axes is None:
-        return current().xp.ascontiguousarray(x), empty(x.shape, x.dtype)
-    back = sorted(range(x.ndim), key=axes.__getitem__)
-    return x, empty(tuple(x.shape[i] for i in axes), x.dtype).transpose(back)
-
-
-def _in_layout(g: Any, x: Any) -> Any:
-    """g in the memory layout of x, which is dense: itself, or a copy."""
-    if g.strides == x.strides or (g.flags.c_contiguous and x.flags.c_contiguous):
-        return g
-    _, copy = _like(x)
-    copy[...] = g
-    return copy
+# op -> function in pointwise.cuh
+SUMS = {"add": "Plus", "sub": "Minus", "mul": "Times"}
+BINARY = Kernel("pointwise.cuh", "binary", "PPPli", F=tuple(SUMS.values()), T=TYPES)
 
 
 def run_forward(function: str, x: Any, *numbers: Any) -> Any:
@@ -72,7 +50,7 @@ def run_forward(function: str, x: Any, *numbers: Any) -> Any:
     name = served(x)
     if name is None:
         return NotImplemented
-    x, out = _like(x)
+    x, out = new_like(x)
     a, b, c = (*numbers, 0.0, 0.0, 0.0)[:3]
     grid = (blocks_for(x.size, 256 * 16 // x.itemsize),)
     FORWARD((function, name), grid, (256,), x, out, x.size, aligned(x, out), a, b, c)
@@ -84,11 +62,24 @@ def run_backward(function: str, g: Any, saved: Any, *numbers: Any) -> Any:
     name = served(saved, g)
     if name is None or g.shape != saved.shape:
         return NotImplemented
-    saved, out = _like(saved)
-    g = _in_layout(g, saved)
+    saved, out = new_like(saved)
+    g = in_layout(g, saved)
     a, b, c = (*numbers, 0.0, 0.0, 0.0)[:3]
     grid = (blocks_for(g.size, 256 * 16 // g.itemsize),)
     BACKWARD((function, name), grid, (256,), g, saved, out, g.size, aligned(g, saved, out), a, b, c)
+    return out
+
+
+def run_binary(function: str, x: Any, y: Any) -> Any:
+    """function(x, y) of two arrays that lie alike; NotImplemented for all others, and for numbers."""
+    if x.__class__ is not y.__class__ or not hasattr(x, "strides") or x.shape != y.shape:
+        return NotImplemented
+    name = served(x, y)
+    if name is None or not same_flat(x, y):
+        return NotImplemented
+    _, out = new_like(x)
+    grid = (blocks_for(x.size, 256 * 16 // x.itemsize),)
+    BINARY((function, name), grid, (256,), x, y, out, x.size, aligned(x, y, out))
     return out
 
 
@@ -126,7 +117,16 @@ def gelu_backward(g: Any, x: Any, *, approximate: str) -> Any:
     return run_backward("GeluTanh" if approximate == "tanh" else "Gelu", g, x)
 
 
+def _binary(function: str) -> Callable[..., Any]:
+    @may_decline
+    def kernel(x: Any, y: Any) -> Any:
+        return run_binary(function, x, y)
+
+    return kernel
+
+
 KERNELS: dict[str, Callable[..., Any]] = {"gelu": gelu, "gelu_backward": gelu_backward}
+KERNELS.update({name: _binary(function) for name, function in SUMS.items()})
 for _op, (_function, _keywords) in FUNCTIONS.items():
     KERNELS[_op] = _forward(_function, _keywords)
     if _name := BACKWARD_NAMES.get(_op, f"{_op}_backward"):

@@ -1,4 +1,7 @@
-"""Pooling over one to three dimensions, a thread per output; the backward passes gather, so nothing is added twice."""
+"""Pooling over one to three dimensions; the backward passes gather, so nothing is added twice.
+
+A thread per output. Of images whose channels lie side by side it takes 16 bytes of them, and the result lies so too.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..base import may_decline
-from .launch import FLAG, FLAGS, TYPES, Kernel, contiguous, empty, served
+from .launch import FLAG, FLAGS, TYPES, Kernel, contiguous, empty, served, vector
+from .layout import in_images, lies_last, new_images
 
-MAX = Kernel("pool.cuh", "max_pool", "PPPiS", T=TYPES, INDICES=FLAGS)
-MAX_BACKWARD = Kernel("pool.cuh", "max_pool_backward", "PPPPiS", T=TYPES, DILATED=FLAGS)
-AVG = Kernel("pool.cuh", "avg_pool", "PPiSfi", T=TYPES)
-AVG_INPUT = Kernel("pool.cuh", "avg_pool_input", "PPiSfi", T=TYPES)
+MAX = Kernel("pool.cuh", "max_pool", "PPPiiS", T=TYPES, INDICES=FLAGS, VECTOR=FLAGS)
+MAX_BACKWARD = Kernel("pool.cuh", "max_pool_backward", "PPPPiiS", T=TYPES, DILATED=FLAGS, VECTOR=FLAGS)
+AVG = Kernel("pool.cuh", "avg_pool", "PPiiSfi", T=TYPES, VECTOR=FLAGS)
+AVG_INPUT = Kernel("pool.cuh", "avg_pool_input", "PPiiSfi", T=TYPES, VECTOR=FLAGS)
 
 MOST = 1 << 31  # elements
 
@@ -41,8 +45,23 @@ def _served(x: Any, rank: int, *more: Any) -> str | None:
     return served(x, *more) if rank <= 3 and x.size < MOST else None
 
 
-def _grid(total: int) -> tuple[int]:
-    return (-(-total // 256),)
+def _taken(x: Any, rank: int, *more: Any) -> tuple[bool, int, list[Any]]:
+    """(channels-last, channels beside each other in memory, the arrays in that layout), which is that of x."""
+    last = x.ndim == rank + 2 and lies_last(x)
+    if last:
+        return True, x.shape[1], [in_images(a, True) for a in (x, *more)]
+    return False, 1, [contiguous(a) for a in (x, *more)]
+
+
+def _new(shape: Any, dtype: Any, last: bool) -> Any:
+    return new_images(shape, dtype, True) if last else empty(shape, dtype)
+
+
+def _threads(out: Any, inner: int, *arrays: Any) -> tuple[str, int, tuple[int]]:
+    """(template argument VECTOR, threads, grid) for the elements of `out`, a thread taking 16 bytes where it can."""
+    wide = inner > 1 and vector(inner, out, *arrays)
+    total = out.size // (16 // out.itemsize) if wide else out.size
+    return FLAG[wide], total, (-(-total // 256),)
 
 
 def _max(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, size: Any, indices: bool) -> Any:
@@ -51,10 +70,11 @@ def _max(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, size: An
     shape = (*x.shape[: x.ndim - rank], *size)
     if name is None or not 0 < math.prod(shape) < MOST:
         return NotImplemented
-    x, out = contiguous(x), empty(shape, x.dtype)
-    found = empty(shape, "int64") if indices else None
+    last, inner, (x,) = _taken(x, rank)
+    out, found = _new(shape, x.dtype, last), _new(shape, "int64", last) if indices else None
     w = windows(x.shape[x.ndim - rank :], size, kernel, stride, padding, dilation)
-    MAX((name, FLAG[indices]), _grid(out.size), (256,), x, out, found, out.size, w)
+    wide, total, grid = _threads(out, inner, x)
+    MAX((name, FLAG[indices], wide), grid, (256,), x, out, found, total, inner, w)
     return out, found
 
 
@@ -80,10 +100,11 @@ def max_pool_backward(
     name = _served(x, rank, g, out)
     if name is None or not out.size:
         return NotImplemented
-    g, x, out = contiguous(g), contiguous(x), contiguous(out)
-    gx = empty(x.shape, x.dtype)
+    last, inner, (x, g, out) = _taken(x, rank, g, out)
+    gx = _new(x.shape, x.dtype, last)
     w = windows(x.shape[x.ndim - rank :], size, kernel, stride, padding, dilation)
-    MAX_BACKWARD((name, FLAG[max(dilation) > 1]), _grid(gx.size), (256,), g, x, out, gx, gx.size, w)
+    wide, total, grid = _threads(gx, inner, g, x, out)
+    MAX_BACKWARD((name, FLAG[max(dilation) > 1], wide), grid, (256,), g, x, out, gx, total, inner, w)
     return gx
 
 
@@ -95,12 +116,15 @@ def _divisor(divisor: Any) -> tuple[float, bool]:
 def _avg(
     run: Kernel, x: Any, shape: Any, extent: Any, kernel: Any, stride: Any, padding: Any, size: Any, by: Any
 ) -> Any:
-    name = _served(x, len(kernel))
+    rank = len(kernel)
+    name = _served(x, rank)
     if name is None or not 0 < math.prod(shape) < MOST:
         return NotImplemented
-    x, out = contiguous(x), empty(shape, x.dtype)
-    w = windows(tuple(extent), size, kernel, stride, padding, (1,) * len(kernel))
-    run((name,), _grid(out.size), (256,), x, out, out.size, w, *_divisor(by))
+    last, inner, (x,) = _taken(x, rank)
+    out = _new(shape, x.dtype, last)
+    w = windows(tuple(extent), size, kernel, stride, padding, (1,) * rank)
+    wide, total, grid = _threads(out, inner, x)
+    run((name, wide), grid, (256,), x, out, total, inner, w, *_divisor(by))
     return out
 
 

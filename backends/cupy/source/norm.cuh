@@ -122,7 +122,8 @@ template <class T> __global__ void __launch_bounds__(256) sum_parts(const float*
     out[i] = narrow<T>(total);
 }
 
-// ---- batch_norm: x: (images, channels, length)
+// ---- batch_norm: x: (images, channels, length), row-major. Where length is 1, as with the channels of images side by
+// side, the kernels named *_columns serve: a thread stays with its channels and goes over rows.
 
 // One block sums one channel over its part of the images; parts: (2, gridDim.y, channels).
 // forward (g null): x - x[0, channel, 0] and its square; backward: g and g (x - mean)
@@ -154,13 +155,81 @@ __global__ void __launch_bounds__(256) channel_sums(
     }
 }
 
+// The rows of a block (its threads beside each other, in x, have V columns each) that thread y begins with.
+struct Rows {
+    int column;
+    i64 first, stop;
+};
+template <int V> __device__ __forceinline__ Rows my_rows(i64 rows) {
+    const i64 each = (rows + gridDim.y - 1) / gridDim.y, start = each * blockIdx.y;
+    const int column = (blockIdx.x * blockDim.x + threadIdx.x) * V;
+    return Rows{column, start + threadIdx.y, start + each < rows ? start + each : rows};
+}
+
+// The sum over threadIdx.y in the threads with y = 0. 256 threads; blockDim.y is a power of two.
+__device__ __forceinline__ float column_sum(float x) {
+    __shared__ float parts[256];
+    const int at = threadIdx.y * blockDim.x + threadIdx.x;
+    __syncthreads();  // the last use of `parts` is over
+    parts[at] = x;
+    for (int half = blockDim.y >> 1; half; half >>= 1) {
+        __syncthreads();
+        if ((int)threadIdx.y < half) parts[at] += parts[at + half * blockDim.x];
+    }
+    return parts[at];
+}
+
+// channel_sums for x: (rows, channels): a block sums blockDim.x * V channels over its part of the rows
+template <class T, bool VECTOR>
+__global__ void __launch_bounds__(256) channel_sums_columns(
+    const T* g, const T* x, const float* mean, float* parts, i64 rows, int channels) {
+    constexpr int V = Width<T, VECTOR>::value;
+    const Rows mine = my_rows<V>(rows);
+    const bool inside = mine.column < channels;
+    float centre[V], u[V], v[V], first[V], second[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) first[k] = second[k] = centre[k] = 0.0f;
+    if (inside && !g) load<V>(x + mine.column, centre);
+    if (inside && g) {
+#pragma unroll
+        for (int k = 0; k < V; k++) centre[k] = mean[mine.column + k];
+    }
+    if (inside) {
+#pragma unroll 2
+        for (i64 row = mine.first; row < mine.stop; row += blockDim.y) {
+            load<V>(x + row * channels + mine.column, v);
+            if (g) load<V>(g + row * channels + mine.column, u);
+#pragma unroll
+            for (int k = 0; k < V; k++) {
+                const float d = v[k] - centre[k];
+                first[k] += g ? u[k] : d;
+                second[k] += (g ? u[k] : d) * d;
+            }
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        const float a = column_sum(first[k]), b = column_sum(second[k]);
+        if (inside && threadIdx.y == 0) {
+            parts[(i64)blockIdx.y * channels + mine.column + k] = a;
+            parts[((i64)gridDim.y + blockIdx.y) * channels + mine.column + k] = b;
+        }
+    }
+}
+
+// Both sums of a channel over all parts, in the threads with y = 0. Block (32, 8).
 __device__ __forceinline__ void add_parts(
     const float* parts, int count, int channels, int channel, float& first, float& second) {
     first = second = 0.0f;
-    for (int k = 0; k < count; k++) {
-        first += parts[(i64)k * channels + channel];
-        second += parts[((i64)count + k) * channels + channel];
+    if (channel < channels) {
+#pragma unroll 4
+        for (int k = threadIdx.y; k < count; k += blockDim.y) {
+            first += parts[(i64)k * channels + channel];
+            second += parts[((i64)count + k) * channels + channel];
+        }
     }
+    first = column_sum(first);
+    second = column_sum(second);
 }
 
 template <class T>
@@ -168,9 +237,9 @@ __global__ void __launch_bounds__(256) channel_moments(
     const T* x, const float* parts, float* mean, float* var, float* rstd, int count, int channels, int length,
     float size, float eps) {
     const int channel = blockIdx.x * blockDim.x + threadIdx.x;
-    if (channel >= channels) return;
     float first, second;
     add_parts(parts, count, channels, channel, first, second);
+    if (threadIdx.y || channel >= channels) return;
     const float d = first / size, spread = second / size - d * d, v = spread < 0.0f ? 0.0f : spread;
     mean[channel] = wide(x[(i64)channel * length]) + d;
     var[channel] = v;
@@ -183,9 +252,9 @@ __global__ void __launch_bounds__(256) channel_slopes(
     const float* parts, const T* w, const float* rstd, T* gw, T* gb, float* factors, int count, int channels,
     float size) {
     const int channel = blockIdx.x * blockDim.x + threadIdx.x;
-    if (channel >= channels) return;
     float total, slope;
     add_parts(parts, count, channels, channel, total, slope);
+    if (threadIdx.y || channel >= channels) return;
     const float r = rstd[channel], a = w ? r * wide(w[channel]) : r;
     slope *= r;
     if (gw) gw[channel] = narrow<T>(slope);
@@ -230,4 +299,78 @@ __global__ void __launch_bounds__(256) channel_mix(
         for (int k = 0; k < V; k++) v[k] = a * u[k] + k1 * (v[k] - m) + shift;
         store<V>(out + (i64)i * V, v);
     }
+}
+
+// channel_affine for x: (rows, channels)
+template <class T, bool VECTOR>
+__global__ void __launch_bounds__(256) channel_affine_columns(
+    const T* x, const float* mean, const float* rstd, const T* w, const T* b, T* y, i64 rows, int channels) {
+    constexpr int V = Width<T, VECTOR>::value;
+    const Rows mine = my_rows<V>(rows);
+    if (mine.column >= channels) return;
+    float m[V], scale[V], shift[V], v[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        const int channel = mine.column + k;
+        m[k] = mean ? mean[channel] : 0.0f;
+        scale[k] = (rstd ? rstd[channel] : 1.0f) * (w ? wide(w[channel]) : 1.0f);
+        shift[k] = b ? wide(b[channel]) : 0.0f;
+    }
+#pragma unroll 2
+    for (i64 row = mine.first; row < mine.stop; row += blockDim.y) {
+        load<V>(x + row * channels + mine.column, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) v[k] = (v[k] - m[k]) * scale[k] + shift[k];
+        store<V>(y + row * channels + mine.column, v);
+    }
+}
+
+// channel_mix for g, x: (rows, channels)
+template <class T, bool VECTOR>
+__global__ void __launch_bounds__(256) channel_mix_columns(
+    const T* g, const T* x, const float* mean, const float* factors, T* out, i64 rows, int channels) {
+    constexpr int V = Width<T, VECTOR>::value;
+    const Rows mine = my_rows<V>(rows);
+    if (mine.column >= channels) return;
+    float m[V], a[V], k1[V], shift[V], u[V], v[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        const int channel = mine.column + k;
+        m[k] = mean[channel];
+        a[k] = factors[channel];
+        k1[k] = factors[channels + channel];
+        shift[k] = factors[2 * channels + channel];
+    }
+#pragma unroll 2
+    for (i64 row = mine.first; row < mine.stop; row += blockDim.y) {
+        load<V>(g + row * channels + mine.column, u);
+        load<V>(x + row * channels + mine.column, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) v[k] = a[k] * u[k] + k1[k] * (v[k] - m[k]) + shift[k];
+        store<V>(out + row * channels + mine.column, v);
+    }
+}
+
+// y = the mean of each image's channel. x: (images, length, channels), image blockIdx.y
+template <class T, bool VECTOR>
+__global__ void __launch_bounds__(256) image_means(const T* x, T* y, int length, int channels) {
+    constexpr int V = Width<T, VECTOR>::value;
+    const int column = (blockIdx.x * blockDim.x + threadIdx.x) * V;
+    const bool inside = column < channels;
+    x += (i64)blockIdx.y * length * channels;
+    y += (i64)blockIdx.y * channels;
+    float v[V], sum[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) sum[k] = 0.0f;
+    if (inside) {
+#pragma unroll 2
+        for (int row = threadIdx.y; row < length; row += blockDim.y) {
+            load<V>(x + (i64)row * channels + column, v);
+#pragma unroll
+            for (int k = 0; k < V; k++) sum[k] += v[k];
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < V; k++) v[k] = column_sum(sum[k]) / length;
+    if (inside && threadIdx.y == 0) store<V>(y + column, v);
 }

@@ -1,4 +1,4 @@
-// Activation functions and their derivatives over flat memory, one pass each.
+// Activation functions and their derivatives, sums and products, over flat memory, one pass each.
 #pragma once
 #include "common.cuh"
 
@@ -138,4 +138,30 @@ __global__ void __launch_bounds__(256)
     }
     for (i64 i = packs * V + first; i < n; i += step)
         out[i] = narrow<T>(F::slope(wide(g[i]), wide(saved[i]), a, b, c));
+}
+
+// out = F(x, y): one rounding from float, which for half precision is that of the exact result
+
+#define TWO(NAME, RESULT) \
+    struct NAME { \
+        static __device__ __forceinline__ float of(float x, float y) { return RESULT; } \
+    }
+TWO(Plus, x + y);
+TWO(Minus, x - y);
+TWO(Times, x * y);
+
+template <class F, class T>
+__global__ void __launch_bounds__(256) binary(const T* x, const T* y, T* out, i64 n, int whole) {
+    constexpr int V = 16 / sizeof(T);
+    const i64 step = (i64)gridDim.x * blockDim.x, first = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    const i64 packs = whole ? n / V : 0;
+    float u[V], v[V];
+    for (i64 i = first; i < packs; i += step) {
+        load<V>(x + i * V, u);
+        load<V>(y + i * V, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) u[k] = F::of(u[k], v[k]);
+        store<V>(out + i * V, u);
+    }
+    for (i64 i = packs * V + first; i < n; i += step) out[i] = narrow<T>(F::of(wide(x[i]), wide(y[i])));
 }

@@ -3,7 +3,9 @@
 #pragma once
 #include "common.cuh"
 
-// x: (planes, extent), y: (planes, size), each a product of three; where a rank is less than 3 the first ones are 1.
+// x: (planes, extent, inner), y: (planes, size, inner), extent and size products of three; where a rank is less than 3
+// the first ones are 1. inner: 1 for row-major images, the channels for those that lie side by side, which a thread takes
+// 16 bytes at a time where VECTOR; `total` counts threads.
 struct Windows {
     int extent[3], size[3], kernel[3], stride[3], padding[3], dilation[3];
 };
@@ -51,40 +53,69 @@ __device__ __forceinline__ int seen_by(const Windows& w, const Place& t, int k0,
     return (a * w.extent[1] + b) * w.extent[2] + c;
 }
 
-// The maximum of each window, nan where one is in it; its number in the plane (the first maximum, the last nan).
-template <class T, bool INDICES>
-__global__ void __launch_bounds__(256) max_pool(const T* x, T* y, i64* indices, int total, Windows w) {
-    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (unsigned)total) return;
-    const unsigned windows = volume(w.size);
-    const Place t = split(i % windows, w.size);
-    x += (i64)(i / windows) * volume(w.extent);
-    int first[3], stop[3], best = -1;
-    taps(w, t, first, stop);
-    float high = -INFINITE;
-    EACH_PLACE(k, first, stop) {
-        const int at = seen_by(w, t, k0, k1, k2);
-        const float v = wide(x[at]);
-        if (v > high || v != v || best < 0) {
-            high = v;
-            best = at;
-        }
-    }
-    y[i] = narrow<T>(high);
-    if (INDICES) indices[i] = best;
+// What a thread works on: place `at` of plane `plane` (of as many as `places` each), columns from `column` on.
+struct Mine {
+    unsigned at, plane;
+    int column;
+};
+template <int V> __device__ __forceinline__ Mine my_part(unsigned number, unsigned places, int inner) {
+    const unsigned packs = (unsigned)inner / V, rest = number / packs;
+    return Mine{rest % places, rest / places, (int)(number % packs) * V};
 }
 
-// Whether `at` is the place that window t's maximum `high` counts for: the first maximum, of nans the last.
-template <class T>
-__device__ __forceinline__ bool chosen(const T* x, const Windows& w, const Place& t, int at, float high) {
+// The maximum of each window, nan where one is in it; its number in the plane (the first maximum, the last nan).
+template <class T, bool INDICES, bool VECTOR>
+__global__ void __launch_bounds__(256) max_pool(const T* x, T* y, i64* indices, int total, int inner, Windows w) {
+    constexpr int V = Width<T, VECTOR>::value;
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (unsigned)total) return;
+    const Mine mine = my_part<V>(i, volume(w.size), inner);
+    const Place t = split(mine.at, w.size);
+    x += (i64)mine.plane * volume(w.extent) * inner + mine.column;
+    int first[3], stop[3], best[V];
+    float high[V], v[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        high[k] = -INFINITE;
+        best[k] = -1;
+    }
+    taps(w, t, first, stop);
+    EACH_PLACE(k, first, stop) {
+        const int at = seen_by(w, t, k0, k1, k2);
+        load<V>(x + (i64)at * inner, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            if (v[k] > high[k] || v[k] != v[k] || best[k] < 0) {
+                high[k] = v[k];
+                best[k] = at;
+            }
+        }
+    }
+    store<V>(y + (i64)i * V, high);
+    if (INDICES) {
+#pragma unroll
+        for (int k = 0; k < V; k++) indices[(i64)i * V + k] = best[k];
+    }
+}
+
+// Of the columns in `left`, a bit each, those whose maximum `high` of window t counts for the place `at`: it is the
+// first maximum, of nans the last.
+template <int V, class T>
+__device__ __forceinline__ unsigned chosen(
+    const T* x, const Windows& w, const Place& t, int at, int inner, const float (&high)[V], unsigned left) {
     int first[3], stop[3];
+    float v[V];
     taps(w, t, first, stop);
     EACH_PLACE(k, first, stop) {
         const int here = seen_by(w, t, k0, k1, k2);
-        const float v = wide(x[here]);
-        if (here < at ? v == high : here > at && v != v && high != high) return false;
+        load<V>(x + (i64)here * inner, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            if (here < at ? v[k] == high[k] : here > at && v[k] != v[k] && high[k] != high[k]) left &= ~(1u << k);
+        }
+        if (!left) return 0;
     }
-    return true;
+    return left;
 }
 
 // Whether a tap of window t falls on place p, between its first and its last one.
@@ -97,31 +128,44 @@ __device__ __forceinline__ bool met(const Windows& w, const Place& p, const Plac
 }
 
 // (256, 3): without the 3 the assembler saves registers for more blocks, and spills
-template <class T, bool DILATED>
+template <class T, bool DILATED, bool VECTOR>
 __global__ void __launch_bounds__(256, 3)
-    max_pool_backward(const T* g, const T* x, const T* y, T* out, int total, Windows w) {
+    max_pool_backward(const T* g, const T* x, const T* y, T* out, int total, int inner, Windows w) {
+    constexpr int V = Width<T, VECTOR>::value;
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (unsigned)total) return;
-    const unsigned places = volume(w.extent);
-    const int at = i % places;
-    const i64 plane = i / places;
+    const Mine mine = my_part<V>(i, volume(w.extent), inner);
+    const int at = mine.at;
     const Place p = split(at, w.extent);
-    x += plane * places;
-    g += plane * volume(w.size);
-    y += plane * volume(w.size);
-    const float own = wide(x[at]);
+    const i64 windows = (i64)mine.plane * volume(w.size) * inner + mine.column;
+    x += (i64)mine.plane * volume(w.extent) * inner + mine.column;
+    g += windows;
+    y += windows;
+    float own[V], high[V], come[V], sum[V];
+    load<V>(x + (i64)at * inner, own);
+#pragma unroll
+    for (int k = 0; k < V; k++) sum[k] = 0.0f;
     int first[3], stop[3];
     seers(w, p, first, stop);
-    float sum = 0.0f;
     EACH_PLACE(t, first, stop) {
         const Place window{{t0, t1, t2}};
         if (DILATED && !met(w, p, window)) continue;
-        const int number = (t0 * w.size[1] + t1) * w.size[2] + t2;
-        const float high = wide(y[number]);
-        if ((own == high || (own != own && high != high)) && chosen(x, w, window, at, high))
-            sum += wide(g[number]);
+        const i64 number = (i64)((t0 * w.size[1] + t1) * w.size[2] + t2) * inner;
+        load<V>(y + number, high);
+        unsigned left = 0;
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            if (own[k] == high[k] || (own[k] != own[k] && high[k] != high[k])) left |= 1u << k;
+        }
+        if (left) left = chosen<V>(x, w, window, at, inner, high, left);
+        if (!left) continue;
+        load<V>(g + number, come);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            if (left >> k & 1) sum[k] += come[k];
+        }
     }
-    out[i] = narrow<T>(sum);
+    store<V>(out + (i64)i * V, sum);
 }
 
 // What a window's sum is divided by: `number` where it is not 0, else its places with padding or, INSIDE, without.
@@ -138,33 +182,50 @@ __device__ __forceinline__ float divisor(const Windows& w, const Place& t, float
     return count;
 }
 
-template <class T>
+template <class T, bool VECTOR>
 __global__ void __launch_bounds__(256)
-    avg_pool(const T* x, T* y, int total, Windows w, float number, int inside) {
+    avg_pool(const T* x, T* y, int total, int inner, Windows w, float number, int inside) {
+    constexpr int V = Width<T, VECTOR>::value;
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (unsigned)total) return;
-    const unsigned windows = volume(w.size);
-    const Place t = split(i % windows, w.size);
-    x += (i64)(i / windows) * volume(w.extent);
+    const Mine mine = my_part<V>(i, volume(w.size), inner);
+    const Place t = split(mine.at, w.size);
+    x += (i64)mine.plane * volume(w.extent) * inner + mine.column;
     int first[3], stop[3];
+    float v[V], sum[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) sum[k] = 0.0f;
     taps(w, t, first, stop);
-    float sum = 0.0f;
-    EACH_PLACE(k, first, stop) sum += wide(x[seen_by(w, t, k0, k1, k2)]);
-    y[i] = narrow<T>(sum / divisor(w, t, number, inside));
+    EACH_PLACE(k, first, stop) {
+        load<V>(x + (i64)seen_by(w, t, k0, k1, k2) * inner, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) sum[k] += v[k];
+    }
+    const float by = divisor(w, t, number, inside);
+#pragma unroll
+    for (int k = 0; k < V; k++) sum[k] /= by;
+    store<V>(y + (i64)i * V, sum);
 }
 
 // avg_pool's adjoint
-template <class T>
+template <class T, bool VECTOR>
 __global__ void __launch_bounds__(256)
-    avg_pool_input(const T* g, T* out, int total, Windows w, float number, int inside) {
+    avg_pool_input(const T* g, T* out, int total, int inner, Windows w, float number, int inside) {
+    constexpr int V = Width<T, VECTOR>::value;
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (unsigned)total) return;
-    const unsigned places = volume(w.extent);
-    g += (i64)(i / places) * volume(w.size);
+    const Mine mine = my_part<V>(i, volume(w.extent), inner);
+    g += (i64)mine.plane * volume(w.size) * inner + mine.column;
     int first[3], stop[3];
-    seers(w, split(i % places, w.extent), first, stop);
-    float sum = 0.0f;
-    EACH_PLACE(t, first, stop)
-        sum += wide(g[(t0 * w.size[1] + t1) * w.size[2] + t2]) / divisor(w, Place{{t0, t1, t2}}, number, inside);
-    out[i] = narrow<T>(sum);
+    float v[V], sum[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) sum[k] = 0.0f;
+    seers(w, split(mine.at, w.extent), first, stop);
+    EACH_PLACE(t, first, stop) {
+        const float by = divisor(w, Place{{t0, t1, t2}}, number, inside);
+        load<V>(g + (i64)((t0 * w.size[1] + t1) * w.size[2] + t2) * inner, v);
+#pragma unroll
+        for (int k = 0; k < V; k++) sum[k] += v[k] / by;
+    }
+    store<V>(out + (i64)i * V, sum);
 }
