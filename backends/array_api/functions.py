@@ -535,7 +535,7 @@ def ndim(F: Any, x: Any) -> int:
 
 @_numpy
 def unravel_index(F: Any, indices: Any, shape: Any) -> Any:
-    found, rest = [], indices
+    found, rest = [], indices.astype("i8", copy=False)
     for n in reversed(shape):
         found.append(rest % n)
         rest = rest // n
