@@ -23,12 +23,14 @@ from . import coerce
 from .device import device_of
 from .dtypes import F32, F64
 from .graph import OUTPUT, OWNED, Node, numbers, output_node, show_saved
+from .large import LARGE, large_vjp
 from .modes import mode, shared
 from .op import OPS, Holomorphic, Op
 from .views import link_view
 
 ENVIRONMENT: dict[str, Any] = shared
 HOST = coerce.np.ndarray
+SMALL = 1 << 12  # elements up to which an op that is a function of the array library calls that function itself
 
 
 def unbroadcast(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
@@ -95,8 +97,9 @@ def prepare(op: Op) -> None:
     op.saves_arrays = bool(op.array_slots)
     op.differentiable = tuple(n for n in (*op.inputs, *([op.variadic] if op.variadic else [])) if n in _ruled(op))
     env["K_" + op.name], env["OP_" + op.name] = op.kernels, op
-    op.kernels.on_host = (env, "H_" + op.name, HOST)
-    env["H_" + op.name] = op.kernels.get(HOST) or functools.partial(_link_and_run, op.kernels)
+    op.kernels.on_host = (env, op.name, HOST)
+    linked = op.kernels.get(HOST) or functools.partial(_link_and_run, op.kernels)
+    env["H_" + op.name], env["S_" + op.name] = linked, getattr(linked, "below", linked)
     if op.holomorphic:
         env["HOP_" + op.name] = Holomorphic(op)
     for name, rule in rules.items():
@@ -226,9 +229,12 @@ def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str
     results = [f"o_{n}" for n in op.outputs] or ["o"]
     results += [f"a_{n}" for n in op.aux]
     target = ", ".join(results)
+    host = f"H_{op.name}"
+    if op.ufunc:
+        host = f"(S_{op.name} if {first}.size <= {SMALL} else {host})"
     lines = [
         f"    cls = {first}.__class__",
-        f"    try: {target} = (H_{op.name} if cls is HOST else K_{op.name}[cls])({call})",
+        f"    try: {target} = ({host} if cls is HOST else K_{op.name}[cls])({call})",
         f"    except Exception as error: raise explain(OP_{op.name}, error, {shown}, {kw})",
     ]
     for r in results:
@@ -341,6 +347,9 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
     """The source of the vjp function; `recorded`: for tensors and F = GRAPH, else for arrays."""
     lines = [f"def vjp_{'graph_' * recorded}{op.name}(n, g, F, grads):"]
     names = [*op.requests, *(["shapes"] if op.broadcasts else [])]
+    if not recorded and (steps := _large_steps(op)):
+        ENVIRONMENT["L_" + op.name] = (op, steps)
+        lines.append(f"    if g.__class__ is HOST and g.size >= {LARGE}: return large_vjp(L_{op.name}, n, g, F, grads)")
     if names:
         lines.append("    saved = n.saved")
         if op.saves_arrays:
@@ -376,6 +385,20 @@ def _vjp_source(op: Op, recorded: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _large_steps(op: Op) -> tuple[Any, ...] | None:
+    """What large.vjp is told: for each differentiable input its place, its rule if written out, and where it reads."""
+    if op.joint is not None or op.variadic or op.into or not op.differentiable:
+        return None
+    rules = [_short_rule(op.rules[n]) for n in op.differentiable]
+    if not any(rules) or rules == ["g"] or any(op.rules[n].__defaults__ for n in op.differentiable):
+        return None
+    steps = []
+    for n, short in zip(op.differentiable, rules, strict=True):
+        slots = tuple([op.requests.index(r) for r in _requests_of(op.rules[n])])
+        steps.append((op.inputs.index(n), short[:3] if short else _positional(op.rules[n]), slots))
+    return tuple(steps)
+
+
 def _input_lines(op: Op, n: str, recorded: bool, last: bool) -> list[str]:
     """One input's gradient, added to the table; `last`: nothing follows."""
     lines = []
@@ -405,16 +428,37 @@ def _input_lines(op: Op, n: str, recorded: bool, last: bool) -> list[str]:
     return lines
 
 
-_IDENTITY = (lambda F, g: g).__code__.co_code
-_NEGATION = (lambda F, g: -g).__code__.co_code
+# The shortest rules: what they compute, by (their number of parameters, their byte code).
+_SHORT = {
+    (rule.__code__.co_nlocals, rule.__code__.co_code): source
+    for rule, source in (
+        (lambda F, g: g, "g"),
+        (lambda F, g: -g, "-g"),
+        (lambda F, g, *, s: g * s, "g * s_{}"),
+        (lambda F, g, *, s: g / s, "g / s_{}"),
+    )
+}
+
+_CALL = (lambda F, g, *, s: F.name(g, s)).__code__.co_code
+
+
+def _short_rule(rule: Any) -> str | None:
+    """The rule's expression, where it is one of the shortest and reads nothing but g and what is saved for it."""
+    code = rule.__code__
+    plain = not (code.co_argcount > 2 or code.co_names or code.co_freevars or rule.__defaults__)
+    if not plain or code.co_varnames[:2] != ("F", "g"):
+        return None
+    found = _SHORT.get((code.co_nlocals, code.co_code))
+    return None if found is None else found.format(*_requests_of(rule))
 
 
 def _rule_call(op: Op, n: str) -> str:
-    """The expression for one rule's result; the two shortest rules are written out."""
-    code = op.rules[n].__code__
-    if code.co_varnames == ("F", "g") and code.co_code in (_IDENTITY, _NEGATION):
-        return "g" if code.co_code == _IDENTITY else "-g"
-    return f"R_{op.name}_{n}(F, g{_passed(op.rules[n])})"
+    """The expression for one rule's result; the shortest rules, and those that are one call of F, are written out."""
+    rule = op.rules[n]
+    code = rule.__code__
+    if code.co_varnames[:2] == ("F", "g") and code.co_code == _CALL and not rule.__defaults__:
+        return f"F.{code.co_names[0]}(g, s_{code.co_varnames[2]})"
+    return _short_rule(rule) or f"R_{op.name}_{n}(F, g{_passed(rule)})"
 
 
 def _into_lines(op: Op, n: str) -> list[str]:
@@ -497,7 +541,7 @@ ENVIRONMENT.update(
     F32=F32, F64=F64, HOST=HOST, S32=coerce.S32, S64=coerce.S64,
     slow=coerce.slow, into=coerce.into,
     explain=coerce.explain, mixed=coerce.mixed, tidy=coerce.tidy, to_array=coerce.np.asarray,
-    unbroadcast=unbroadcast, add_gradient=add_gradient,
+    unbroadcast=unbroadcast, add_gradient=add_gradient, large_vjp=large_vjp,
     raise_freed=raise_freed, as_tensor=saved_as_tensor, tied=_tied, materialise=materialise,
     link_view=link_view, attach_outputs=_attach_outputs,
     mark_inference=_mark_inference,

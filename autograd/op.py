@@ -206,19 +206,20 @@ class Holomorphic:
 class Kernels(dict[type, Any]):
     """Array type -> the function that computes this op on it; linked at first use.
 
-    The one for the host's arrays is besides held in a global of the record functions (`on_host`), for which they need
-    no look-up.
+    The one for the host's arrays is besides held in globals of the record functions (`on_host`), for which they need
+    no look-up: itself, and what it says may be called in its stead for small arrays (its attribute `below`).
     """
 
     def __init__(self, op: Op):
         super().__init__()
         self.op = op
-        self.on_host: Any = None  # (the record functions' globals, the name there, the type), once they are written
+        self.on_host: Any = None  # (the record functions' globals, the op's name, the type), once they are written
 
     def __setitem__(self, array_type: type, kernel: Any) -> None:
         super().__setitem__(array_type, kernel)
         if self.on_host is not None and array_type is self.on_host[2]:
-            self.on_host[0][self.on_host[1]] = kernel
+            found, name, _ = self.on_host
+            found["H_" + name], found["S_" + name] = kernel, getattr(kernel, "below", kernel)
 
     def __missing__(self, array_type: type) -> Any:
         kernel = getattr(raw_namespace(array_type), self.op.name)
