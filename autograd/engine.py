@@ -233,7 +233,7 @@ def accumulate(leaf: Any, grads: dict[Any, Any], create_graph: bool, wrap: Any) 
         else:
             array = backend.tidy(g)
             if array is g and not (refcount(g) <= 3 and backend.may_keep(g)):
-                array = g.copy()
+                array = backend.copy_for(leaf.array, g, refcount(g) <= 3)
             leaf._grad = wrap(array)
     after = getattr(leaf, "_after_hooks", None)
     if after:

@@ -84,6 +84,10 @@ class Backend:
     def lend(self, array: Any, stream: Any) -> None:
         """Keeps an array's memory from new arrays until a stream of the library is done with it."""
 
+    def copy_for(self, leaf: Any, g: Any, spare: bool) -> Any:
+        """A copy of the gradient g as the `.grad` of a leaf; `spare`: nobody else refers to g."""
+        return g.copy()
+
     def synchronize(self, device: DeviceKey | None = None) -> None:
         """Returns when all work that was queued on the device is done."""
 

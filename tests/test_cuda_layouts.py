@@ -221,6 +221,7 @@ def test_sums_and_products(op: str, dtype: Any, machine: Any, copies: list[Any])
                 assert found.strides == xs.strides
         assert KERNELS[op](put(machine, x), last(machine, y)) is NotImplemented
     assert not copies
+    assert KERNELS[op](xs, ys, out=xs) is NotImplemented
     for other in (2.0, x.astype("f8"), put(machine, draw((1,), dtype))):
         assert KERNELS[op](xs, other) is NotImplemented
     assert KERNELS[op](2.0, xs) is NotImplemented
@@ -245,6 +246,24 @@ def test_flat_optimizers(machine: Any) -> None:
     assert float(norm) == pytest.approx(math.sqrt(sum((np.asarray(a, "f8") ** 2).sum() for a in (held[0], arrays[1]))))
     KERNELS["clip_all"]([held[0]], norm, 1.0)
     same(held[0], [np.asarray(before[0], "f8") / (float(norm) + 1e-6)], F4)
+
+
+def test_gradients_lie_as_the_leaf(machine: Any) -> None:
+    """Taken over where nobody else can hold them, as PyTorch's layers give them; else a copy."""
+    x = draw((4, 6, 3, 2), F4)
+    weight, other = last(machine, x), put(machine, x)
+    memory = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    own = memory.transpose(0, 3, 1, 2)
+    assert layout.gradient_for(weight, own, True) is not own, "`memory` may change it"
+    del memory
+    assert layout.gradient_for(weight, own, True) is own
+    assert layout.gradient_for(weight, own, False) is not own
+    for g in (own, other, x[:, :1] + 0 * x):
+        made = layout.gradient_for(weight, g, False)
+        assert made.strides == weight.strides and (made == g).all() and not np.shares_memory(made, g)
+    for leaf in (weight[:, ::2], np.broadcast_to(weight[:1], weight.shape)):
+        g = x[: leaf.shape[0], : leaf.shape[1]]
+        assert layout.gradient_for(leaf, g, True).flags.c_contiguous
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from . import bounds, launch
 from .compile import outside
 from .dialect import Dialect, Special
 from .errors import found_cupy, usable_compiler, usable_devices
+from .layout import gradient_for
 from .linking import checked, placed
 from .memory import Watch
 
@@ -81,6 +82,10 @@ class CupyBackend(Backend):
         with cuda.Device(array.data.device_id):
             cuda.get_current_stream().wait_event(done)
         return out
+
+    def copy_for(self, leaf: Any, g: Any, spare: bool) -> Any:
+        """As the leaf lies, be it channels-last: optimizers then take both as flat memory."""
+        return g.copy() if leaf.flags.c_contiguous else gradient_for(leaf, g, spare)
 
     def to_numpy(self, array: Any) -> Any:
         host = self.cupy.asnumpy(array)

@@ -9,6 +9,7 @@ import functools
 import math
 from typing import Any
 
+from ..base import refcount
 from .launch import Kernel, current, empty
 
 Ints = tuple[int, ...]
@@ -121,6 +122,19 @@ def same_flat(x: Any, y: Any) -> bool:
     return x.strides == y.strides or all(
         n == 1 or a == b for n, a, b in zip(x.shape, x.strides, y.strides, strict=True)
     )
+
+
+def gradient_for(leaf: Any, g: Any, spare: bool) -> Any:
+    """The gradient g in the layout of a leaf that has gaps or lies in another dense order; row-major for the former.
+
+    A copy, or g itself where it lies so and is the one view of memory that nobody else refers to (`spare`: nor to g).
+    """
+    axes = order_of(leaf.shape, leaf.strides, leaf.itemsize)
+    if axes is None:
+        return g.copy()
+    if spare and same_flat(leaf, g) and g.base is not None and refcount(g.base) <= 2 and g.base.size == g.size:
+        return g
+    return g.transpose(axes).copy().transpose(_back(axes))
 
 
 def in_layout(g: Any, x: Any) -> Any:

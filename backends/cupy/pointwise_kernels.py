@@ -119,8 +119,8 @@ def gelu_backward(g: Any, x: Any, *, approximate: str) -> Any:
 
 def _binary(function: str) -> Callable[..., Any]:
     @may_decline
-    def kernel(x: Any, y: Any) -> Any:
-        return run_binary(function, x, y)
+    def kernel(x: Any, y: Any, out: Any = None) -> Any:
+        return run_binary(function, x, y) if out is None else NotImplemented
 
     return kernel
 

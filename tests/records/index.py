@@ -186,7 +186,10 @@ BY_INDEX = [
     linear("index_zero", lambda rng: [S(_n(rng, 3, 4), FIRST, SECOND, places=(0, 1))], _index_zero),
     linear(
         "index_select",
-        lambda rng: [S(_n(rng, 2, 3), _ints(2, 0, 2), axis=1), S(_n(rng, 3), _ints(), axis=0)],
+        lambda rng: [
+            S(_n(rng, 2, 3), _ints(2, 0, 2), axis=1), S(_n(rng, 3), _ints(), axis=0),
+            S(_n(rng, 4, 3), _ints(2, 0, 2), axis=0),
+        ],  # fmt: skip
         lambda x, index, axis: x.take(index, axis),
         errors=[Failure(S(np.ones(3), _ints(-1), axis=0), IndexError, "index out of range in self")],
     ),
