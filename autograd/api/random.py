@@ -204,7 +204,10 @@ def _filler(name: str, doc: str, shown: Any = None) -> Any:
         if self.device.type == "cpu":
             raw(self.array, *values, **kw)
         else:
-            self.array[...] = new_like(self, raw(np.empty(self.array.shape, self.array.dtype), *values, **kw)).array
+            shape, dtype = self.array.shape, self.array.dtype
+            # numbers are drawn in another order into memory with gaps
+            host = np.empty(shape, dtype) if self.is_contiguous() else np.empty((*shape, 2), dtype)[..., 0]
+            self.array[...] = new_like(self, raw(host, *values, **kw)).array
         if self._node is not None:
             return assign(self, wrap(self.array), name)
         mark_written(self)
