@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tapegrad
 from tapegrad.backends.numpy.random import MT19937Generator
 from tapegrad.backends.numpy.random_math import box_muller, fma, swap_all, swap_in_turn
 
@@ -673,3 +674,15 @@ def test_a_refused_call_draws_nothing():
     with pytest.raises(RuntimeError, match="to be less than"):
         g.randint((3,), 3, 3)
     np.testing.assert_array_equal(g.get_state(), MT19937Generator(0).get_state())
+
+
+@pytest.mark.parametrize("name", ["normal_", "uniform_", "exponential_"])
+def test_devices_draw_what_the_cpu_draws(name):
+    """Into memory without gaps and with gaps, where the order is another."""
+    drawn = []
+    for device in ("cpu", "fake"):
+        tapegrad.manual_seed(5)
+        views = [tapegrad.zeros(20, 3, device=device), tapegrad.zeros(20, 5, device=device)[:, ::2]]
+        drawn.append([getattr(view, name)().cpu() for view in views])
+    for mine, other in zip(*drawn, strict=True):
+        assert tapegrad.equal(mine, other)
