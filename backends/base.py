@@ -15,6 +15,10 @@ class DeviceKey(NamedTuple):
     index: int | None = None  # type: ignore[assignment]  # tuple.index is not missed here
 
 
+class NoHardware(ImportError):
+    """A backend is installed, and the machine lacks what it computes on: installing something would not help."""
+
+
 class Unsupported(NotImplementedError):
     """What an op needs and the library of a backend does not have. The text names both; the op is in a note."""
 

@@ -11,7 +11,7 @@ import importlib
 import os
 from typing import Any
 
-from .base import Backend, DeviceKey
+from .base import Backend, DeviceKey, NoHardware
 
 # name -> (module, the line that installs what it needs, its device types)
 KNOWN: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -49,9 +49,8 @@ def load(name: str) -> Backend:
         try:
             backend = importlib.import_module(module, __package__).make(*choice)
         except ImportError as error:
-            raise BackendError(
-                f"backend '{name}' cannot be used here: {error}. Install it with: {install}. {_known_text()}"
-            ) from error
+            remedy = "" if isinstance(error, NoHardware) else f" Install it with: {install}."
+            raise BackendError(f"backend '{name}' cannot be used here: {error}.{remedy} {_known_text()}") from error
         backend = _loaded.setdefault(backend.name, backend)  # array_api:strict is array_api
     else:
         backend = _load_plugin(name)

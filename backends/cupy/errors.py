@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..base import NoHardware
 from .compile import outside
 
 
@@ -41,9 +42,10 @@ def usable_devices(cupy: Any) -> int:
     try:
         count = int(runtime.getDeviceCount())
     except runtime.CUDARuntimeError as error:
-        raise ImportError(_no_device(runtime, error)) from error
+        driver = runtime.driverGetVersion() if getattr(error, "status", None) == INSUFFICIENT_DRIVER else 0
+        raise (ImportError if driver else NoHardware)(_no_device(runtime, error)) from error
     if not count:
-        raise ImportError(_hidden())
+        raise NoHardware(_hidden())
     return count
 
 
