@@ -340,7 +340,7 @@ def pin_memory(self: Tensor, device: Any = None) -> Tensor:
 
 @public(is_function=False)
 def record_stream(self: Tensor, stream: Any) -> None:
-    """Keeps the memory from new tensors until the stream, which uses it too, is done. Only for tensors on a GPU."""
+    """Keeps the memory from new tensors until the stream, which uses it too, is done. (*S) on a GPU -> None."""
     if not self.is_cuda:
         raise NotImplementedError(
             "Could not run 'aten::record_stream' with arguments from the 'CPU' backend: it is for tensors on a GPU"

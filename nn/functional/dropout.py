@@ -37,7 +37,7 @@ def _kept(like: Tensor, p: float, shape: tuple[int, ...] | None = None) -> Tenso
         return (op.dropout(_ones(like, shape), p=p, seed=random.draw_seed()) != 0).to(like.dtype)
     order: Any = "K" if shape is None else "C"
     array = like.detach().array
-    if not isinstance(array, np.ndarray):
+    if like.device.type != "cpu":
         array = raw_namespace(array.__class__).backend.to_numpy(array)
     host = np.empty_like(array, subok=False, shape=shape, order=order)
     default_generator.raw.bernoulli_(host, 1.0 - p)
