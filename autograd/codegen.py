@@ -30,7 +30,6 @@ from .views import link_view
 
 ENVIRONMENT: dict[str, Any] = shared
 HOST = coerce.np.ndarray
-SMALL = 1 << 12  # elements up to which an op that is a function of the array library calls that function itself
 
 
 def unbroadcast(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
@@ -97,9 +96,8 @@ def prepare(op: Op) -> None:
     op.saves_arrays = bool(op.array_slots)
     op.differentiable = tuple(n for n in (*op.inputs, *([op.variadic] if op.variadic else [])) if n in _ruled(op))
     env["K_" + op.name], env["OP_" + op.name] = op.kernels, op
-    op.kernels.on_host = (env, op.name, HOST)
-    linked = op.kernels.get(HOST) or functools.partial(_link_and_run, op.kernels)
-    env["H_" + op.name], env["S_" + op.name] = linked, getattr(linked, "below", linked)
+    op.kernels.on_host = (env, HOST)
+    op.kernels.show(op.kernels.get(HOST) or functools.partial(_link_and_run, op.kernels))
     if op.holomorphic:
         env["HOP_" + op.name] = Holomorphic(op)
     for name, rule in rules.items():
@@ -231,7 +229,7 @@ def _kernel_lines(op: Op, data: dict[str, str], first: str, kw: str) -> list[str
     target = ", ".join(results)
     host = f"H_{op.name}"
     if op.ufunc:
-        host = f"(S_{op.name} if {first}.size <= {SMALL} else {host})"
+        host = f"(S_{op.name} if {first}.size < N_{op.name} else {host})"
     lines = [
         f"    cls = {first}.__class__",
         f"    try: {target} = ({host} if cls is HOST else K_{op.name}[cls])({call})",
@@ -390,7 +388,9 @@ def _large_steps(op: Op) -> tuple[Any, ...] | None:
     if op.joint is not None or op.variadic or op.into or not op.differentiable:
         return None
     rules = [_short_rule(op.rules[n]) for n in op.differentiable]
-    if not any(rules) or rules == ["g"] or any(op.rules[n].__defaults__ for n in op.differentiable):
+    if all(rule in (None, "g") for rule in rules) or any(op.rules[n].__defaults__ for n in op.differentiable):
+        return None
+    if rules == ["g", "-g"]:  # a difference: too little is gained for what each small one would pay for being asked
         return None
     steps = []
     for n, short in zip(op.differentiable, rules, strict=True):

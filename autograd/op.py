@@ -207,19 +207,25 @@ class Kernels(dict[type, Any]):
     """Array type -> the function that computes this op on it; linked at first use.
 
     The one for the host's arrays is besides held in globals of the record functions (`on_host`), for which they need
-    no look-up: itself, and what it says may be called in its stead for small arrays (its attribute `below`).
+    no look-up: H_NAME. Where the op is a function of the array library, that may be called itself for small arrays:
+    the kernel's attribute `below` is (function, number of elements), which S_NAME and N_NAME hold.
     """
 
     def __init__(self, op: Op):
         super().__init__()
         self.op = op
-        self.on_host: Any = None  # (the record functions' globals, the op's name, the type), once they are written
+        self.on_host: Any = None  # (the record functions' globals, the host's type), once they are written
 
     def __setitem__(self, array_type: type, kernel: Any) -> None:
         super().__setitem__(array_type, kernel)
-        if self.on_host is not None and array_type is self.on_host[2]:
-            found, name, _ = self.on_host
-            found["H_" + name], found["S_" + name] = kernel, getattr(kernel, "below", kernel)
+        if self.on_host is not None and array_type is self.on_host[1]:
+            self.show(kernel)
+
+    def show(self, kernel: Any) -> None:
+        """Puts the host's kernel into the record functions' globals."""
+        shown, name = self.on_host[0], self.op.name
+        shown["H_" + name] = kernel
+        shown["S_" + name], shown["N_" + name] = getattr(kernel, "below", (kernel, 0))
 
     def __missing__(self, array_type: type) -> Any:
         kernel = getattr(raw_namespace(array_type), self.op.name)

@@ -122,7 +122,7 @@ def test_arithmetic_in_threads(name: str, dtype: str) -> None:
     size = 1 << 20
     rng = np.random.default_rng(3)
     kernel = KERNELS[name]
-    ufunc = kernel.below  # type: ignore[attr-defined]
+    ufunc = kernel.below[0]  # type: ignore[attr-defined]
     x, y = ((rng.standard_normal(size + 1024) * 9).astype(dtype) for _ in range(2))
     number = np.array(3, dtype)
     cases = [

@@ -1,6 +1,6 @@
 """Sums, differences, products and quotients in threads where arrays are so large that memory decides.
 
-Each kernel has NumPy's function as `below`: for arrays of up to codegen.SMALL elements that one is called itself.
+NumPy's function itself serves smaller ones, and record functions call it without asking here (see op.Kernels).
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ def _in_threads(ufunc: Any) -> Callable[..., Any]:
         large = x if getattr(x, "size", 1) >= getattr(y, "size", 1) else y
         if getattr(large, "size", 1) < LARGE or threads.count() < 2:
             return ufunc(x, y, out)
-        operands = [_spanned(a, large) for a in (x, y)]
-        if operands[0] is None or operands[1] is None:
+        first, second = _spanned(x, large), _spanned(y, large)
+        if first is None or second is None:
             return ufunc(x, y, out)
         made = np.empty(large.shape, large.dtype) if out is None else out
         if made.dtype is not large.dtype or made.shape != large.shape or not made.flags.c_contiguous:
             return ufunc(x, y, out)
-        (a, cut_a), (b, cut_b) = operands
-        flat = made.reshape(-1)
+        flat, (a, cut_a), (b, cut_b) = made.reshape(-1), first, second
 
         def span(start: int, stop: int) -> None:
             ufunc(a[start:stop] if cut_a else a, b[start:stop] if cut_b else b, flat[start:stop])
@@ -38,7 +37,7 @@ def _in_threads(ufunc: Any) -> Callable[..., Any]:
         threads.over(span, large.size, align=64)
         return made
 
-    function.below = ufunc  # type: ignore[attr-defined]
+    function.below = (ufunc, LARGE)  # type: ignore[attr-defined]
     return function
 
 

@@ -19,8 +19,8 @@ Array = Any
 
 BLOCK = 1 << 19  # elements of a block of channels: 2 MB of float32
 SPAN = 1 << 16  # elements of one pass over some images of a block, so that it is read again from the nearest cache
-# Elements that a thread must have: threads that call NumPy wait for each other between the passes; one alone is twice as
-# fast at 512 K
+# Elements that a thread must have: threads that call NumPy wait for each other between the passes; one alone is twice
+# as fast at 512 K
 GRAIN = 1 << 20
 # Where mean**2 is more than this times the variance, sums of squares lose digits: the mean is taken off first.
 LEVEL = 8

@@ -37,7 +37,7 @@ def _tanh_backward(made: Any, g: Any, out: Any) -> None:
 def _in_threads(ufunc: Any) -> Callable[[Any], Any]:
     """The function, which takes so long per element that large arrays are worth the handing over.
 
-    `below`: what is called itself for small arrays, as codegen.py's record functions do.
+    `below`: what record functions call for smaller ones without asking here (see op.Kernels).
     """
 
     def function(x: Any) -> Any:
@@ -48,7 +48,7 @@ def _in_threads(ufunc: Any) -> Callable[[Any], Any]:
         threads.over(lambda start, stop: ufunc(flat[start:stop], result[start:stop]), x.size, align=64)
         return out
 
-    function.below = ufunc  # type: ignore[attr-defined]
+    function.below = (ufunc, LARGE)  # type: ignore[attr-defined]
     return function
 
 
