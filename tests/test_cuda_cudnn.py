@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("ml_dtypes")
 import cuda_on_cpu as emulation
 import ml_dtypes
+import tapegrad as torch
 from cudnn_stand_in import Frontend
 from records import conv as reference
 from records.conv import CASES
@@ -25,6 +26,7 @@ from tapegrad.backends import cuda, registry
 from tapegrad.backends import cudnn as settings
 from tapegrad.backends.cupy import attention_kernels, compile, conv_kernels, cudnn, launch, memory
 from tapegrad.backends.cupy.kernels import KERNELS
+from tapegrad.nn.attention import SDPBackend, sdpa_kernel
 
 load_late()
 GENERIC = registry.load("fake")
@@ -322,6 +324,13 @@ def test_the_switches(frontend: Frontend) -> None:
     with settings.flags(enabled=True, deterministic=True):
         assert chosen() == ({"NONDETERMINISTIC", "DOWN_CONVERT_INPUTS"}, 2)
         assert chosen("f2") == ({"NONDETERMINISTIC"}, 2)
+    for warn_only in (False, True):
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
+        try:
+            assert chosen("f2") == ({"NONDETERMINISTIC"}, 2) and not settings.deterministic
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert chosen("f2") == (set(), 1)
     settings.conv.fp32_precision = "ieee"
     try:
         assert chosen()[1] == 4
@@ -518,6 +527,31 @@ def test_attention_of_fewer_axes_and_of_what_cudnn_does_not_take(frontend: Front
     with settings.flags(enabled=True, deterministic=True):
         attend(q, k, v, q, "f2", False)
         assert frontend.executed[-1][0].deterministic and not frontend.executed[-2][0].deterministic
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        attend(q, k, v, q, "f2", False)
+        assert frontend.executed[-1][0].deterministic
+    finally:
+        torch.set_deterministic_debug_mode(0)
+    attend(q, k, v, q, "f2", False)
+    assert not frontend.executed[-1][0].deterministic
+
+
+@compiles
+def test_a_program_chooses_its_attention(frontend: Frontend) -> None:
+    rng, B = np.random.default_rng(8), SDPBackend
+    q, k, v = (dense((2, 3, 6, 8), "f2", rng) for _ in range(3))
+
+    def by_cudnn(*given: Any) -> bool:
+        before = len(frontend.executed)
+        with sdpa_kernel(*given):
+            KERNELS["attention"](q, k, v, causal=False, scale=1.0)
+        return len(frontend.executed) > before
+
+    assert by_cudnn(B.CUDNN_ATTENTION) and not by_cudnn(B.MATH) and not by_cudnn([B.MATH, B.FLASH_ATTENTION])
+    assert by_cudnn([B.MATH, B.CUDNN_ATTENTION]), "which without an order says nothing"
+    assert not by_cudnn([B.MATH, B.CUDNN_ATTENTION], True) and by_cudnn([B.CUDNN_ATTENTION, B.MATH], True)
+    assert by_cudnn([B.FLASH_ATTENTION, B.CUDNN_ATTENTION], True), "there is no other flash attention here"
 
 
 @compiles

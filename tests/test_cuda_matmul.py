@@ -22,6 +22,7 @@ from lt_on_host import Bindings, HostMachine, LtError, gelu, tf32
 from tapegrad.autograd.tensor import wrap
 from tapegrad.backends import precision, registry
 from tapegrad.backends.cupy import compile, cublaslt, launch, matmul_kernels
+from tapegrad.backends.cupy.graph import Graphs
 from tapegrad.backends.cupy.matmul_kernels import KERNELS, linear_parameters, product
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -327,6 +328,22 @@ def test_each_stream_has_a_workspace(machine: HostMachine) -> None:
     assert machine.release_workspace(7) is None and launch.Machine(np).release_workspace(7) is None
     KERNELS["mm"](x, x)
     assert lt.workspaces[0, 7][0] is not held
+
+
+def test_a_graph_keeps_the_workspace_of_its_products(machine: HostMachine) -> None:
+    """So that its replays share it with no other work, and what comes after on that stream gets another."""
+    stream = SimpleNamespace(ptr=9, end_capture=lambda: "as CuPy has it")
+    cupy = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda: stream))
+    graphs, x = Graphs(SimpleNamespace(cupy=cupy)), np.ones((2, 2))
+    machine.on = 9
+    KERNELS["mm"](x, x)
+    held = machine.lt.workspaces[0, 9][0]
+    made = graphs.end()
+    assert made.raw == "as CuPy has it" and made.workspace is held and (0, 9) not in machine.lt.workspaces
+    KERNELS["mm"](x, x)
+    assert machine.lt.workspaces[0, 9][0] is not held
+    machine.lt.workspaces.clear()
+    assert graphs.end().workspace is None, "a graph without products"
 
 
 def test_no_plan_is_made_in_a_capture(machine: HostMachine) -> None:

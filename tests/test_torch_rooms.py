@@ -56,8 +56,9 @@ def test_answers_without_a_device(text):
 
 @without_device
 def test_what_needs_a_device_names_the_remedy():
+    text = r"not compiled with CUDA.*(pip install 'tapegrad\[cupy13\]'|CuPy is there, but no GPU to use it on)"
     for call in (tapegrad.cuda.synchronize, tapegrad.cuda.current_stream, tapegrad.cuda.Event, tapegrad.cuda.Stream):
-        with pytest.raises(AssertionError, match=r"not compiled with CUDA.*pip install 'tapegrad\[cupy13\]'"):
+        with pytest.raises(AssertionError, match=text):
             call()
         with pytest.raises(RuntimeError):
             call()
@@ -79,6 +80,44 @@ def test_settings_are_kept():
         assert tapegrad.backends.cuda.flash_sdp_enabled()
     finally:
         cudnn.benchmark, matmul.allow_tf32 = before
+
+
+def test_the_choice_of_attention():
+    """What sdpa_kernel sets inside, is left as it was after it: as PyTorch's."""
+    real = pytest.importorskip("torch")
+
+    def states(T, order):
+        attention, cuda = T.nn.attention, T.backends.cuda
+        B, found = attention.SDPBackend, []
+
+        def note():  # torch puts back the order of those that were on only
+            kinds = (cuda.math_sdp_enabled, cuda.flash_sdp_enabled, cuda.mem_efficient_sdp_enabled)
+            on = [f() for f in (*kinds, cuda.cudnn_sdp_enabled)]
+            found.append([on, [number for number in order() if number < 4 and on[number]]])
+
+        given = [
+            (B.MATH,), (B.CUDNN_ATTENTION, True), ([B.MATH, B.CUDNN_ATTENTION, B.MATH], True),
+            ([B.EFFICIENT_ATTENTION, B.FLASH_ATTENTION],), ([],), (["words"],), (["words"], True), ([[]],), ("math",),
+            ((B.MATH,),), (None, True),
+        ]  # fmt: skip
+        for args in given:
+            try:
+                with attention.sdpa_kernel(*args):
+                    note()
+                    with attention.sdpa_kernel([B.CUDNN_ATTENTION, B.MATH]):
+                        note()
+                    note()
+                    raise KeyError("the end")
+            except Exception as error:
+                found.append((type(error).__name__, str(error)))
+            note()
+        return found
+
+    import_module = importlib.import_module
+    import_module("torch.nn.attention"), import_module("tapegrad.nn.attention")
+    expected = states(real, real._C._get_sdp_priority_order)
+    assert states(tapegrad, tapegrad.backends.cuda.sdp_order) == expected
+    assert tapegrad.backends.cuda.sdp_order() == (1, 2, 0, 3, 4)
 
 
 @pytest.mark.parametrize("name", "cpu cuda cudnn mkl mkldnn mps openmp opt_einsum".split())

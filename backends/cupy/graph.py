@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import bounds
+from . import bounds, launch
 from .memory import OutOfMemoryError
 
 
@@ -51,10 +51,14 @@ class Pool:
 
 
 class Recorded:
-    """A CUDA graph, ready to be launched. `raw`: CuPy's object, which has the addresses `graph` and `graphExec`."""
+    """A CUDA graph, ready to be launched.
 
-    def __init__(self, raw: Any):
-        self.raw = raw
+    raw: CuPy's object, which has the addresses `graph` and `graphExec`. workspace: memory in which its matrix products
+    work, None where it has none; no other work may get it.
+    """
+
+    def __init__(self, raw: Any, workspace: Any = None):
+        self.raw, self.workspace = raw, workspace
 
     def launch(self) -> None:
         """Queues all recorded work on the current stream. Wrong indices in it are reported as those of other work."""
@@ -124,7 +128,9 @@ class Graphs:
 
     def end(self) -> Recorded:
         """Stops recording. CuPy's error where something in between made the recording invalid."""
-        return Recorded(self.current().end_capture())
+        stream = self.current()
+        raw = stream.end_capture()
+        return Recorded(raw, launch.current().release_workspace(stream.ptr))
 
     def constant(self, host: Any) -> Any:
         """A NumPy array on the device now, though the current stream records: copied on a stream beside it."""
