@@ -182,6 +182,44 @@ def test_layouts(recorder: Recorder) -> None:
     assert recorder.xp.copies == 2 and recorder.launched[-1][0] == "softmax_columns<float, false>"
 
 
+@pytest.mark.parametrize(("dtype", "channels"), [("f4", 16), ("f2", 24), ("f4", 7)])
+def test_channels_side_by_side(
+    dtype: str, channels: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Normalisation, pooling, means and sums of such images: launched as executed, nothing copied, so laid out."""
+    at = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "size": (3, 4)}
+    dilated = {**at, "dilation": (1, 1)}
+
+    def calls(make: Any) -> list[Any]:
+        def last(*sizes: int) -> Any:
+            return make((2, *sizes, channels), dtype).transpose(0, 3, 1, 2)
+
+        x, g, pooled = last(6, 8), last(6, 8), last(3, 4)
+        w, m = make((channels,), dtype), make((channels,), "f4")
+        made = [
+            KERNELS["batch_norm"](x, w, w, eps=1e-5)[0], KERNELS["scale_shift"](x, w, w), KERNELS["add"](x, g),
+            KERNELS["batch_norm_backward"](g, x, w, m, m, needs=NEEDS, eps=1e-5)[0], KERNELS["relu_backward"](g, x),
+            KERNELS["max_pool_with_indices"](x, **dilated)[1],
+            KERNELS["max_pool_backward"](pooled, x, pooled, **dilated), KERNELS["avg_pool"](x, **at, divisor="inside"),
+            KERNELS["avg_pool_input"](pooled, **at, shape=x.shape, divisor=9),
+        ]  # fmt: skip
+        assert KERNELS["mean"](x, axis=(2, 3), keepdims=True).shape == (2, channels, 1, 1)
+        assert all(a.transpose(0, 2, 3, 1).flags.c_contiguous for a in made)
+        return [a.shape for a in made]
+
+    shapes = calls(bare)
+    recorded = [(e, g, b, numbers(a)) for e, g, b, a in recorder.launched]
+    executed: list[Any] = []
+    machine = emulation.CpuMachine()
+    monkeypatch.setattr(
+        machine, "link", lambda source, name: lambda g, b, a: executed.append((name, g, b, numbers(a)))
+    )
+    launch.use(machine)
+    assert calls(machine.xp.empty) == shapes and executed == recorded
+    assert not recorder.xp.copies and not any(e.startswith("turn<") for e, *_ in recorded)
+    assert any(e.endswith("true>") for e, *_ in recorded) == (channels != 7), "16 bytes at a time where they divide"
+
+
 def test_what_kernels_decline(recorder: Recorder) -> None:
     for array in (bare((3, 4), "f8"), bare((3, 4), "i4"), bare((3, 4), "c8"), bare((0, 4)), bare((3, 4), "?")):
         assert KERNELS["gelu"](array) is NotImplemented

@@ -27,10 +27,10 @@ NAMES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
 FLAG = {False: "false", True: "true"}
 
 
-class _TypeOf(dict[Any, "str | None"]):
+class _TypeOf(dict[Any, Any]):
     """NumPy's dtype -> the type in the sources, None where there is none. A dtype makes its name anew each time."""
 
-    def __missing__(self, dtype: Any) -> str | None:
+    def __missing__(self, dtype: Any) -> Any:
         found = self[dtype] = NAMES.get(dtype.name)
         return found
 

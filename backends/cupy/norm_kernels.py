@@ -153,9 +153,9 @@ class Channels(NamedTuple):
 def seen(*arrays: Any) -> tuple[Channels, list[Any]]:
     """How arrays (N, C, *S) of one shape are taken, and they in that layout: as the first one lies."""
     shape, last = arrays[0].shape, lies_last(arrays[0])
-    length = math.prod(shape[2:])
-    sizes = (shape[0] * length, shape[1], 1) if last else (shape[0], shape[1], length)
-    return Channels(*sizes, last), [in_images(a, last) for a in arrays]
+    images, channels, length = shape[0], shape[1], math.prod(shape[2:])
+    at = Channels(images * length, channels, 1, True) if last else Channels(images, channels, length, False)
+    return at, [in_images(a, last) for a in arrays]
 
 
 def column_blocks(columns: int, each: int) -> tuple[int, tuple[int, int]]:

@@ -147,7 +147,7 @@ def step_many(
     struct, live = _options(formula, options, scale, overflowed)
     rows: dict[str, list[int]] = {}
     for k, e in enumerate(entries):
-        rows.setdefault(type_of[e[0].dtype] or "", []).append(k)
+        rows.setdefault(type_of[e[0].dtype], []).append(k)
     for name in sorted(rows):
         own = [entries[k] for k in rows[name]]
         for table, blocks in tables(own, [counters[k] for k in rows[name]] if counters else ()):
