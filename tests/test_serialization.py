@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 import tapegrad
-from tapegrad.unpickling import SafeUnpickler
+from tapegrad.serialization.unpickling import SafeUnpickler
 
 DTYPES = """
 bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64 complex128
