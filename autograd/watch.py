@@ -1,0 +1,114 @@
+"""Seeing every call of chosen ops, of a forward and of a backward pass, without a change to the code that runs.
+
+While a `Watch` is open, the kernels of its ops are swapped for ones that report: in the op table, where record
+functions find them, and in the raw namespaces, where the rules of an ordinary backward do. Closing the last one puts
+everything back, so that nothing is paid otherwise.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+from .op import OPS, Raw, _raw, load_late
+
+# seen(name of the op, arrays, keywords, result), called after each outermost call
+Seen = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None]
+
+
+class _Watched:
+    """A kernel that reports its calls to the watches that are open in this thread."""
+
+    def __init__(self, name: str, kernel: Any):
+        self.name, self.kernel = name, kernel
+
+    def __call__(self, *arrays: Any, **kw: Any) -> Any:
+        if _inside.call or not _open:
+            return self.kernel(*arrays, **kw)
+        _inside.call = True
+        try:
+            out = self.kernel(*arrays, **kw)
+        finally:
+            _inside.call = False
+        thread = threading.get_ident()
+        for watch in tuple(_open):
+            if watch.thread == thread and (watch.names is None or self.name in watch.names):
+                watch.seen(self.name, arrays, kw, out)
+        return out
+
+
+class _Inside(threading.local):
+    call = False  # what a watched kernel calls belongs to it
+
+
+class Watch:
+    """Calls `seen` after each call of the ops `names` (None: all that are no composites) in the thread that opens it.
+
+    What an op's kernel calls itself is not reported. Watches nest; each is to be closed in the thread that opened it.
+    """
+
+    def __init__(self, seen: Seen, names: Collection[str] | None = None):
+        self.seen, self.names = seen, names
+        self.thread = 0
+
+    def __enter__(self) -> Watch:
+        self.thread = threading.get_ident()
+        with _lock:
+            load_late()
+            _swap(_wanted(self.names))
+            _open.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            _open.remove(self)
+            if not _open:
+                _restore()
+
+
+_inside = _Inside()
+_lock = threading.RLock()
+_open: list[Watch] = []
+_swapped: set[str] = set()
+_link_raw = Raw.__getattr__  # by which both tables are filled
+
+
+def _wanted(names: Collection[str] | None) -> set[str]:
+    return {name for name, op in OPS.items() if not op.composite} if names is None else set(names)
+
+
+def _watched(name: str, kernel: Any) -> Any:
+    return kernel if kernel.__class__ is _Watched or name not in _swapped else _Watched(name, kernel)
+
+
+def _swap(names: set[str]) -> None:
+    _swapped.update(names)
+    for raw in list(_raw.values()):
+        for name in names & vars(raw).keys():
+            setattr(raw, name, _watched(name, vars(raw)[name]))
+    for name in names:
+        kernels = OPS[name].kernels
+        for kind, kernel in list(kernels.items()):
+            kernels[kind] = _watched(name, kernel)
+    Raw.__getattr__ = _raw_watched  # type: ignore[method-assign]
+
+
+def _raw_watched(self: Raw, name: str) -> Any:
+    kernel = _watched(name, _link_raw(self, name))
+    setattr(self, name, kernel)
+    return kernel
+
+
+def _restore() -> None:
+    Raw.__getattr__ = _link_raw  # type: ignore[method-assign]
+    for raw in list(_raw.values()):
+        for name in _swapped & vars(raw).keys():
+            if (kernel := vars(raw)[name]).__class__ is _Watched:
+                setattr(raw, name, kernel.kernel)
+    for name in _swapped:
+        kernels = OPS[name].kernels
+        for kind, kernel in list(kernels.items()):
+            if kernel.__class__ is _Watched:
+                kernels[kind] = kernel.kernel
+    _swapped.clear()
