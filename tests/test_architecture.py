@@ -29,6 +29,7 @@ ROOMS = [
     ("optim", ["optim", "optim.*"]),
     ("distributed", ["distributed"]),
     ("utils", ["utils", "utils.*"]),
+    ("train", ["train", "train.*"]),
     ("front", ["*"]),  # modules beside the root's __init__
 ]
 TAPE = {"op", "core", "autograd"}
@@ -45,6 +46,7 @@ ARROWS = {
     "nn": TAPE | {"ops", "api", "functional", "nn", "distributed"},
     "optim": TAPE | {"api", "registry", "optim"},
     "utils": TAPE | {"ops", "api", "registry", "functional", "nn", "optim", "distributed", "utils"},
+    "train": TAPE | {"api", "registry", "functional", "nn", "optim", "distributed", "utils", "train"},
     "front": TAPE | {"ops", "api", "registry", "backends", "functional", "nn", "optim", "distributed", "utils"}
     | {"front"},
 }
