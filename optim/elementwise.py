@@ -228,6 +228,8 @@ class FormulaOptimizer(Optimizer):
                 for name in self.counters:  # old checkpoints have Python numbers
                     if name in saved and not isinstance(saved[name], Tensor):
                         saved[name] = self.new_counter(float(saved[name]), p, group)
+                    elif name in saved and not (group.get("capturable") or group.get("fused")):
+                        saved[name] = saved[name].cpu()  # a file loaded onto a device; the host counts
 
 
 def apply_sparse(work: Work, p: Any, grad: Any, state: list[Any], options: dict[str, Any]) -> None:

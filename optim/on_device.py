@@ -47,7 +47,8 @@ class _Updates:
         """One parameter's update, now or with those that follow."""
         backend = backend_of(p.array)
         kernel = kernels_of(backend).get(self.formula.__name__)
-        counter = state["step"].array if "step" in state else None
+        step = state.get("step")  # SparseAdam's is a Python number
+        counter = step.array if isinstance(step, Tensor) else None
         numbers: Any = {}
         if counter is None or is_number(counter):
             counter, numbers = None, self.optimizer.advance(state, p, self.group)

@@ -206,12 +206,15 @@ def cross_entropy(xp, logits, target, *, ignore_index, reduction):
     """
     only("fV", "log_softmax_lastdim_kernel_impl", logits)
     loss, top, total = softmax_cross_entropy.op.generic(xp, logits, target, ignore_index=ignore_index)
-    return *_over_kept(xp, loss, target, ignore_index, reduction, top, total), _count(xp, target, ignore_index)
+    count = _count(xp, target, ignore_index)
+    count = count if isinstance(count, int) else count.astype(wide(logits[..., :1]).dtype)
+    return *_over_kept(xp, loss, target, ignore_index, reduction, top, total), count
 
 
 def _count(xp, target, ignore_index):
     """How many targets count: an int, or () on a device whose library leaves it there."""
-    return target.size - xp.count_nonzero(target == ignore_index)
+    kept = target.size - xp.count_nonzero(target == ignore_index)
+    return int(kept) if isinstance(kept, getattr(xp, "integer", ())) else kept  # a scalar of NumPy's
 
 
 def _over_kept(xp, loss, target, ignore_index, reduction, *aux):
