@@ -13,8 +13,9 @@ from typing import Any
 
 from .op import OPS, Raw, _raw, load_late
 
-# seen(name of the op, arrays, keywords, result), called after each outermost call
-Seen = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None]
+# seen(name of the op, arrays, keywords, result), called after each outermost call; what it gives, unless None, takes
+# the place of the result
+Seen = Callable[[str, tuple[Any, ...], dict[str, Any], Any], Any]
 
 
 class _Watched:
@@ -31,10 +32,10 @@ class _Watched:
             out = self.kernel(*arrays, **kw)
         finally:
             _inside.call = False
-        thread = threading.get_ident()
         for watch in tuple(_open):
-            if watch.thread == thread and (watch.names is None or self.name in watch.names):
-                watch.seen(self.name, arrays, kw, out)
+            if not watch.is_elsewhere() and (watch.names is None or self.name in watch.names):
+                changed = watch.seen(self.name, arrays, kw, out)
+                out = out if changed is None else changed
         return out
 
 
@@ -59,6 +60,10 @@ class Watch:
             _swap(_wanted(self.names))
             _open.append(self)
         return self
+
+    def is_elsewhere(self) -> bool:
+        """Whether this is another thread than the one that opened it."""
+        return self.thread != threading.get_ident()
 
     def __exit__(self, *_: object) -> None:
         with _lock:
