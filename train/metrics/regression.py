@@ -124,23 +124,24 @@ class R2(Regression):
     def sums(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> State:
         error, truth, w = self._columns(pred, target, weight)
         total, count = w.sum(0), full_like(truth, 1).sum(0)
-        # from the first target, so that equal ones have a spread of exactly 0
+        # means as distances from a first target: equal ones have a spread of exactly 0, far ones lose no digits
         start = truth[0] if len(truth) else full_like(total, 0)
         away = truth - start
         shift = (w * away).sum(0) / _divisor(total)
         spread = (w * (away - shift) ** 2).sum(0)
         return {
-            "residual": (w * error * error).sum(0), "total": total, "count": count, "mean": start + shift,
+            "residual": (w * error * error).sum(0), "total": total, "count": count, "start": start, "shift": shift,
             "spread": spread,
         }  # fmt: skip
 
     def _joined(self, a: State, b: State) -> State:
         """The sums of two parts, their means and spreads moved to the common mean."""
         joined = {name: a[name] + b[name] for name in a}
-        apart = b["mean"] - a["mean"]
+        apart = (b["start"] - a["start"]) + (b["shift"] - a["shift"])
         share = b["total"] / _divisor(joined["total"])
-        # an empty part has no mean
-        joined["mean"] = (a["mean"] + apart * share).where(a["total"] != 0, b["mean"])
+        empty = a["total"] == 0  # such a part has no mean
+        joined["start"] = b["start"].where(empty, a["start"])
+        joined["shift"] = b["shift"].where(empty, a["shift"] + apart * share)
         joined["spread"] = joined["spread"] + apart * apart * a["total"] * share
         return joined
 
