@@ -80,7 +80,8 @@ def real(t):
 def test_files_of_torch_load_here(theirs, tmp_path, backend):
     theirs.save_file({name: real(t) for name, t in every_dtype().items()}, tmp_path / "a", {"k": "v"})
     equal(st.load_file(tmp_path / "a", backend=backend), theirs.load_file(tmp_path / "a"))
-    equal(st.load((tmp_path / "a").read_bytes()), theirs.load((tmp_path / "a").read_bytes()))
+    data = (tmp_path / "a").read_bytes()
+    equal(st.load(data), dict(sorted(theirs.load(data).items())))
 
 
 def test_our_files_are_torchs(theirs, tmp_path):

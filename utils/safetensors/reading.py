@@ -144,7 +144,7 @@ class safe_open:
         memory = np.empty(entry.end - entry.begin, np.uint8)
         with self._lock, open(self._descriptor, "rb", closefd=False) as file:
             file.seek(entry.begin)
-            count = file.readinto(memory)
+            count = file.readinto(memory.data)
         if count != memory.size:
             raise error_of(f"{where} has {memory.size} bytes, but the file gave only {count}")
         return wrap(_array(memory, entry.code, entry.shape, where))
@@ -199,5 +199,5 @@ def load(data: bytes) -> dict[str, Tensor]:
         found = library().deserialize(data)
     return {
         name: wrap(_array(item["data"], item["dtype"], tuple(item["shape"]), f"bytes: entry {name!r}"))
-        for name, item in found
+        for name, item in sorted(found, key=lambda pair: pair[0])  # the library gives them in any order
     }
