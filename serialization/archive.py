@@ -101,9 +101,11 @@ class Archive:
         """Whatever goes wrong inside is a damaged archive: zipfile and files have a dozen errors for that."""
         try:
             yield
-        except (RuntimeError, pickle.UnpicklingError):
+        except pickle.UnpicklingError:
             raise
         except Exception as error:
+            if type(error) is RuntimeError:
+                raise
             raise damaged(entry, self.name, str(error) or type(error).__name__) from error
 
     def _begin(self, info: zipfile.ZipInfo) -> int:
