@@ -14,7 +14,9 @@ from tapegrad.backends import cudnn, precision
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
+    """Each test begins with nothing set, whatever other files have set."""
     before = precision.kept()
+    precision.restore((dict.fromkeys(precision.NODES), "highest", True))
     yield
     precision.restore(before)
 
