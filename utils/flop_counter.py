@@ -235,7 +235,7 @@ class FlopCounterMode:
                 covered |= sum(self.flop_counts[name].values()) >= total
                 rows += self._rows(name, level, total)
         if "Global" in self.flop_counts and not covered:
-            rows = self._rows("Global", 0, total) + [(" " + name, *rest) for name, *rest in rows]
+            rows = self._rows("Global", 0, total) + [(" " + name, flops, share) for name, flops, share in rows]
         return _table(("Module", "FLOP", "% Total"), rows or [("Global", "0", "0%")])
 
     def _rows(self, name: str, level: int, total: int) -> list[tuple[str, str, str]]:

@@ -276,7 +276,7 @@ class _Unchanged:
         self._generator.__enter__()
 
     def __exit__(self, *failed: object) -> None:
-        self._generator.__exit__(*failed)  # type: ignore[arg-type]
+        self._generator.__exit__(*failed)
         for module, name, buffer, values in self._buffers:
             module._buffers[name] = buffer
             buffer.array[...] = values

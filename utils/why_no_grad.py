@@ -154,7 +154,7 @@ class trace_gradients:
     def _swap(self, name: str, cause: str) -> None:
         """Puts a noting function in the place of a method, or property, of Tensor."""
         original = Tensor.__dict__[name]
-        call = original.fget if isinstance(original, property) else original
+        call: Any = original.fget if isinstance(original, property) else original
 
         def noting(tensor: Any, *args: Any, **kwargs: Any) -> Any:
             found = call(tensor, *args, **kwargs)
@@ -166,7 +166,7 @@ class trace_gradients:
 
     def _swap_tensor(self) -> None:
         """The same for torch.tensor, in the place of the function that the public one wraps."""
-        public = api.FUNCTIONS["tensor"]
+        public: Any = api.FUNCTIONS["tensor"]
         cell = public.__closure__[public.__code__.co_freevars.index("function")]
         original = cell.cell_contents
 
