@@ -162,7 +162,7 @@ def read_bytes(file: Any, begin: int, count: int) -> Any:
     done = 0
     while done < count:
         if hasattr(file, "readinto"):
-            got = file.readinto(memoryview(memory)[done:])
+            got = file.readinto(memory[done:])
         else:
             data = file.read(count - done)
             got = len(data)

@@ -285,7 +285,7 @@ PICKLES = {
     "tensor of a size": call("torch", "Tensor", b"\x8a\x08" + struct.pack("<q", 2**40)),
     "encoding": call("_codecs", "encode", text("a"), text("idna")),
     "layout": call("torch.serialization", "_get_layout", text("__builtins__")),
-    "rebuild by another function": call("torch._tensor", "_rebuild_from_type_v2", b"cbuiltins\nset\n", b"N", b")", b"N"),
+    "rebuild by another function": call("torch._tensor", "_rebuild_from_type_v2", b"cbuiltins\nset\nN)N"),
     "rebuild of no tensor": call("torch._utils", "_rebuild_parameter", b"K\x01", b"\x88", b"N"),
     "tensor of no storage": call("torch._utils", "_rebuild_tensor_v2", b"NK\x00))\x89N"),
     "append to what is no list": b"cbuiltins\nset\n)RK\x01a",
