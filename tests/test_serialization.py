@@ -232,8 +232,6 @@ class Evil:
         return (os.system, ("exit 1",))
 
 
-
-
 HOSTILE = {
     "call": b"\x80\x02cposix\nsystem\nX\x06\x00\x00\x00exit 1\x85R.",
     "builtin": b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.",
