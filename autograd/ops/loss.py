@@ -214,7 +214,7 @@ def cross_entropy(xp, logits, target, *, ignore_index, reduction):
 def _count(xp, target, ignore_index):
     """How many targets count: an int, or () on a device whose library leaves it there."""
     kept = target.size - xp.count_nonzero(target == ignore_index)
-    return kept.item() if isinstance(kept, getattr(xp, "integer", ())) else kept  # a scalar of NumPy's
+    return kept.item() if hasattr(xp, "integer") and isinstance(kept, xp.integer) else kept  # a scalar of NumPy's
 
 
 def _over_kept(xp, loss, target, ignore_index, reduction, *aux):
