@@ -82,7 +82,8 @@ _ELSEWHERE = {
     "autograd.api.lobpcg": "lobpcg",
     "autograd.api.lowrank": "pca_lowrank svd_lowrank",
     "autograd.api.native": (
-        "_batch_norm_with_update _chunk_cat _log_softmax _log_softmax_backward_data _native_batch_norm_legit "
+        "_addmm_activation _batch_norm_with_update _chunk_cat _log_softmax _log_softmax_backward_data "
+        "_native_batch_norm_legit "
         "_safe_softmax _softmax _softmax_backward_data _unsafe_masked_index _unsafe_masked_index_put_accumulate "
         "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d native_batch_norm native_dropout "
         "native_group_norm native_layer_norm"

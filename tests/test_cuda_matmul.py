@@ -256,6 +256,32 @@ def test_a_layer_takes_three_products(machine: HostMachine, monkeypatch: pytest.
         same(np.asarray(mine.array), exact, np.dtype("f4"))
 
 
+def test_gelu_of_a_layer_is_part_of_its_product(machine: HostMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no gradient is recorded."""
+    backend = emulation.EmulatedBackend(machine)  # type: ignore[arg-type]
+    monkeypatch.setitem(registry._loaded, backend.name, backend)
+    monkeypatch.setitem(registry._by_type, emulation.EmulatedArray, backend)
+    rng = np.random.default_rng(11)
+    b, x, y = (wrap(backend.asarray(rng.standard_normal(s).astype("f4"))) for s in ((5,), (3, 8), (8, 5)))
+    exact = gelu(np.asarray(x.array) @ np.asarray(y.array) + np.asarray(b.array))
+    found = torch._addmm_activation(b, x, y, use_gelu=True)
+    assert [c["epilogue"] for c in machine.api.calls] == [cublaslt.GELU_BIAS]
+    same(np.asarray(found.array), exact, np.dtype("f4"))
+    with torch.no_grad():
+        torch._addmm_activation(b, x.requires_grad_(), y, use_gelu=True)
+    assert len(machine.api.calls) == 2
+    assert KERNELS["addmm_gelu"](b.array[:1], x.array, y.array) is NotImplemented
+
+
+def test_gelu_of_a_product_beside_torch() -> None:
+    real = pytest.importorskip("torch")
+    rng = np.random.default_rng(12)
+    arrays = [rng.standard_normal(s).astype("f4") for s in ((5,), (3, 8), (8, 5))]
+    for options in ({}, {"use_gelu": True}, {"use_gelu": True, "beta": 0.5, "alpha": 2}):
+        mine, theirs = (T._addmm_activation(*map(T.tensor, arrays), **options).numpy() for T in (torch, real))
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_gradients_that_are_left_to_the_composite(machine: HostMachine) -> None:
     """No weight is asked for, a single row, a single column, nothing, no such epilogue."""
     g, x = np.ones((4, 5)), np.ones((4, 8))

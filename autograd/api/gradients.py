@@ -30,6 +30,16 @@ def _kernel(name: str, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
     return backend, kernel
 
 
+def on_device(name: str, tensors: Sequence[Tensor]) -> Tensor | None:
+    """What a device's kernel of that name makes of the tensors, without a history; None where none serves."""
+    backend, kernel = _kernel(name, tensors)
+    if kernel is None:
+        return None
+    with backend.guard(backend.device_of(tensors[0].array)):
+        found = kernel(*[t.array for t in tensors])
+    return None if found is NotImplemented else wrap(found)
+
+
 def total_norm(tensors: Sequence[Tensor], order: float) -> Tensor | None:
     """The norm of all tensors together, (), in their dtype where it is one; None where no kernel gives it."""
     backend, kernel = _kernel("total_norm", tensors)

@@ -10,16 +10,19 @@ import math
 from typing import Any
 
 from ..dtypes import from_numpy_dtype
-from ..modes import no_grad
+from ..modes import mode, no_grad
 from ..op import GRAPH
 from ..ops import grid, interpolate, norm
 from ..tensor import Tensor
 from .args import dim_of, normalized_shape_of, to_dtype
 from .creation import linspace, ones
+from .gradients import on_device
+from .matrix import addmm
 from .table import public
 
 __all__ = [
-    "_batch_norm_with_update", "_chunk_cat", "_log_softmax", "_log_softmax_backward_data", "_native_batch_norm_legit",
+    "_addmm_activation", "_batch_norm_with_update", "_chunk_cat", "_log_softmax", "_log_softmax_backward_data",
+    "_native_batch_norm_legit",
     "_native_batch_norm_legit_no_training", "_safe_softmax", "_softmax", "_softmax_backward_data",
     "_unsafe_masked_index", "_unsafe_masked_index_put_accumulate", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa",
     "_upsample_lanczos2d_aa",
@@ -242,6 +245,27 @@ def _batch_norm_with_update(
     """native_batch_norm with training=True, and an empty tensor which other devices use. (N, C, *S), (C,) each."""
     found = _batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
     return *found, input.new_empty(0, dtype=from_numpy_dtype("uint8"))
+
+
+# ---- matrix products -------------------------------------------------------------------------------------------------
+
+
+@public(method=False)
+def _addmm_activation(
+    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, use_gelu: bool = False
+) -> Tensor:
+    """relu, or GELU, of addmm. input: broadcast to (N, M), mat1: (N, K), mat2: (K, M) -> (N, M).
+
+    On the CPU the exact GELU, on devices its tanh approximation, as in PyTorch; there, with a bias (M,) and without
+    gradients, it is part of the product (kernel `addmm_gelu`).
+    """
+    tensors, fuses = (input, mat1, mat2), use_gelu and beta == alpha == 1 and input.ndim == 1
+    if fuses and not (mode.grad is not False and any(t.requires_grad for t in tensors)):
+        out = on_device("addmm_gelu", tensors)
+        if out is not None:
+            return out
+    out = addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+    return GRAPH.gelu(out, approximate="none" if out.is_cpu else "tanh") if use_gelu else out.relu()
 
 
 # ---- softmax and dropout ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 from .. import cuda as settings
 from .. import precision
 from ..base import may_decline
-from .cublaslt import BIAS, BIAS_GRADIENT, PLAIN, TYPES
+from .cublaslt import BIAS, BIAS_GRADIENT, GELU_BIAS, PLAIN, TYPES
 from .launch import current, empty
 
 # cublasComputeType_t
@@ -244,6 +244,16 @@ def linear_parameters(g: Any, x: Any, *, needs: Any) -> Any:
     return w if w is NotImplemented else (w, b)
 
 
+@may_decline
+def addmm_gelu(b: Any, x: Any, y: Any) -> Any:
+    """GELU, its tanh approximation, of x y + b. x: (N, K), y: (K, M), b: (M,) -> (N, M)."""
+    if x.ndim != 2 or y.ndim != 2 or b.shape != y.shape[1:] or b.dtype != x.dtype or not x.size or not y.size:
+        return NotImplemented
+    if b.strides[0] != b.itemsize or current().pointer(b) & 15:
+        return NotImplemented
+    return product(x, y, epilogue=GELU_BIAS, vector=b)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
-    "mm": mm, "bmm": bmm, "linear": linear, "linear_parameters": linear_parameters,
+    "mm": mm, "bmm": bmm, "linear": linear, "linear_parameters": linear_parameters, "addmm_gelu": addmm_gelu,
 }  # fmt: skip
