@@ -165,7 +165,9 @@ def gpt(torch: Any) -> Program:
     decay = [p for p in model.parameters() if p.dim() >= 2]
     rest = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95))
+    # eps above the rounding of the gradients, which Adam otherwise makes a step of: torch with and without oneDNN then
+    # differ in single weights by two thirds of what the test allows
+    optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95), eps=1e-6)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
     text = torch.randint(0, 40, (400,))
 
