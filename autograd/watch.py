@@ -96,7 +96,7 @@ def _swap(names: set[str]) -> None:
         kernels = OPS[name].kernels
         for kind, kernel in list(kernels.items()):
             kernels[kind] = _watched(name, kernel)
-    Raw.__getattr__ = _raw_watched  # type: ignore[method-assign]
+    Raw.__getattr__ = _raw_watched  # type: ignore[method-assign]  # the swap at the door, until `_restore`
 
 
 def _raw_watched(self: Raw, name: str) -> Any:
@@ -106,7 +106,7 @@ def _raw_watched(self: Raw, name: str) -> Any:
 
 
 def _restore() -> None:
-    Raw.__getattr__ = _link_raw  # type: ignore[method-assign]
+    Raw.__getattr__ = _link_raw  # type: ignore[method-assign]  # the method as it was
     for raw in list(_raw.values()):
         for name in _swapped & vars(raw).keys():
             if (kernel := vars(raw)[name]).__class__ is _Watched:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 try:
     import fcntl
 except ImportError:  # Windows, which lets nobody remove a file that is open
-    fcntl: Any = None  # type: ignore[no-redef]
+    fcntl: Any = None  # type: ignore[no-redef]  # asked before use
 
 
 @contextlib.contextmanager

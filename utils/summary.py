@@ -139,7 +139,7 @@ def _number(n: int) -> str:
     for unit in ("", "K", "M", "G", "T"):
         if n < 1000 or unit == "T":
             break
-        n = n / 1000  # type: ignore[assignment]
+        n = n / 1000  # type: ignore[assignment]  # shown with a decimal from here on
     return f"{n:.3g}{unit}" if unit and n < 1000 else f"{n:.0f}{unit}"
 
 

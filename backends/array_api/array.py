@@ -82,7 +82,7 @@ class Array:
 
     __slots__ = ("memory", "shadow", "_value", "_writes", "__weakref__")
     __array_ufunc__ = None  # NumPy's own functions leave these arrays alone
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as arrays: == is elementwise
     library: Any
     module: Any
 

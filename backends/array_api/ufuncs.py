@@ -156,6 +156,7 @@ class Ufunc:
         """x[key] = ufunc(x[key], value), for elements that the key names more than once, too."""
         own = getattr(self.library, self.own)
         if x.dtype.kind == "b":
+            # one line, like the function of the library whose place it takes
             own = lambda a, b: self(self.module.wrap(a), self.module.wrap(b)).value  # noqa: E731
         place.add_at(x, key, value, own)
 

@@ -193,7 +193,7 @@ class Library:
                 self._forget(plans.popitem(last=False)[1])
         else:
             plans.move_to_end(key)
-        return None if found.__class__ is Refused else found  # type: ignore[return-value]
+        return None if found.__class__ is Refused else found  # type: ignore[return-value]  # the class tells them apart
 
     def _forget(self, plan: Plan | Refused) -> None:
         if isinstance(plan, Plan) and plan.captured:

@@ -164,6 +164,7 @@ def _single(formula: str) -> Callable[..., Any]:
     def step(p: Any, g: Any, *state: Any, **options: Any) -> Any:
         return step_many(formula, [(p, g, *state)], options)
 
+    # a kernel's marks: attributes of a function
     step.many, step.serves = functools.partial(step_many, formula), serves  # type: ignore[attr-defined]
     return step
 

@@ -68,7 +68,7 @@ def _ufunc(kernel: str, function: Callable[..., Any]) -> Callable[..., Any]:
         out = _pointwise(kernel, (x,))
         return function(x) if out is NotImplemented else out
 
-    forward.below = (function, SMALL)  # type: ignore[attr-defined]
+    forward.below = (function, SMALL)  # type: ignore[attr-defined]  # a kernel's mark
     return forward
 
 

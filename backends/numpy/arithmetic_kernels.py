@@ -37,7 +37,7 @@ def _in_threads(ufunc: Any) -> Callable[..., Any]:
         threads.over(span, large.size, align=64)
         return made
 
-    function.below = (ufunc, LARGE)  # type: ignore[attr-defined]
+    function.below = (ufunc, LARGE)  # type: ignore[attr-defined]  # a kernel's mark
     return function
 
 

@@ -48,7 +48,7 @@ def _in_threads(ufunc: Any) -> Callable[[Any], Any]:
         threads.over(lambda start, stop: ufunc(flat[start:stop], result[start:stop]), x.size, align=64)
         return out
 
-    function.below = (ufunc, LARGE)  # type: ignore[attr-defined]
+    function.below = (ufunc, LARGE)  # type: ignore[attr-defined]  # a kernel's mark
     return function
 
 
