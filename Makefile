@@ -13,9 +13,9 @@ TORCH  ?= torch==2.13.0
 
 # Small matrix products gain nothing from a second thread, and where another process has the core, OpenBLAS waits for it:
 # the demo then took 65 s instead of 8. Benchmarks choose for themselves.
-test demo docs parity: export OPENBLAS_NUM_THREADS ?= 1
+test demo example docs parity: export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help venv test demo bench parity docs lint cuda-check cudnn-check clean
+.PHONY: help venv test demo example bench parity docs lint cuda-check cudnn-check clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,9 @@ test: $(VENV)/.stamp-test  ## run all tests and the examples in the docstrings
 
 demo: $(VENV)/.stamp-demo  ## train a small network on handwritten digits and draw the result
 	$(BIN)/python examples/demo.py $(ARGS)
+
+example: $(VENV)/.stamp-examples  ## run a program of examples/: make example NAME=semantic_search ARGS="--help"
+	$(BIN)/python examples/$(NAME).py $(ARGS)
 
 bench: $(VENV)/.stamp-bench $(VENV)/.stamp-torch  ## measure against PyTorch (downloads it): ARGS=--quick is a minute
 	$(BIN)/python -m benchmarks $(ARGS)
