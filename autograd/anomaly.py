@@ -32,6 +32,10 @@ class _TracedOp(WrappedOp):
         """The forward call's traceback as text."""
         return "".join(traceback.format_list(self.stack))
 
+    def recorded_at(self) -> tuple[str, int]:
+        """File and line of the forward call."""
+        return self.stack[-1].filename, self.stack[-1].lineno
+
     def _run(self, vjp: Any, node: Node, g: Any, F: Any, grads: dict[Any, Any]) -> None:
         own: dict[Any, Any] = {edge: None for edge in node.edges if edge in grads}
         own[OWNED] = set()

@@ -10,7 +10,9 @@ Storages that were never written have no entry. An entry dies with its storage.
 
 from __future__ import annotations
 
+import bisect
 import functools
+import linecache
 import sys
 import weakref
 from typing import Any
@@ -20,19 +22,26 @@ from .graph import numbers
 
 
 class Written:
-    """The writes into one storage: how many, the stamps of the latest, and the source line of the last one."""
+    """The writes into one storage: how many, and the stamps and source lines of the latest ones."""
 
-    __slots__ = ("count", "stamps", "where", "alive")
+    __slots__ = ("count", "stamps", "places", "alive")
 
     def __init__(self, alive: Any):
         self.count = 0
         self.stamps: list[int] = []  # the latest ones; they are cut to KEPT now and then
-        self.where: Any = None  # (code, place in it)
+        self.places: list[tuple[Any, int]] = []  # (code, place in it) of each stamp
         self.alive = alive
 
     def version_at(self, seq: int) -> int:
         """The count of writes that came before creation number `seq`."""
         return self.count - sum(stamp > seq for stamp in self.stamps)
+
+    def line(self, after: int | None = None) -> tuple[str, int]:
+        """File and line of the last write, or of the first one after creation number `after`."""
+        first = -1 if after is None else bisect.bisect_right(self.stamps, after)
+        code, place = self.places[first]
+        lines = (n for start, end, n in code.co_lines() if start <= place < end and n is not None)
+        return code.co_filename, next(lines, code.co_firstlineno)
 
 
 _written: dict[int, Written] = {}
@@ -76,9 +85,10 @@ def mark_written(*tensors: Any) -> None:
         entry.count += 1
         stamps = entry.stamps
         stamps.append(stamp)
+        places = entry.places
+        places.append(where)
         if len(stamps) > 2 * KEPT:
-            del stamps[:KEPT]
-        entry.where = where
+            del stamps[:KEPT], places[:KEPT]
 
 
 _PACKAGE = __name__.partition(".")[0]
@@ -119,7 +129,10 @@ def check_saved(node: Any) -> None:
     for name, value in node.op.saved_arrays(node):
         found = _written.get(id(storage_of(value)))
         if found is not None and found.stamps and found.stamps[-1] > node.seq:
-            raise RuntimeError(_stale_text(node, name, value, found))
+            error = RuntimeError(_stale_text(node, name, value, found))
+            if (trace := getattr(node.op, "forward_trace", None)) is not None:  # anomaly mode
+                error.add_note(f"the forward call that made {node.name()}:\n{trace()}")
+            raise error
 
 
 def _stale_text(node: Any, name: str, value: Any, found: Written) -> str:
@@ -127,14 +140,27 @@ def _stale_text(node: Any, name: str, value: Any, found: Written) -> str:
 
     kind = node.name().removesuffix("Backward0").removesuffix("Backward1")
     role = f"which is output 0 of {kind}" if name == "out" else f"which is the saved argument '{name}' of {kind}"
-    code, place = found.where
-    file = code.co_filename
-    line = next((n for start, end, n in code.co_lines() if start <= place < end), code.co_firstlineno)
+    recorded_at = getattr(node.op, "recorded_at", None)  # in anomaly mode
+    if recorded_at is None:
+        saved = ""
+        hint = (
+            "enable anomaly detection to find the operation that failed to compute its gradient, with "
+            "torch.autograd.set_detect_anomaly(True, check_nan=False)"
+        )
+    else:
+        saved = f"{kind} saved it at {_shown(*recorded_at())}. "
+        hint = "write after the backward pass"
+    writes = sum(stamp > node.seq for stamp in found.stamps)
+    which = "The in-place write was" if writes == 1 else f"The first of {writes} in-place writes since then was"
     return (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[torch.{from_numpy_dtype(value.dtype).legacy}Tensor {list(value.shape)}], {role}, "
         f"is at version {found.count}; expected version {found.version_at(node.seq)} instead. "
-        f'The last in-place write was at "{file}", line {line}. Hint: write into a clone(), or enable anomaly '
-        "detection to find the operation that failed to compute its gradient, with "
-        "torch.autograd.set_detect_anomaly(True, check_nan=False)."
+        f"{saved}{which} at {_shown(*found.line(node.seq))}. Hint: write into a clone(), or {hint}."
     )
+
+
+def _shown(file: str, line: int) -> str:
+    """A place in a program, with the text of the line where it can be read."""
+    text = linecache.getline(file, line).strip()
+    return f'"{file}", line {line}' + (f" ({text})" if text else "")

@@ -508,6 +508,40 @@ def test_stale_saved_value_names_the_write() -> None:
         assert part in text
 
 
+def test_stale_saved_value_names_both_lines_in_anomaly_mode() -> None:
+    """The line that saved the value and the first write after it, with their text; nothing of later writes."""
+    x = leaf(1.0, 2.0)
+    torch.autograd.set_detect_anomaly(True, check_nan=False)
+    try:
+        y = x.exp()
+        y.mul_(2.0)  # before the value is saved: innocent
+        z = y * y  # saves y
+        y.add_(1)  # spoils it
+        y[0] = 3.0
+        with pytest.raises(RuntimeError) as caught:
+            z.sum().backward()
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+    first = test_stale_saved_value_names_both_lines_in_anomaly_mode.__code__.co_firstlineno
+    text = str(caught.value)
+    assert text.startswith(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        "[torch.FloatTensor [2]], which is the saved argument 'y' of Mul, is at version 3; expected version 1 instead. "
+    )
+    assert f'Mul saved it at "{__file__}", line {first + 7} (z = y * y  # saves y). ' in text
+    assert f'2 in-place writes since then was at "{__file__}", line {first + 8} (y.add_(1)  # spoils it). ' in text
+    assert "the forward call that made MulBackward0" in caught.value.__notes__[0]
+
+
+def test_lines_of_many_writes() -> None:
+    x = leaf(1.0)
+    y = x.exp()
+    for _ in range(200):
+        y.add_(1)
+    with pytest.raises(RuntimeError, match=r"version 200; expected version \d+ instead. The first of \d+ in-place"):
+        y.backward()
+
+
 def test_versions_count_writes() -> None:
     x = torch.zeros(2)
     assert x._version == 0

@@ -317,16 +317,15 @@ def _by_marks(tensor: Tensor) -> Reason | None:
         op = view.chain[-1][0] if view.chain else None
         return Reason("no_grad", f"The tensor is a view ({op}) of one that requires grad, made under no_grad.", op)
     written = _written.get(id(storage_of(tensor.array)))
-    if written is not None and written.where is not None:
-        code, place = written.where
-        line = next((n for start, end, n in code.co_lines() if start <= place < end), code.co_firstlineno)
+    if written is not None and written.places:
+        filename, lineno = written.line()
         return Reason(
             "written",
             "The tensor has no history; the last in-place write into its memory left none: it ran under no_grad, or "
             "what was written required no gradient.",
             None,
-            code.co_filename,
-            line,
+            filename,
+            lineno,
         )
     return None
 
