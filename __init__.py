@@ -62,8 +62,8 @@ newaxis = None
 _ROOMS = {
     name: name
     for name in (
-        "accelerator amp backends compat compiler cuda distributed distributions fft func jit linalg masked nn optim "
-        "return_types serialization sparse special testing train utils"
+        "accelerator amp backends compat compiler cuda distributed distributions fft func jit linalg masked models nn "
+        "optim return_types serialization sparse special testing train utils"
     ).split()
 } | {  # no random.py, signal or multiprocessing here: on a path of their own they would hide Python's
     "multiprocessing": "utils.processes",

@@ -1,0 +1,58 @@
+"""Models whose weights others trained, in the layout of the Hugging Face hub (a folder of config.json, weights, ...).
+
+    from_pretrained(folder)          the model that its config.json names
+    BertModel.from_pretrained(...)   one class of it
+    Tokenizer.from_pretrained(...)   text to numbers and back
+
+An extra: `pip install 'tapegrad[models]'` (safetensors and tokenizers). Each module is loaded when it is named.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+# module -> public names; a model's class is named in config.json ("architectures")
+_NAMES = {
+    "configuration": "PretrainedConfig",
+    "pretrained": "PretrainedModel",
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+# model_type in config.json -> the class, where "architectures" names none that is known
+_BY_TYPE: dict[str, str] = {}
+
+__all__ = ["from_pretrained", *_MODULE_OF]
+
+
+def from_pretrained(folder: Any, **kwargs: Any) -> Any:
+    """The model in a folder: of the class that its config.json names under "architectures", else by "model_type".
+
+    Args:
+        folder: config.json and weights.
+        kwargs: those of `PretrainedModel.from_pretrained`: dtype, device, strict, ...
+
+    Raises ValueError for a family that is not implemented, and what `PretrainedModel.from_pretrained` raises.
+    """
+    from .configuration import read_config
+
+    config = read_config(folder)
+    kinds = set(_BY_TYPE.values())
+    named = [name for name in config.get("architectures") or () if name in _MODULE_OF]
+    name = next(iter(named), None) or _BY_TYPE.get(config.get("model_type", ""))
+    if name is None:
+        raise ValueError(
+            f"{os.fspath(folder)}: config.json says architectures={config.get('architectures')} and "
+            f"model_type={config.get('model_type')!r}; implemented are {', '.join(sorted(kinds))} and their heads"
+        )
+    return __getattr__(name).from_pretrained(folder, **kwargs)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})
