@@ -7,6 +7,7 @@ everything back, so that nothing is paid otherwise.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -19,28 +20,21 @@ Seen = Callable[[str, tuple[Any, ...], dict[str, Any], Any], Any]
 
 
 class _Watched:
-    """A kernel that reports its calls to the watches that are open in this thread."""
+    """A kernel whose calls pass the watches that are open."""
 
     def __init__(self, name: str, kernel: Any):
         self.name, self.kernel = name, kernel
 
     def __call__(self, *arrays: Any, **kw: Any) -> Any:
-        if _inside.call or not _open:
-            return self.kernel(*arrays, **kw)
-        _inside.call = True
-        try:
-            out = self.kernel(*arrays, **kw)
-        finally:
-            _inside.call = False
+        call = self.kernel
         for watch in tuple(_open):
-            if not watch.is_elsewhere() and (watch.names is None or self.name in watch.names):
-                changed = watch.seen(self.name, arrays, kw, out)
-                out = out if changed is None else changed
-        return out
+            if watch.wants(self.name):
+                call = functools.partial(watch.around, self.name, call)
+        return call(*arrays, **kw)
 
 
 class _Inside(threading.local):
-    call = False  # what a watched kernel calls belongs to it
+    watches: frozenset[Any] = frozenset()  # those which a watched call is under way for: what it calls belongs to it
 
 
 class Watch:
@@ -64,6 +58,21 @@ class Watch:
     def is_elsewhere(self) -> bool:
         """Whether this is another thread than the one that opened it."""
         return self.thread != threading.get_ident()
+
+    def wants(self, name: str) -> bool:
+        """Whether a call of the op `name`, here and now, is to pass `around`."""
+        return self not in _inside.watches and not self.is_elsewhere() and (self.names is None or name in self.names)
+
+    def around(self, name: str, call: Any, /, *arrays: Any, **kw: Any) -> Any:
+        """The call of op `name`; gives its result, or what `seen` puts in its place."""
+        before = _inside.watches
+        _inside.watches = before | {self}
+        try:
+            out = call(*arrays, **kw)
+        finally:
+            _inside.watches = before
+        changed = self.seen(name, arrays, kw, out)
+        return out if changed is None else changed
 
     def __exit__(self, *_: object) -> None:
         with _lock:
