@@ -47,7 +47,7 @@ ARROWS = {
     "nn": TAPE | {"ops", "api", "functional", "nn", "distributed"},
     "optim": TAPE | {"api", "registry", "optim"},
     "utils": TAPE | {"ops", "api", "registry", "functional", "nn", "optim", "distributed", "utils"},
-    "train": TAPE | {"api", "registry", "functional", "nn", "optim", "distributed", "utils", "train"},
+    "train": TAPE | {"api", "registry", "functional", "nn", "optim", "distributed", "utils", "train", "front"},
     "front": TAPE | {"ops", "api", "registry", "backends", "functional", "nn", "optim", "distributed", "utils"}
     | {"front"},
     "models": TAPE | {"api", "registry", "functional", "nn", "utils", "front", "models"},

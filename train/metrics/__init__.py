@@ -36,6 +36,9 @@ from .labels import ConfusionMatrix as ConfusionMatrix
 from .labels import Precision as Precision
 from .labels import Recall as Recall
 from .labels import TopKAccuracy as TopKAccuracy
+from .names import NAMES as NAMES
+from .names import MeanOf as MeanOf
+from .names import by_name as by_name
 from .regression import MAE as MAE
 from .regression import MSE as MSE
 from .regression import R2 as R2

@@ -34,6 +34,7 @@ class Metric:
     """
 
     settings: tuple[str, ...] = ()  # attributes in which two metrics must agree to be merged
+    higher_is_better: bool | None = None  # None: a callback that looks for the best must be told
 
     def __init__(self, *, name: str | None = None):
         self.name = name or type(self).__name__.lower()

@@ -27,6 +27,8 @@ class Accuracy(Classification):
     0.75
     """
 
+    higher_is_better = True
+
     def sums(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> State:
         rows = self.task == "multilabel"
         p, t, w, good, bad = self._batch(pred, target, None if rows else weight)
@@ -50,6 +52,8 @@ class TopKAccuracy(Classification):
     >>> top2.compute()
     0.5
     """
+
+    higher_is_better = True
 
     settings = ("k", *Classification.settings)
     tasks = ("multiclass",)
@@ -85,6 +89,8 @@ class ByClass(Classification):
     zero_division: the value of a fraction over 0: 0, 1, nan (left out of means), or "warn": 0 and a UserWarning.
     task, num_classes, ignore_index, ...: see the module.
     """
+
+    higher_is_better = True
 
     def __init__(
         self, num_classes: int | None = None, *, average: str | None = "default", zero_division: Any = "warn",

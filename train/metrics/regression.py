@@ -61,6 +61,8 @@ class MAE(Regression):
     tensor([1.5000, 2.0000], dtype=torch.float64)
     """
 
+    higher_is_better = False
+
     def each(self, error: Tensor) -> Tensor:
         """The penalty of each error."""
         return error.abs()
@@ -118,6 +120,8 @@ class R2(Regression):
     >>> round(r2.compute(), 4)
     0.9486
     """
+
+    higher_is_better = True
 
     averages = ("uniform_average", "raw_values", "variance_weighted")
 

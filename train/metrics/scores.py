@@ -36,6 +36,8 @@ class ROCAUC(Classification):
     0.75
     """
 
+    higher_is_better = True
+
     def __init__(
         self, num_classes: int | None = None, *, average: str | None = "macro", multi_class: str = "ovr", **options: Any
     ):
@@ -166,6 +168,8 @@ class Perplexity(Classification):
     >>> round(perplexity.compute(), 4)
     8.0
     """
+
+    higher_is_better = False
 
     tasks = ("multiclass",)
 
