@@ -15,12 +15,17 @@ from typing import Any
 
 # module -> public names; a model's class is named in config.json ("architectures")
 _NAMES = {
+    "bert": "BertConfig BertForMaskedLM BertForSequenceClassification BertModel",
     "configuration": "PretrainedConfig",
+    "outputs": "ModelOutput",
     "pretrained": "PretrainedModel",
+    "tokenizer": "Tokenizer",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 # model_type in config.json -> the class, where "architectures" names none that is known
-_BY_TYPE: dict[str, str] = {}
+_BY_TYPE: dict[str, str] = {
+    "bert": "BertModel",
+}
 
 __all__ = ["from_pretrained", *_MODULE_OF]
 

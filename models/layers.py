@@ -11,7 +11,7 @@ from .. import nn
 from ..autograd.tensor import Tensor
 from ..nn import functional as F
 
-__all__ = ["Conv2d", "Embedding", "Linear", "activation", "initialising", "skip_initialisation"]
+__all__ = ["ACTIVATION_NAMES", "Conv2d", "Embedding", "Linear", "activation", "initialising", "skip_initialisation"]
 
 _skipping: ContextVar[bool] = ContextVar("skipping", default=False)
 
@@ -66,11 +66,15 @@ def _quick_gelu(x: Tensor) -> Tensor:
     return x * (1.702 * x).sigmoid()
 
 
+def _linear(x: Tensor) -> Tensor:
+    return x
+
+
 # what configurations call them; gelu_new, gelu_fast and gelu_python are spellings of the two formulas of Hendrycks
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu, "gelu_python": F.gelu, "gelu_new": _tanh_gelu, "gelu_fast": _tanh_gelu,
     "gelu_pytorch_tanh": _tanh_gelu, "quick_gelu": _quick_gelu, "relu": F.relu, "relu6": F.relu6, "silu": F.silu,
-    "swish": F.silu, "mish": F.mish, "sigmoid": F.sigmoid, "tanh": F.tanh, "linear": lambda x: x,
+    "swish": F.silu, "mish": F.mish, "sigmoid": F.sigmoid, "tanh": F.tanh, "linear": _linear,
 }  # fmt: skip
 ACTIVATION_NAMES = tuple(_ACTIVATIONS)
 
