@@ -63,10 +63,12 @@ _ROOMS = {
     name: name
     for name in (
         "accelerator amp backends compat compiler cuda distributed distributions fft func jit linalg masked models nn "
-        "optim return_types serialization sparse special testing train utils"
+        "optim profiler return_types serialization sparse special testing train utils"
     ).split()
-} | {  # no random.py, signal or multiprocessing here: on a path of their own they would hide Python's
+} | {  # no random.py, signal, multiprocessing or onnx here: on a path of their own they would hide Python's
+    "futures": "autograd.futures",
     "multiprocessing": "utils.processes",
+    "onnx": "utils.onnx",
     "random": "autograd.random",
     "signal": "autograd.api.signal",
 }

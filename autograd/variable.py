@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from .modes import mode
 from .tensor import Tensor
+
+
+class ImperativeEngine:
+    """What PyTorch's programs reach as `Variable._execution_engine`."""
+
+    def queue_callback(self, callback: Callable[[], Any]) -> None:
+        """Calls `callback()` when the backward pass of this thread has ended without an error, before it returns.
+
+        RuntimeError outside of a backward pass: it is for hooks and `Function.backward`.
+        """
+        if mode.walk is None:
+            raise RuntimeError("Final callbacks can only be installed during backward pass.")
+        mode.walk.at_end.append(callback)
 
 
 class _VariableMeta(type):
@@ -25,3 +40,5 @@ class _VariableMeta(type):
 
 class Variable(metaclass=_VariableMeta):
     """`Variable(data, requires_grad=False)`: data's memory as a leaf of its own; a Tensor."""
+
+    _execution_engine = ImperativeEngine()
