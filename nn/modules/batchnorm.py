@@ -98,11 +98,7 @@ class _BatchNorm(_NormBase):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
-        factor = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:  # the mean over all batches
-                factor = 1.0 / float(self.num_batches_tracked)
+        factor = self._next_factor()
         by_batch = self.training or (self.running_mean is None and self.running_var is None)
         tracked = not self.training or self.track_running_stats
         return F.batch_norm(
@@ -115,6 +111,15 @@ class _BatchNorm(_NormBase):
             factor,
             self.eps,
         )
+
+    def _next_factor(self) -> float:
+        """Counts a batch in training; the weight of its statistics in the running ones."""
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:  # the mean over all batches
+                factor = 1.0 / float(self.num_batches_tracked)
+        return factor
 
 
 class BatchNorm1d(_BatchNorm):
@@ -142,9 +147,13 @@ class BatchNorm3d(_BatchNorm):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the batches of all processes: (N, C, *) -> same.
+    """Batch normalisation over the batches of all processes of a group: (N, C, *) -> same.
 
-    There is one process here, and so it is the ordinary one, for any number of spatial dimensions.
+    In training, statistics and their gradients are exchanged (a message of 2C + 1 numbers each way), so that N
+    processes compute what one would with the whole batch. With one process, or in evaluation, it is the ordinary one,
+    for any number of spatial dimensions. Unlike PyTorch's, which is for GPUs, it also works on the CPU.
+
+    process_group: the processes; all of them by default.
     """
 
     def __init__(
@@ -168,6 +177,20 @@ class SyncBatchNorm(_BatchNorm):
             raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
         if input.size(1) == 0:
             raise ValueError("SyncBatchNorm number of input channels should be non-zero")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        from ... import distributed as dist
+
+        if not dist.is_initialized() or dist.get_world_size(self.process_group) < 2:
+            return super().forward(input)
+        from .sync_batch_norm import sync_batch_norm
+
+        self._check_input_dim(input)
+        factor = self._next_factor()
+        mean, var = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        return sync_batch_norm(input, mean, var, self.weight, self.bias, factor, self.eps, self.process_group)
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
