@@ -9,14 +9,17 @@ import pickle
 import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..utils.files import room
+from .ahead import Ahead, crc32
+
 _HEADER = 30  # bytes of a local file header before the name
 _MAP_ALIGNMENT = 16  # kernels may read this many bytes at once
+_SMALL = 1 << 20  # bytes up to which an entry is read when it is asked for
 
 
 def name_of(file: Any) -> str:
@@ -68,6 +71,7 @@ class Archive:
         if self.root + "constants.pkl" in self.entries:
             raise RuntimeError(f"{self.name} is a TorchScript archive, whose code cannot be run here")
         self.map: Any = None
+        self.ahead: Ahead | None = None
         if map:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         order = self.root + "byteorder"
@@ -75,6 +79,20 @@ class Archive:
         if written not in (b"little", b"big"):
             raise damaged(order, self.name, f"Unknown endianness type: {written[:20]!r}")
         self.swap = written.decode() != sys.byteorder
+
+    @contextlib.contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Inside, large storages are read by several threads, in their order, before they are asked for."""
+        places = {}
+        for name, info in {} if self.map else self.entries.items():
+            if name.startswith(self.root + "data/") and info.file_size > _SMALL:
+                with contextlib.suppress(RuntimeError), self._reading(name):  # `read` will say it, if it is asked for
+                    places[name] = self._begin(info), info.file_size
+        self.ahead = Ahead(self.file, places, {name for name in places if self.entries[name].CRC})
+        try:
+            yield
+        finally:
+            self.ahead.close()
 
     def _refuse(self, infos: list[zipfile.ZipInfo]) -> None:
         """UnpicklingError for entries that hide, overlap, unfold or lie outside."""
@@ -142,10 +160,18 @@ class Archive:
                     return mapped
                 memory = mapped.copy()
             else:
-                memory = read_bytes(self.file, begin, count)
-                if info.CRC and zlib.crc32(memory) != info.CRC:  # 0: PyTorch was told not to compute it
+                memory, crc = self._checked(info, begin, count)
+                if info.CRC and crc != info.CRC:  # 0: PyTorch was told not to compute it
                     raise damaged(info.filename, self.name, "Bad CRC-32: its bytes are not those that were written")
             return swapped(memory, itemsize) if swap else memory
+
+    def _checked(self, info: zipfile.ZipInfo, begin: int, count: int) -> tuple[Any, int]:
+        """An entry's bytes, read, and their CRC-32 (0 where the directory has none)."""
+        taken = self.ahead.take(info.filename) if self.ahead else None
+        if taken is not None:
+            return taken
+        memory = read_bytes(self.file, begin, count)
+        return memory, crc32(memory) if info.CRC else 0
 
 
 def swapped(memory: Any, itemsize: int) -> Any:
@@ -158,7 +184,7 @@ def swapped(memory: Any, itemsize: int) -> Any:
 def read_bytes(file: Any, begin: int, count: int) -> Any:
     """`count` bytes of a file from `begin`, an array of uint8 of its own. EOFError where there are fewer."""
     file.seek(begin)
-    memory = np.empty(count, np.uint8)
+    memory = room(count)
     done = 0
     while done < count:
         if hasattr(file, "readinto"):

@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..autograd.device import device as _device
+from ..autograd.tensor import Tensor, wrap
 from ..backends.registry import BackendError
 from .archive import Archive, name_of
 from .legacy import load_legacy
@@ -24,7 +27,10 @@ def load(
     mmap: bool | None = None,
     **pickle_load_args: Any,
 ) -> Any:
-    """The object that `save`, here or in PyTorch, wrote to a file.
+    """The object that `save`, here or in PyTorch, wrote to a file; or the tensors of a safetensors file, by name.
+
+    A safetensors file is known by its content, whatever its name (PyTorch's load refuses it). It holds no code, so
+    `weights_only` does not matter; it needs the package: `pip install 'tapegrad[safetensors]'`.
 
     Args:
         f: a path, or an object with `read` and `seek`.
@@ -32,8 +38,8 @@ def load(
             storage; default: where they were.
         weights_only: True (the default): tensors, numbers, strings and containers of these, dtypes, devices and what
             `add_safe_globals` was given. False: whatever the file says, which may run any code.
-        mmap: storages are mapped from the file (a path, in the zip format), not read: memory is taken as it is
-            touched, writes stay in this process, and the checksums are not compared.
+        mmap: storages are mapped from the file (a path, in the zip format or safetensors), not read: memory is taken
+            as it is touched, writes stay in this process, and the checksums are not compared.
 
     Raises pickle.UnpicklingError for what `weights_only` forbids and for a damaged pickle, RuntimeError for a damaged
     file, tensors outside of their storage and devices that are not there, EOFError for an empty file. Each names the
@@ -64,6 +70,8 @@ def _load(file: Any, map_location: Any, safe: bool, mmap: bool, arguments: dict[
     if not head:
         raise EOFError(f"Ran out of input: {name_of(file)} is empty")
     try:
+        if _is_safetensors(file, begin):
+            return _load_safetensors(file, place, mmap)
         if head[:2] != b"PK":
             if mmap:
                 raise RuntimeError(
@@ -94,7 +102,30 @@ def _load_zip(archive: Archive, place: Callable[[Storage, str], Storage], safe: 
         return storages[key]
 
     data = io.BytesIO(archive.read("data.pkl"))
-    return unpickle(data, safe, f"entry '{archive.root}data.pkl' of {archive.name}", persistent_load, arguments)
+    with archive.reading_ahead():
+        return unpickle(data, safe, f"entry '{archive.root}data.pkl' of {archive.name}", persistent_load, arguments)
+
+
+def _is_safetensors(file: Any, begin: int) -> bool:
+    """Whether a header's length and a JSON object stand there; neither archives nor pickles begin so."""
+    head = file.read(9)
+    file.seek(begin)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+
+
+def _load_safetensors(file: Any, place: Callable[[Storage, str], Storage], mmap: bool) -> dict[str, Tensor]:
+    """The tensors of a file, by name, each in a storage of its own."""
+    from ..utils import safetensors
+
+    if type(file) is io.BufferedReader and file.tell() == 0:
+        found = safetensors.load_file(file.name, backend="mmap" if mmap else "pread")
+    else:
+        found = safetensors.load(file.read())
+    moved = {}
+    for name, t in found.items():
+        memory = t.array.reshape(-1).view(np.uint8)
+        moved[name] = wrap(place(Storage(memory, t.dtype), "cpu").view(t.dtype, 0, tuple(t.shape), t.stride()))
+    return moved
 
 
 def _part(d: Any) -> int:

@@ -12,12 +12,15 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 import tapegrad
+from tapegrad.serialization import ahead, archive
 from tapegrad.utils import files
 
 DOCUMENTED = (pickle.UnpicklingError, RuntimeError, EOFError)
@@ -523,3 +526,111 @@ def test_forced_to_the_disk(tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (order.append(name), real(*a))[1])
     tapegrad.save(1, tmp_path / "x.pt")
     assert order == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+
+
+def test_a_name_to_write_to(tmp_path):
+    """For libraries that open files themselves; two writers at once, one of which fails, and what a killed one left."""
+    path = tmp_path / "model.bin"
+    left = tmp_path / ".model.bin.12345-0a1b2c3d.tmp"
+    left.mkdir()
+    (left / "model.bin").write_bytes(b"half")
+    with files.replacing_name(path) as first:
+        with open(first, "wb") as file:
+            file.write(b"first")
+        assert not left.exists() and not path.exists()
+        with pytest.raises(ZeroDivisionError), files.replacing_name(path) as second:
+            (tmp_path / "other").touch()
+            os.replace(tmp_path / "other", second)  # as a library does that has its own temporary file
+            raise ZeroDivisionError
+    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == ["model.bin"]
+    path.chmod(0o640)
+    with files.replacing_name(path) as name:
+        assert os.path.basename(name) == "model.bin"
+    assert path.read_bytes() == b"" and path.stat().st_mode & 0o777 == 0o640
+
+
+# ---- large files, read by several threads
+
+
+def test_a_crc_is_put_together():
+    data = np.random.default_rng(0).integers(0, 256, 100_003, np.uint8).tobytes()
+    for cut in (0, 1, 4096, 99_999, 100_003):
+        first, second = zlib.crc32(data[:cut]), zlib.crc32(data[cut:])
+        assert ahead.combined(first, second, len(data) - cut) == zlib.crc32(data)
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file whose storages have several parts, and small ones between; by threads, whatever the machine has."""
+    monkeypatch.setattr(ahead, "_PART", 1 << 16)
+    monkeypatch.setattr(ahead, "_WORTH", 1 << 17)
+    monkeypatch.setattr(ahead, "_AHEAD", 1 << 18)
+    monkeypatch.setattr(archive, "_SMALL", 1000)
+    monkeypatch.setattr(ahead.threads, "count", lambda: 3)
+    tensors = {str(i): tapegrad.arange(n) + i for i, n in enumerate((50_000, 3, 8192, 40_001, 0, 20_000))}
+    tapegrad.save(tensors, tmp_path / "x.pt")
+    return tmp_path / "x.pt", tensors
+
+
+def test_threads_read_the_same(large, monkeypatch):
+    path, tensors = large
+    asked = []
+    real_ask = ahead.Ahead._ask
+    monkeypatch.setattr(ahead.Ahead, "_ask", lambda self, *a: (asked.append(a[1]), real_ask(self, *a)))
+    for source in (path, io.BytesIO(path.read_bytes())):
+        back = tapegrad.load(source)
+        assert list(back) == list(tensors)
+        assert all(tapegrad.equal(back[name], t) for name, t in tensors.items())
+        assert [name.rpartition("/")[2] for name in asked] == ["0", "2", "3", "5"]  # and none in memory
+    back["0"][0] = 7  # memory of its own
+    before = [thread.name for thread in threading.enumerate()]
+    assert tapegrad.load(path)["0"][0].item() == 0
+    assert not [name for name in before if "tapegrad-load" in name]
+
+
+@pytest.mark.parametrize("place", [100, 70_000, 399_000])
+def test_threads_see_a_flip(large, place):
+    path, _ = large
+    data = bytearray(path.read_bytes())
+    data[data.find(struct.pack("<5q", *range(5))) + place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RuntimeError, match=r"x/data/0.*x\.pt.*CRC"):
+        tapegrad.load(path)
+
+
+def test_a_file_cut_while_threads_read(large, monkeypatch):
+    path, _ = large
+
+    def cut(descriptor, buffers, offset):
+        return real(descriptor, buffers, offset) if offset < 200_000 else 0
+
+    real = os.preadv
+    monkeypatch.setattr(os, "preadv", cut)
+    with pytest.raises(RuntimeError, match=r"x/data/0.*x\.pt.*ends \d+ bytes too early"):
+        tapegrad.load(path)
+
+
+# ---- safetensors
+
+
+def test_safetensors_files_are_known_by_their_content(tmp_path):
+    pytest.importorskip("safetensors")
+    from tapegrad.utils import safetensors
+
+    state = {"w": tapegrad.arange(6.0).reshape(2, 3), "n": tapegrad.tensor(3), "e": tapegrad.zeros(0, 2)}
+    path = tmp_path / "model.bin"
+    safetensors.save_file({"w": state["w"].reshape(6)}, path, {"text": "x" * 40})
+    assert path.read_bytes()[:1] == pickle.PROTO  # a header of 128 bytes
+    assert tapegrad.load(path)["w"].tolist() == [0, 1, 2, 3, 4, 5]
+    safetensors.save_file(state, path)
+    for source, mapped in ((path, False), (path, True), (io.BytesIO(path.read_bytes()), None)):
+        back = tapegrad.load(source, mmap=mapped)
+        assert back.keys() == state.keys()
+        assert all(tapegrad.equal(back[k], t) and back[k].shape == t.shape for k, t in state.items())
+    assert tapegrad.load(path, map_location="fake")["w"].device.type == "fake"
+    asked = []
+    tapegrad.load(path, map_location=lambda storage, location: asked.append((storage.nbytes(), location)))
+    assert sorted(asked) == [(0, "cpu"), (8, "cpu"), (24, "cpu")]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(safetensors.SafetensorError, match=r"model\.bin"):
+        tapegrad.load(path)

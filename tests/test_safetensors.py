@@ -558,7 +558,7 @@ def test_one_file_where_all_fits(tmp_path):
 def test_an_older_checkpoint_is_replaced(folder):
     held = st.load_sharded(folder)
     (folder / "config.json").write_text("{}")
-    (folder / "model-00001-of-00003.safetensors.1.2.tmp").touch()  # of a program that was killed
+    (folder / ".model-00001-of-00003.safetensors.12345-0a1b2c3d.tmp").touch()  # of a program that was killed
     for factor, limit, count in ((2, LIMIT, 3), (3, LIMIT, 3), (4, "4KB", 4), (5, "1 MB", 0), (6, "2 KiB", 3)):
         st.save_sharded({name: t * factor for name, t in parts().items()}, folder, limit)
         assert {t[0].item() for t in st.load_sharded(folder).values()} == {factor * i for i in range(5)}

@@ -1,14 +1,24 @@
-"""Files that are always whole: written under another name, forced to the disk, and only then given their own."""
+"""Files that are always whole: written under another name, forced to the disk, and only then given their own.
+
+    replacing           gives the file to write to
+    replacing_name      gives a name, for a library that opens its files itself
+    remove_litter       what killed programs left
+    room                memory to read a file into
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
+
+import numpy as np
 
 try:
     import fcntl
@@ -27,17 +37,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises OSError where the folder cannot be written to.
     """
-    target = os.path.realpath(os.fspath(path))
-    folder, name = os.path.split(target)
-    remove_litter(folder, name)
+    target, folder, name = _target(path)
     file, temporary = _temporary(folder, name)
     try:
         with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if os.path.exists(target):
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            _keep_mode(target, temporary)
             if fcntl:  # renamed while still locked, or another writer could take it for litter
                 os.replace(temporary, target)
         if not fcntl:
@@ -46,13 +53,56 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
-    _sync_folder(folder)
+    _sync(folder)
+
+
+@contextlib.contextmanager
+def replacing_name(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Gives a name under which a file is to be written, by whatever means; it then takes the place of `path`.
+
+    As `replacing`, for libraries that open, and even rename, files themselves: the name lies in a folder
+    `.NAME.PID-RANDOM.tmp`, and whatever else the library leaves in it goes with it. Permissions are those of the old
+    file, or of a new one made by `open`.
+    """
+    target, folder, name = _target(path)
+    temporary, lock = _temporary_folder(folder, name)
+    written = os.path.join(temporary, name)
+    try:
+        with open(written, "xb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        yield written
+        os.chmod(written, mode)
+        _keep_mode(target, written)
+        _sync(written, os.O_RDWR)
+        os.replace(written, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+    _sync(folder)
+
+
+def _target(path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """The file that is replaced, its folder and its name; what killed writers left of it is removed."""
+    target = os.path.realpath(os.fspath(path))
+    folder, name = os.path.split(target)
+    remove_litter(folder, re.escape(name))
+    return target, folder, name
+
+
+def _keep_mode(target: str, fresh: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(fresh, stat.S_IMODE(os.stat(target).st_mode))
+
+
+def _place(folder: str, name: str) -> str:
+    return os.path.join(folder, f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _temporary(folder: str, name: str) -> tuple[BinaryIO, str]:
     """A new file, open and locked, and its path."""
     while True:
-        temporary = os.path.join(folder, f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        temporary = _place(folder, name)
         file = open(temporary, "xb")  # noqa: SIM115 (the caller closes it)
         _lock(file)
         if not fcntl or os.path.exists(temporary):
@@ -60,8 +110,23 @@ def _temporary(folder: str, name: str) -> tuple[BinaryIO, str]:
         file.close()  # another writer took it for litter before it was locked
 
 
+def _temporary_folder(folder: str, name: str) -> tuple[str, int | None]:
+    """A new folder, and the descriptor that holds its lock (None where there are no such locks)."""
+    while True:
+        temporary = _place(folder, name)
+        os.mkdir(temporary)
+        if not fcntl:
+            return temporary, None
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(temporary, os.O_RDONLY)
+            _lock(lock)
+            if os.path.exists(temporary):
+                return temporary, lock
+            os.close(lock)
+
+
 def _lock(file: Any) -> bool:
-    """Whether nobody else has the file open to write it: a lock that ends with the process, however it ends."""
+    """Whether nobody else writes to the file (or folder): a lock that ends with the process, however it ends."""
     if fcntl:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,25 +135,48 @@ def _lock(file: Any) -> bool:
     return True
 
 
-def remove_litter(folder: str, name: str) -> None:
-    """Removes the temporary files of `name` whose writers are gone."""
-    pattern = re.compile(rf"\.{re.escape(name)}\.\d+-[0-9a-f]{{8}}\.tmp")
+def remove_litter(folder: str, names: str) -> None:
+    """Removes the temporary files and folders, whose writers are gone, of files whose name matches `names`."""
+    pattern = re.compile(rf"\.(?:{names})\.\d+-[0-9a-f]{{8}}\.tmp")
     for found in filter(pattern.fullmatch, os.listdir(folder or ".")):
+        path = os.path.join(folder, found)
         with contextlib.suppress(OSError):
-            path = os.path.join(folder, found)
-            with open(path, "rb") as file:
-                mine = _lock(file)
-                if mine and fcntl:
-                    os.remove(path)
-            if mine and not fcntl:
+            if not fcntl:  # a file that is open cannot be removed there; a folder may still be in use, and stays
                 os.remove(path)
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                if _lock(descriptor):
+                    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+            finally:
+                os.close(descriptor)
 
 
-def _sync_folder(folder: str) -> None:
-    """The rename itself on the disk; folders cannot be opened everywhere."""
-    with contextlib.suppress(OSError):
-        number = os.open(folder or ".", os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+def _sync(path: str, flags: int = os.O_RDONLY) -> None:
+    """A file's bytes, or the names in a folder, on the disk; folders cannot be opened everywhere."""
+    try:
+        descriptor = os.open(path or ".", flags)
+    except OSError:
+        if flags != os.O_RDONLY:
+            raise
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if flags != os.O_RDONLY:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def room(count: int) -> Any:
+    """Memory for `count` bytes that are to be read into it: an array of uint8.
+
+    Not from np.empty, which asks for huge pages from 4 MB on: where memory is in use, the system has to make room for
+    them first, and the first load of a checkpoint took twice its time.
+    """
+    if count < 1 << 22 or not hasattr(ctypes, "pythonapi"):
+        return np.empty(count, np.uint8)
+    new = ctypes.pythonapi.PyByteArray_FromStringAndSize
+    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_char_p, ctypes.c_ssize_t)
+    return np.frombuffer(new(None, count), np.uint8)  # from no string: the bytes are not set

@@ -14,6 +14,7 @@ import numpy as np
 from ...autograd.device import device as _device
 from ...autograd.dtypes import by_name
 from ...autograd.tensor import Tensor, wrap
+from ..files import room
 from .format import DTYPES, LONGEST_HEADER, error_of, library, naming, native, nbytes
 
 _FRAMEWORKS = ("pt", "torch", "pytorch", "tapegrad")
@@ -140,7 +141,7 @@ class safe_open:
         entry, where = self._entry(name), f"{self._filename}: entry {name!r}"
         if self._map is not None:
             return wrap(_array(memoryview(self._map)[entry.begin : entry.end], entry.code, entry.shape, where))
-        memory = np.empty(entry.end - entry.begin, np.uint8)
+        memory = room(entry.end - entry.begin)
         with self._lock, open(self._descriptor, "rb", closefd=False) as file:
             file.seek(entry.begin)
             count = file.readinto(memory.data)

@@ -16,13 +16,13 @@ import re
 from typing import Any
 
 from ...autograd.tensor import Tensor
+from ..files import remove_litter, replacing
 from .format import error_of
 from .reading import safe_open
-from .writing import check, replacing, save_file, state_of
+from .writing import check, save_file, state_of
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-# what earlier calls of save_sharded, or programs killed in them, left
-_OURS = re.compile(r"model(-[0-9a-f]{8})?-\d{5}-of-\d{5}\.safetensors(\.\d+\.\d+\.tmp)?")
+_OURS = r"model(-[0-9a-f]{8})?-\d{5}-of-\d{5}\.safetensors"  # what earlier calls of save_sharded left
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -175,9 +175,10 @@ def _split(tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
 
 
 def _remove(folder: str, kept: Any) -> None:
-    """Removes the shards of earlier checkpoints."""
+    """Removes the shards of earlier checkpoints, and what programs killed in writing them left."""
+    remove_litter(folder, _OURS)
     for name in os.listdir(folder):
-        if _OURS.fullmatch(name) and name not in kept:
+        if re.fullmatch(_OURS, name) and name not in kept:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))
 
@@ -218,9 +219,8 @@ def save_sharded(
         places.update(dict.fromkeys(shard, stem + name))
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     index = {"metadata": {**(metadata or {}), "total_size": total}, "weight_map": dict(sorted(places.items()))}
-    with replacing(os.path.join(folder, _INDEX)) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(index, file, indent=2)
-        file.write("\n")
+    with replacing(os.path.join(folder, _INDEX)) as file:
+        file.write(json.dumps(index, indent=2).encode() + b"\n")
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, _SINGLE))
     _remove(folder, places.values())

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ...autograd.tensor import Tensor
 from ...backends.registry import backend_of
+from ..files import replacing_name
 from .format import DTYPES, error_of, library, naming, native
 
 _NAMES = set(DTYPES.values())
@@ -99,40 +96,6 @@ def save(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> 
     return made
 
 
-def _flush(path: str, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def replacing(filename: str) -> Iterator[str]:
-    """A temporary name, which becomes `filename` when the block ends well: at any moment the old file or the new."""
-    path = os.path.realpath(filename)
-    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    except OSError as error:
-        raise error_of(f"{filename}: Error while serializing: I/O error: {error.strerror}") from error
-    try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        os.close(descriptor)
-        yield temporary
-        with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-        os.chmod(temporary, mode)  # the library's files are for their owner alone
-        _flush(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the new name, too, must reach the disk
-        _flush(os.path.dirname(path), os.O_RDONLY)
-
-
 def save_file(tensors: dict[str, Tensor], filename: Any, metadata: dict[str, str] | None = None) -> None:
     """Writes tensors, by name, to a file. As `save`; SafetensorError where the file cannot be written."""
     filename = os.fspath(filename)
@@ -143,8 +106,11 @@ def save_file(tensors: dict[str, Tensor], filename: Any, metadata: dict[str, str
         return
     check(tensors)
     specs, held = specs_of(tensors)
-    with replacing(filename) as temporary, naming(filename, lambda: (b"", 0)):
-        library().serialize_file(specs, temporary, metadata=metadata)
+    try:
+        with replacing_name(filename) as temporary, naming(filename, lambda: (b"", 0)):
+            library().serialize_file(specs, temporary, metadata=metadata)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:  # as the library says it
+        raise error_of(f"{filename}: Error while serializing: I/O error: {error.strerror}") from error
     del held
 
 
