@@ -1,0 +1,224 @@
+"""torch.onnx.export: traces, merges, writes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...autograd.tensor import Tensor
+from ...nn.modules.module import Module
+from ...version import __version__
+from .errors import OnnxExporterError
+from .graph import Graph, Item
+from .inputs import Inputs, read_inputs
+from .merge import Program
+from .program import ONNXProgram, model_proto
+from .sizes import Dim
+from .table import load
+from .trace import Trace
+
+OPSETS = range(18, 24)  # of the default domain; what is emitted is the same in all of these, but for a few nodes
+DEFAULT_OPSET = 20
+
+
+def need(package: str) -> Any:
+    """The package, or an ImportError that says how to get it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(f"torch.onnx needs the package {package}: pip install 'tapegrad[onnx]'") from error
+
+
+def export(
+    model: Any,
+    args: Any = (),
+    f: str | os.PathLike[str] | None = None,
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    verbose: bool | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    opset_version: int | None = None,
+    dynamo: bool = True,
+    external_data: bool = True,
+    dynamic_shapes: Any = None,
+    custom_translation_table: Mapping[str, Callable[..., Any]] | None = None,
+    verify: bool = False,
+    export_params: bool = True,
+    keep_initializers_as_inputs: bool = False,
+    dynamic_axes: Mapping[str, Any] | None = None,
+    do_constant_folding: bool = True,
+) -> ONNXProgram:
+    """Writes a model as ONNX, as `torch.onnx.export` does. Gives the program; writes it to `f` where that is given.
+
+    The model runs in eval mode without gradients on the example inputs, and again on examples of other sizes for its
+    dynamic axes: a number that changes with them is computed in the graph, all others are constants.
+
+    Args:
+        model: a Module, or a function of tensors.
+        args: the positional example inputs: a tuple, or one tensor. Tensors (also inside tuples, lists and dicts)
+            become the graph's inputs; anything else is a constant of the graph.
+        f: where to write, or None. Written under another name first, so that the file is always whole.
+        kwargs: example keyword inputs.
+        input_names, output_names: names, in order; by default the names of forward's parameters, and "output".
+        opset_version: 18 to 23; None: 20.
+        dynamo: accepted for PyTorch's sake; there is one tracer.
+        external_data: write the weights beside the model, into `f.data`, where they are larger than 2 GB together.
+            With False such a model is an error.
+        dynamic_shapes: {parameter: {axis: name}} or a tuple of such; names may be strings or objects with a __name__.
+        dynamic_axes: {input name: {axis: name} or [axis, ...]}. Axes with one name have one size. Names of outputs
+            are accepted: their dynamic axes follow from those of the inputs.
+        custom_translation_table: op name -> function(g, step) that emits nodes (docs/onnx.md).
+        verify: run the result in onnxruntime, with the examples and with other sizes, and compare.
+        export_params: with False, weights become inputs of the graph, and are not written.
+        keep_initializers_as_inputs: list the weights among the inputs too, so that they can be overridden.
+        do_constant_folding: compute what depends on constants (but no parameters) now.
+
+    Raises OnnxExporterError (a RuntimeError) for what has no form in ONNX, naming the op, the module and the line;
+    ImportError without the package onnx.
+
+    >>> import tapegrad as torch
+    >>> net = torch.nn.Linear(3, 2)
+    >>> program = torch.onnx.export(net, (torch.ones(4, 3),), dynamic_axes={"input": {0: "batch"}})
+    >>> [node.op_type for node in program.model_proto.graph.node]
+    ['Gemm']
+    """
+    need("onnx")
+    opset = DEFAULT_OPSET if opset_version is None else opset_version
+    if opset not in OPSETS:
+        raise ValueError(f"opset_version must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset_version}")
+    if not (isinstance(model, Module) or callable(model)):
+        raise TypeError(f"model must be a Module or a function, not {type(model).__name__}")
+    inputs = read_inputs(model, args, kwargs, input_names, dynamic_axes, dynamic_shapes)
+    outputs = list(output_names or ())
+    _check_names(inputs, outputs, dynamic_axes)
+    with _evaluating(model):
+        traces = list(_traces(model, inputs))
+    graph = Graph(opset)
+    for trace in traces[:1]:
+        graph.reserve([*inputs.names, *(v.name for v in trace.values)])
+    program = Program(traces, graph, {**load(), **(custom_translation_table or {})}, do_constant_folding)
+    for name, axes in zip(inputs.names, inputs.axes, strict=True):
+        for axis, word in axes.items():
+            sizes = Dim(t.values[inputs.names.index(name)].shape[axis] for t in traces)
+            graph.sizes.inputs.setdefault(sizes, word)
+    found = program.write()
+    proto = model_proto(
+        graph, program.input_items, _named(graph, found, outputs), producer=__version__,
+        params=export_params, as_inputs=keep_initializers_as_inputs,
+    )  # fmt: skip
+    made = ONNXProgram(proto, model, inputs, external_data)
+    if verify:
+        made.verify()
+    if f is not None:
+        made.save(f)
+    if verbose:
+        print(made)
+    return made
+
+
+def _check_names(inputs: Inputs, outputs: list[str], dynamic_axes: Any) -> None:
+    if len(set(outputs)) < len(outputs) or set(outputs) & set(inputs.names):
+        raise ValueError(f"names of inputs and outputs must differ: {inputs.names} and {outputs}")
+    unknown = set(dynamic_axes or ()) - set(inputs.names) - set(outputs)
+    if unknown:
+        raise ValueError(
+            f"dynamic_axes names {sorted(unknown)}, but the inputs are {inputs.names} and the named outputs {outputs}"
+        )
+
+
+def _named(graph: Graph, items: list[Item], wanted: list[str]) -> list[Item]:
+    """The outputs under their names."""
+    if len(wanted) > len(items):
+        raise ValueError(f"output_names has {len(wanted)} names, but the model gives {len(items)} tensors")
+    found = []
+    for i, item in enumerate(items):
+        default = "output" if len(items) == 1 else f"output_{i}"
+        name = wanted[i] if i < len(wanted) else default
+        if name in graph.names and i < len(wanted):
+            raise ValueError(f"output_names: {name!r} is the name of a parameter or an input already")
+        made = graph.node("Identity", item, wish=name)
+        found.append(Item(made, item.shape, item.dtype))
+    return found
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model in eval mode; every module's own mode afterwards."""
+    modules = list(model.modules()) if isinstance(model, Module) else []
+    modes = [m.training for m in modules]
+    if isinstance(model, Module):
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+# How the sizes of the dynamic axes are changed, axis j in trace k: tried in turn until the model runs with them.
+PRIMES = (1, 2, 3, 5, 7, 11, 13, 17)
+
+
+def _changes() -> list[Callable[[int, int, int], int]]:
+    def pick(k: int, j: int) -> int:
+        return PRIMES[(j * (2 * k + 1) + k) % len(PRIMES)]
+
+    return [
+        lambda n, k, j: n + pick(k, j),
+        lambda n, k, j: max(n - pick(k, j), 1),
+        lambda n, k, j: n * (1 + (j + 1) * (k + 1)) if j % 2 == 0 else n * (2 + (j + 2) * (3 - k) % 7 + k),
+        lambda n, k, j: n + 8 * pick(k, j),
+    ]
+
+
+def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
+    """The example itself, and as many others as tell the dynamic axes apart."""
+    sizes = inputs.sizes()
+    yield _trace(model, inputs, sizes, 0)
+    if not sizes:
+        yield _trace(model, inputs, sizes, 1)
+        return
+    count = 2 if len(sizes) == 1 else 3
+    failure: Exception | None = None
+    for change in _changes():
+        points = [{w: change(n, k, j) for j, (w, n) in enumerate(sizes.items())} for k in range(count)]
+        if any(len({sizes[w], *(p[w] for p in points)}) <= count for w in sizes):
+            continue
+        try:
+            found = [_trace(model, inputs, point, k + 1) for k, point in enumerate(points)]
+        except OnnxExporterError:
+            raise
+        except Exception as error:  # whatever the model raises for a size that it does not accept
+            failure = failure or error
+            continue
+        yield from found
+        return
+    raise OnnxExporterError(
+        f"the model does not run with other sizes of its dynamic axes ({', '.join(sizes)}; the examples have "
+        f"{', '.join(map(str, sizes.values()))}): {type(failure).__name__}: {failure}. Give axes that must be equal one "
+        "name, examples whose sizes can be changed a little, or leave the axis that is fixed out"
+    ) from failure
+
+
+def _trace(model: Any, inputs: Inputs, sizes: dict[str, int], turn: int) -> Trace:
+    tensors, (args, kwargs) = inputs.resized(sizes, turn)
+    trace = Trace(model, _names_of(model))
+    return trace.run(list(zip(inputs.names, tensors, strict=True)), lambda: model(*args, **kwargs))
+
+
+def _names_of(model: Any) -> dict[int, str]:
+    """id of a parameter's or buffer's array -> its name in the state_dict (the first of several)."""
+    if not isinstance(model, Module):
+        return {}
+    found: dict[int, str] = {}
+    for pairs in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in pairs:
+            if isinstance(tensor, Tensor) and isinstance(tensor.array, np.ndarray):
+                found.setdefault(id(tensor.array), name)
+    return found

@@ -1,0 +1,225 @@
+"""What `export` gives: the model as a protobuf, written to files, run by onnxruntime."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import numpy as np
+
+from ...autograd.modes import no_grad
+from ...autograd.tensor import Tensor, wrap
+from ...autograd.trees import flatten
+from ..files import replacing
+from .errors import OnnxExporterError
+from .graph import Graph, Item, Node, type_of
+from .sizes import Dim
+
+LARGEST = 2**31 - 1  # bytes of a protobuf message
+OWN_FILE = 1024  # bytes of a tensor from which on it goes into the file of external data
+
+
+def model_proto(
+    graph: Graph, inputs: list[Item], outputs: list[Item], *, producer: str, params: bool, as_inputs: bool
+) -> Any:
+    """The graph as an onnx.ModelProto."""
+    onnx = importlib.import_module("onnx")
+    nodes = needed_nodes(graph.nodes, [o.name for o in outputs])
+    read = {name for node in nodes for name in node.inputs}
+    weights = {name: array for name, array in graph.initializers.items() if name in read}
+    kept = {n: a for n, a in weights.items() if params or n.startswith("constant")}
+    extra = [n for n in weights if n not in kept or as_inputs and not n.startswith("constant")]
+    g = onnx.helper.make_graph(
+        [onnx.helper.make_node(n.kind, n.inputs, n.outputs, name=n.name, **n.attributes) for n in nodes],
+        "tapegrad",
+        [_info(graph, i) for i in inputs]
+        + [onnx.helper.make_tensor_value_info(n, type_of(weights[n].dtype), weights[n].shape) for n in extra],
+        [_info(graph, o) for o in outputs],
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(a).reshape(a.shape), n) for n, a in kept.items()],
+    )
+    proto = onnx.helper.make_model(g, opset_imports=[onnx.helper.make_opsetid("", graph.opset)])
+    proto.ir_version = 8 if graph.opset < 19 else 9 if graph.opset < 21 else 10
+    proto.producer_name, proto.producer_version = "tapegrad", producer
+    return proto
+
+
+def needed_nodes(nodes: list[Node], outputs: list[str]) -> list[Node]:
+    """The nodes that an output depends on, in order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    return kept[::-1]
+
+
+def _info(graph: Graph, item: Item) -> Any:
+    onnx = importlib.import_module("onnx")
+    shape = [_word(graph, s) if isinstance(s, Dim) else s for s in item.shape]
+    return onnx.helper.make_tensor_value_info(item.name, type_of(item.dtype), shape)
+
+
+def _word(graph: Graph, size: Dim) -> str:
+    """The name of a dynamic size: that of an input's axis, or one that says how it follows."""
+    known = graph.sizes.inputs
+    if size not in known:
+        known[size] = f"size_{len(known)}"
+    return known[size]
+
+
+class ONNXProgram:
+    """An exported model.
+
+    Attributes:
+        model_proto: the onnx.ModelProto; `save` writes it.
+    """
+
+    def __init__(self, proto: Any, model: Any, inputs: Any, external_data: bool = True):
+        self.model_proto = proto
+        self._model, self._inputs, self._external = model, inputs, external_data
+        self._session: Any = None
+
+    # ---- files
+
+    def save(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        include_initializers: bool = True,
+        keep_initializers_as_inputs: bool = False,
+        external_data: bool | None = None,
+    ) -> None:
+        """Writes the model. external_data: True puts the weights into DESTINATION.data; None: if they pass 2 GB.
+
+        Each file is whole or absent at any moment; the data are written before the model that names them.
+        """
+        onnx = importlib.import_module("onnx")
+        path = os.fspath(destination)
+        proto = self.model_proto
+        if not include_initializers or keep_initializers_as_inputs:
+            proto = _other_inputs(onnx, proto, include_initializers)
+        size = proto.ByteSize() if _bytes_of(proto) < LARGEST else LARGEST + 1
+        if external_data is False and size > LARGEST:
+            raise ValueError("the model is larger than 2 GB, which ONNX cannot hold in one file: use external_data=True")
+        if external_data or size > LARGEST:
+            if not self._external and external_data is None:
+                raise ValueError(
+                    "the model is larger than 2 GB, which ONNX cannot hold in one file: export it with "
+                    "external_data=True"
+                )
+            proto = _write_data(onnx, proto, path + ".data")
+        with replacing(path) as file:
+            file.write(proto.SerializeToString())
+
+    # ---- running
+
+    def initialize_inference_session(self, initializer: Any = None) -> Any:
+        """The onnxruntime session of the model, made once."""
+        if self._session is None:
+            from .exporting import need
+
+            runtime = need("onnxruntime")
+            options = runtime.SessionOptions()
+            options.log_severity_level = 3
+            options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+            data = self.model_proto.SerializeToString()
+            self._session = (
+                initializer(data) if initializer else runtime.InferenceSession(data, options, ["CPUExecutionProvider"])
+            )
+        return self._session
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """The outputs of the model in onnxruntime on these inputs, as tensors."""
+        leaves = [leaf for leaf in flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+        session = self.initialize_inference_session()
+        names = self._inputs.names
+        if len(leaves) != len(names):
+            raise ValueError(f"the model takes the tensors {names}, got {len(leaves)}")
+        held = {i.name for i in session.get_inputs()}
+        feeds = {n: np.ascontiguousarray(t.array) for n, t in zip(names, leaves, strict=True) if n in held}
+        return tuple([wrap(np.asarray(out)) for out in session.run(None, feeds)])
+
+    def verify(self, rtol: float = 1e-3, atol: float = 1e-4) -> None:
+        """Compares with the model on the example inputs, and on others of different sizes.
+
+        Raises OnnxExporterError for an output that differs by more than atol + rtol * |expected|.
+        """
+        from .exporting import _evaluating
+
+        sizes = self._inputs.sizes()
+        for turn, plus in enumerate((0, 2)):
+            if plus and not sizes:
+                continue
+            args, kwargs = self._inputs.resized({w: n + plus for w, n in sizes.items()}, turn)[1]
+            with _evaluating(self._model), no_grad():
+                expected = [t for t in flatten(_outputs(self._model(*args, **kwargs)))[0] if t is not None]
+            for i, (want, have) in enumerate(zip(expected, self(*args, **kwargs), strict=True)):
+                if not np.allclose(want.array, have.array, rtol=rtol, atol=atol, equal_nan=True):
+                    worst = float(np.max(np.abs(want.array - have.array)))
+                    raise OnnxExporterError(
+                        f"verify: output {i} of the exported model differs by {worst:.3g} (sizes "
+                        f"{ {w: n + plus for w, n in sizes.items()} })"
+                    )
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for node in self.model_proto.graph.node:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+        shown = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items()))
+        opset = self.model_proto.opset_import[0].version
+        return f"ONNXProgram(opset {opset}, {sum(counts.values())} nodes: {shown})"
+
+
+def _outputs(tree: Any) -> Any:
+    from .trace import _plain
+
+    return _plain(tree)
+
+
+def _bytes_of(proto: Any) -> int:
+    return sum(len(t.raw_data) for t in proto.graph.initializer)
+
+
+def _other_inputs(onnx: Any, proto: Any, include: bool) -> Any:
+    """A copy whose weights are (also) inputs."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    known = {i.name for i in made.graph.input}
+    weights = [t for t in made.graph.initializer if not t.name.startswith("constant")]
+    for t in weights:
+        if t.name not in known:
+            made.graph.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+    if not include:
+        for t in weights:
+            made.graph.initializer.remove(t)
+    return made
+
+
+def _write_data(onnx: Any, proto: Any, path: str) -> Any:
+    """The large weights written to a file of their own; a copy of the model that names their places there."""
+    made = onnx.ModelProto()
+    made.ir_version, made.producer_name = proto.ir_version, proto.producer_name
+    made.producer_version = proto.producer_version
+    made.opset_import.extend(proto.opset_import)
+    g = made.graph
+    g.name = proto.graph.name
+    g.node.extend(proto.graph.node)
+    g.input.extend(proto.graph.input)
+    g.output.extend(proto.graph.output)
+    place = 0
+    with replacing(path) as file:
+        for tensor in proto.graph.initializer:
+            if len(tensor.raw_data) < OWN_FILE:
+                g.initializer.append(tensor)
+                continue
+            file.write(b"\0" * (-place % 4096))  # pages, so that it can be mapped
+            place += -place % 4096
+            file.write(tensor.raw_data)
+            new = g.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            new.data_location = onnx.TensorProto.EXTERNAL
+            entries = {"location": os.path.basename(path), "offset": place, "length": len(tensor.raw_data)}
+            for key, value in entries.items():
+                new.external_data.add(key=key, value=str(value))
+            place += len(tensor.raw_data)
+    return made
