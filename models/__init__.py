@@ -16,15 +16,20 @@ from typing import Any
 # module -> public names; a model's class is named in config.json ("architectures")
 _NAMES = {
     "bert": "BertConfig BertForMaskedLM BertForSequenceClassification BertModel",
+    "cache": "KVCache",
     "configuration": "PretrainedConfig",
+    "generation": "GenerationConfig GenerationMixin TextIteratorStreamer TextStreamer text_pieces",
+    "gpt2": "GPT2Config GPT2LMHeadModel GPT2Model",
     "outputs": "ModelOutput",
     "pretrained": "PretrainedModel",
+    "sentence": "SentenceEncoder",
     "tokenizer": "Tokenizer",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 # model_type in config.json -> the class, where "architectures" names none that is known
 _BY_TYPE: dict[str, str] = {
     "bert": "BertModel",
+    "gpt2": "GPT2Model",
 }
 
 __all__ = ["from_pretrained", *_MODULE_OF]
@@ -39,18 +44,26 @@ def from_pretrained(folder: Any, **kwargs: Any) -> Any:
 
     Raises ValueError for a family that is not implemented, and what `PretrainedModel.from_pretrained` raises.
     """
+    return _class_of(folder, heads=True).from_pretrained(folder, **kwargs)
+
+
+def base_class(folder: Any) -> Any:
+    """The class of the model in a folder without its head: `BertModel` for every BERT."""
+    return _class_of(folder, heads=False)
+
+
+def _class_of(folder: Any, heads: bool) -> Any:
     from .configuration import read_config
 
     config = read_config(folder)
-    kinds = set(_BY_TYPE.values())
-    named = [name for name in config.get("architectures") or () if name in _MODULE_OF]
-    name = next(iter(named), None) or _BY_TYPE.get(config.get("model_type", ""))
+    named = [name for name in config.get("architectures") or () if name in _MODULE_OF] if heads else []
+    name = named[0] if named else _BY_TYPE.get(config.get("model_type", ""))
     if name is None:
         raise ValueError(
             f"{os.fspath(folder)}: config.json says architectures={config.get('architectures')} and "
-            f"model_type={config.get('model_type')!r}; implemented are {', '.join(sorted(kinds))} and their heads"
+            f"model_type={config.get('model_type')!r}; implemented are {', '.join(sorted(_BY_TYPE))}"
         )
-    return __getattr__(name).from_pretrained(folder, **kwargs)
+    return __getattr__(name)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,17 +13,18 @@ from ..utils.files import replacing
 __all__ = ["PretrainedConfig", "read_json"]
 
 CONFIG_NAME = "config.json"
+_WORDS = {dict: "object", list: "array"}
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """The object in a JSON file. ValueError naming the file where it is none; FileNotFoundError."""
+def read_json(path: str, kind: type = dict) -> Any:
+    """The object (or, for `kind=list`, the array) in a JSON file. ValueError naming a damaged file; FileNotFoundError."""
     with open(path, encoding="utf-8") as file:
         try:
             found = json.load(file)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: no valid JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    if not isinstance(found, kind):
+        raise ValueError(f"{path}: expected a JSON {_WORDS[kind]}, found {type(found).__name__}")
     return found
 
 

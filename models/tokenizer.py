@@ -164,17 +164,48 @@ class Tokenizer:
         columns = {"input_ids": [e.ids for e in found], "attention_mask": [e.attention_mask for e in found]}
         if self._with_types:
             columns["token_type_ids"] = [e.type_ids for e in found]
-        if padding:
-            if padding == "max_length" and limit is None:
+        if return_tensors is None and not padding:
+            return columns
+        return self.pad(columns, padding=padding, max_length=limit, return_tensors=return_tensors)
+
+    def pad(
+        self,
+        encoded: dict[str, Any],
+        *,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> dict[str, Any]:
+        """Numbers of texts of several lengths (lists, as by `return_tensors=None`) with the same length.
+
+        Arguments, results and errors are those of calling the tokenizer.
+        """
+        rows = encoded["input_ids"]
+        width = max(map(len, rows), default=0)
+        if padding == "max_length":
+            if max_length is None:
                 raise ValueError("padding='max_length' needs max_length: this tokenizer has no limit of its own")
-            width = limit if padding == "max_length" else max((len(e.ids) for e in found), default=0)
-            columns = {name: self._padded(rows, name, width or 0) for name, rows in columns.items()}
+            width = max_length
+        if padding and self.pad_token_id is None and any(len(row) < width for row in rows):
+            raise ValueError(
+                "Asking to pad but the tokenizer does not have a padding token. Please select a token to use as "
+                "`pad_token` `(tokenizer.pad_token = tokenizer.eos_token e.g.)`."
+            )
+        fill = {"input_ids": self.pad_token_id, "token_type_ids": self._config.get("pad_token_type_id", 0)}
+        if padding:
+            encoded = {k: [self._row(row, fill.get(k, 0), width) for row in column] for k, column in encoded.items()}
         if return_tensors is None:
-            return {name: [list(map(int, row)) for row in rows] for name, rows in columns.items()}
-        lengths = {len(row) for row in columns["input_ids"]}
+            return encoded
+        lengths = {len(row) for row in encoded["input_ids"]}
         if len(lengths) > 1:
             raise ValueError(f"texts of {min(lengths)} to {max(lengths)} tokens make no tensor: use padding=True")
-        return {name: from_numpy(np.array(rows, np.int64).reshape(len(found), -1)) for name, rows in columns.items()}
+        shape = (len(rows), max(lengths, default=0))
+        return {k: from_numpy(np.array(column, np.int64).reshape(shape)) for k, column in encoded.items()}
+
+    def _row(self, row: list[int], fill: int, width: int) -> list[int]:
+        """A row of at least `width` numbers."""
+        more = [fill] * (width - len(row))
+        return row + more if self.padding_side == "right" else more + row
 
     def encode(
         self,
@@ -211,27 +242,6 @@ class Tokenizer:
                     raise ValueError(f"max_length={limit} leaves no room: the special tokens alone are {needed}")
                 self.backend.enable_truncation(limit, direction=self.truncation_side)
             return self.backend.encode_batch_fast(inputs, add_special_tokens=special)
-
-    def _padded(self, rows: list[list[int]], name: str, width: int) -> Any:
-        """rows of at most `width` numbers -> (N, width) int64; longer ones stay as they are."""
-        if all(len(row) >= width for row in rows):
-            return rows
-        if self.pad_token_id is None:
-            raise ValueError(
-                "Asking to pad but the tokenizer does not have a padding token. Please select a token to use as "
-                "`pad_token` `(tokenizer.pad_token = tokenizer.eos_token e.g.)`."
-            )
-        fill = {"input_ids": self.pad_token_id, "token_type_ids": self._config.get("pad_token_type_id", 0)}.get(name, 0)
-        if any(len(row) > width for row in rows):
-            return [self._row(row, fill, width) for row in rows]
-        out = np.full((len(rows), width), fill, np.int64)
-        for line, row in zip(out, rows, strict=True):
-            line[slice(len(row)) if self.padding_side == "right" else slice(width - len(row), width)] = row
-        return out
-
-    def _row(self, row: list[int], fill: int, width: int) -> list[int]:
-        more = [fill] * (width - len(row))
-        return row + more if self.padding_side == "right" else more + row
 
     # --- numbers to text
 
