@@ -91,6 +91,11 @@ FORMULAS: dict[str, Callable[..., Counted]] = {
 flop_registry: dict[str, Callable[..., int]] = {}
 
 
+def has_formula(name: str) -> bool:
+    """Whether calls of the op `name` are counted."""
+    return name in FORMULAS or name in flop_registry
+
+
 def flops(name: str, arrays: tuple[Any, ...], kw: dict[str, Any], out: Any) -> Counted | None:
     """(PyTorch's word, FLOPs) of one call of the op `name`; None where it has no formula."""
     if name in flop_registry:
