@@ -22,13 +22,17 @@ _NAMES = {
     "gpt2": "GPT2Config GPT2LMHeadModel GPT2Model",
     "outputs": "ModelOutput",
     "pretrained": "PretrainedModel",
+    "resnet": "ResNetConfig ResNetForImageClassification ResNetModel",
     "sentence": "SentenceEncoder",
     "tokenizer": "Tokenizer",
+    "vit": "ViTConfig ViTForImageClassification ViTModel",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 # model_type in config.json -> the class, where "architectures" names none that is known
 _BY_TYPE: dict[str, str] = {
     "bert": "BertModel",
+    "resnet": "ResNetModel",
+    "vit": "ViTModel",
     "gpt2": "GPT2Model",
 }
 
