@@ -68,8 +68,8 @@ class Feed:
     def batches(self, skip: int = 0, workers: Mapping[int, Any] | None = None, recorded: bool = False) -> Iterator[Any]:
         """The batches from number `skip` on; the generators must stand as at the epoch's begin.
 
-        workers: the attribute of that name, as it was. recorded: keep it up to date (persistent workers are then
-        started anew in each epoch, since their states between epochs are nobody's).
+        workers: the attribute of that name, as it was. recorded: persistent workers too keep it up to date, and are
+        therefore started anew in each epoch.
         """
         self.workers = dict(workers or {})
         if not self.indexed:
@@ -78,7 +78,7 @@ class Feed:
                 next(iterator)
             return iterator
         loader = self.loader
-        if not (skip or (recorded and loader.num_workers)):
+        if not skip and (not loader.num_workers or (loader.persistent_workers and not recorded)):
             return iter(loader)
         name = "batch_sampler" if loader._auto_collation else "sampler"
         loader = copy.copy(loader)

@@ -99,8 +99,6 @@ class Fit:
             callback.load_state_dict(theirs)
         self.validated, self.epoch_random = own["trained"], own["epoch_random"]
         self.rest = {"random": saved["random"], "workers": own["workers"]}
-        if not self.trainer.batch:
-            self._restore_random()
 
     def _restore_random(self) -> None:
         if self.rest is not None:
@@ -117,6 +115,8 @@ class Fit:
                     self.continue_from(plan.resume)
                 for each in plan.callbacks:
                     each.on_fit_start(trainer)
+                if not trainer.batch:
+                    self._restore_random()
                 while trainer.epoch < plan.epochs and not trainer.stop:
                     self._epoch()
                 for each in plan.callbacks:

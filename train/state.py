@@ -59,13 +59,30 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> dict[str, Any]:
         if (state[name] is None) != (getattr(trainer, name) is None):
             has, lacks = ("the trainer", "the checkpoint") if state[name] is None else ("the checkpoint", "the trainer")
             raise ValueError(f"{file}: {has} has a {name}, {lacks} has none")
-    theirs, ours = (
-        [metric["metric"] for metric in state["metrics"]],
-        [type(m).__name__ for m in trainer.scores.all],
-    )
-    if theirs != ours:
-        raise ValueError(f"{file}: the checkpoint has the metrics {theirs}, the trainer {ours}")
+    pairs = {
+        "the metrics": ([each["metric"] for each in state["metrics"]], [type(m).__name__ for m in trainer.scores.all]),
+        "the model's tensors": (_shapes(state["model"]), _shapes(trainer.model.state_dict())),
+        "the optimizer's groups": (_groups(state["optimizer"]), _groups(trainer.optimizer.state_dict())),
+    }
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise ValueError(
+                f"{file}: {name} are {_short(theirs, ours)} there and {_short(ours, theirs)} in this trainer"
+            )
     return dict(state)
+
+
+def _shapes(tensors: Mapping[str, Any]) -> list[Any]:
+    return [(name, tuple(getattr(value, "shape", ()))) for name, value in tensors.items()]
+
+
+def _groups(optimizer: Mapping[str, Any]) -> list[int]:
+    return [len(group["params"]) for group in optimizer["param_groups"]]
+
+
+def _short(one: list[Any], other: list[Any]) -> str:
+    """A list, or of a long one what the other has not."""
+    return str(one if len(one) < 8 else [each for each in one if each not in other][:8])
 
 
 def apply(trainer: Trainer, state: Mapping[str, Any]) -> None:

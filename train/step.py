@@ -26,7 +26,7 @@ class Means:
         self.sizes: dict[str, Any] = {}
 
     def add(self, name: str, value: Tensor, size: float | Tensor) -> None:
-        """Adds a batch's mean, (). A batch of size 0 has none and adds nothing; size 0.0 of all: a sum."""
+        """Adds a batch's mean, (). One of size 0 (all targets ignored) has none, and adds nothing."""
         part = value.detach().to(float64)
         if isinstance(size, Tensor):
             part = (part * size).where(size > 0, size)
@@ -90,8 +90,26 @@ def read(trainer: Trainer, batch: Any, class_weights: ClassWeights | None = None
 
 
 def train_on(trainer: Trainer, window: list[Batch], means: Means, scores: Scores) -> None:
-    """One step of the optimizer, with the gradient of the whole window's loss, and of the penalties."""
+    """One step of the optimizer, with the gradient of the whole window's loss, and of the penalties.
+
+    LBFGS asks for the gradient several times; what is shown is of the first.
+    """
+    if not trainer.closes:
+        _differentiate(trainer, window, means, scores)
+        _update(trainer)
+        return
+    first = [(means, scores)]
+
+    def closure() -> Tensor:
+        return _differentiate(trainer, window, *(first.pop() if first else (Means(), Scores([], []))))
+
+    trainer.optimizer.step(closure)
+
+
+def _differentiate(trainer: Trainer, window: list[Batch], means: Means, scores: Scores) -> Tensor:
+    """The window's gradients -> the loss that they are of."""
     sizes = [trainer.rule.size(batch.y, batch.weight) for batch in window]
+    total: Any = 0.0
     trainer.optimizer.zero_grad()
     for index, batch in enumerate(window):
         last = index == len(window) - 1
@@ -105,9 +123,12 @@ def train_on(trainer: Trainer, window: list[Batch], means: Means, scores: Scores
                 means.add("penalty", penalty, 1)
                 loss = loss + penalty
             (loss if trainer.scaler is None else trainer.scaler.scale(loss)).backward()
-        trainer.last_loss = loss.detach()
+        total = total + loss.detach()
         scores.update(output, batch)
-    _update(trainer)
+    trainer.last_loss = total
+    if trainer.closes:
+        _clip(trainer)
+    return total
 
 
 def _forward(trainer: Trainer, batch: Batch) -> tuple[Any, Tensor]:
@@ -116,16 +137,21 @@ def _forward(trainer: Trainer, batch: Batch) -> tuple[Any, Tensor]:
         return output, trainer.rule(output, batch.y, batch.weight)
 
 
+def _clip(trainer: Trainer) -> None:
+    if trainer.clip_norm is None and trainer.clip_value is None:
+        return
+    if trainer.scaler is not None:
+        trainer.scaler.unscale_(trainer.optimizer)
+    parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    if trainer.clip_value is not None:
+        clip_grad_value_(parameters, trainer.clip_value)
+    if trainer.clip_norm is not None:
+        clip_grad_norm_(parameters, trainer.clip_norm)
+
+
 def _update(trainer: Trainer) -> None:
     scaler, optimizer = trainer.scaler, trainer.optimizer
-    if trainer.clip_norm is not None or trainer.clip_value is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if trainer.clip_value is not None:
-            clip_grad_value_(parameters, trainer.clip_value)
-        if trainer.clip_norm is not None:
-            clip_grad_norm_(parameters, trainer.clip_norm)
+    _clip(trainer)
     if scaler is None:
         optimizer.step()
     else:

@@ -15,6 +15,7 @@ from ..autograd.dtypes import as_dtype, dtype, get_default_dtype
 from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from ..nn.modules.module import Module
+from ..optim.lbfgs import LBFGS
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..optim.optimizer import Optimizer
 from . import randomness, state
@@ -58,7 +59,7 @@ class Trainer:
     >>> model = torch.nn.Linear(2, 1)
     >>> trainer = torch.train.Trainer(model, "mse", torch.optim.SGD(model.parameters(), lr=0.1), metrics=["mae"])
     >>> x = torch.rand(64, 2)
-    >>> history = trainer.fit(x, x.sum(1, keepdim=True), epochs=40, verbose=False)
+    >>> history = trainer.fit(x, x.sum(1, keepdim=True), epochs=99, batch_size=8, verbose=False)
     >>> history["loss"][-1] < 1e-3, trainer.predict(torch.ones(1, 2)).shape
     (True, torch.Size([1, 1]))
     """
@@ -90,9 +91,12 @@ class Trainer:
         first = next(iter(model.parameters()), None)
         self.device = _device(device) if device is not None else first.device if first is not None else None
         self._half = _half(amp, self.device)
+        self.closes = isinstance(optimizer, LBFGS)  # its step takes a closure
         self.scaler = scaler
         if scaler is None and self._half is not None and self._half.name == "float16":
             self.scaler = GradScaler(str(self.device or "cpu").partition(":")[0])
+        if self.closes and self.scaler is not None:
+            raise ValueError("LBFGS evaluates the loss again and again, which a GradScaler cannot: use amp='bfloat16'")
         self.history = History()
         self.epoch = self.batch = self.step = 0
         self.stop = False

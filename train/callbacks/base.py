@@ -14,7 +14,7 @@ class Callback:
 
     trainer.epoch counts the epochs done (in on_epoch_... the number of the running one, from 0), trainer.step the
     optimizer's steps done, trainer.batch the batches of the running epoch done; `trainer.stop = True` ends the training
-    after this epoch (from on_step_end: after this step's epoch too). `adds` names what on_epoch_log adds.
+    after the running epoch. `adds` names what on_epoch_log adds.
 
     >>> class Shout(torch.train.Callback):
     ...     def on_epoch_end(self, trainer, logs):
@@ -67,10 +67,12 @@ def overriding(callbacks: list[Callback], hook: str) -> list[Callback]:
 class Watching(Callback):
     """What looks for the best value of `monitor`: mode "min", "max", or "auto", by the metric."""
 
+    monitor: str
+
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"{type(self).__name__}: mode must be auto, min or max, not {mode!r}")
-        self.monitor: str = monitor
+        self.monitor = monitor
         self.mode, self.min_delta, self.sign = mode, abs(min_delta), 0
         self.best: float | None = None
 
