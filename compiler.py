@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .autograd.exporting import is_exporting as is_exporting
+
 
 def compile(
     model: Any = None,
@@ -39,7 +41,7 @@ def is_compiling() -> bool:
     return False
 
 
-is_dynamo_compiling = is_exporting = is_compiling
+is_dynamo_compiling = is_compiling
 
 
 def disable(fn: Callable[..., Any] | None = None, recursive: bool = True, **_: Any) -> Any:

@@ -36,7 +36,7 @@ def _one_node(g: Graph, step: Step) -> Any:
 TABLE.update(dict.fromkeys(SAME, _one_node))
 
 
-@emits("clone", "clone_kept", "alias", "cut", "conj", "real", "transfer", "unique_values")
+@emits("clone", "clone_kept", "alias", "cut", "conj", "real", "transfer")
 def same(g: Graph, step: Step) -> Any:
     """The same values."""
     return step.inputs[0]

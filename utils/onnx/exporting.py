@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 
 from ...autograd.tensor import Tensor
 from ...nn.modules.module import Module
-from ...version import __version__
 from .errors import OnnxExporterError
 from .graph import Graph, Item
 from .inputs import Inputs, read_inputs
@@ -109,7 +109,7 @@ def export(
             graph.sizes.inputs.setdefault(sizes, word)
     found = program.write()
     proto = model_proto(
-        graph, program.input_items, _named(graph, found, outputs), producer=__version__,
+        graph, program.input_items, _named(graph, found, outputs), producer=sys.modules[__name__.partition(".")[0]].__version__,
         params=export_params, as_inputs=keep_initializers_as_inputs,
     )  # fmt: skip
     made = ONNXProgram(proto, model, inputs, external_data)
@@ -201,8 +201,8 @@ def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
         return
     raise OnnxExporterError(
         f"the model does not run with other sizes of its dynamic axes ({', '.join(sizes)}; the examples have "
-        f"{', '.join(map(str, sizes.values()))}): {type(failure).__name__}: {failure}. Give axes that must be equal one "
-        "name, examples whose sizes can be changed a little, or leave the axis that is fixed out"
+        f"{', '.join(map(str, sizes.values()))}): {type(failure).__name__}: {failure}. Give axes that must be equal "
+        "one name, examples whose sizes can be changed a little, or leave the axis that is fixed out"
     ) from failure
 
 

@@ -72,7 +72,7 @@ def read_inputs(
     if input_names is not None:
         given = list(input_names)
         if len(given) > len(places):
-            raise ValueError(f"input_names has {len(given)} names, but there are {len(places)} tensors among the inputs")
+            raise ValueError(f"input_names has {len(given)} names, but the inputs are {len(places)} tensors")
         if len(set(given)) < len(given):
             raise ValueError(f"input_names has a name twice: {given}")
         names[: len(given)] = given
@@ -173,7 +173,7 @@ def _by_leaf(shapes: Any, inputs: Inputs, args: tuple[Any, ...], kwargs: dict[st
         for i, name in enumerate(inputs.names):
             first = name if name in shapes else next((w for w in shapes if name.startswith(f"{w}_")), None)
             given[i] = shapes.get(first) if first is not None else None
-        unknown = set(shapes) - set(inputs.names) - {w for w in shapes if any(n.startswith(f"{w}_") for n in inputs.names)}
+        unknown = {w for w in shapes if not any(n == w or n.startswith(f"{w}_") for n in inputs.names)}
         if unknown:
             raise ValueError(f"dynamic_shapes names {sorted(unknown)}, but the inputs are {inputs.names}")
         return [given[i] for i in range(len(inputs.names))]

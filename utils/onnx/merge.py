@@ -38,9 +38,9 @@ def merged(values: list[Any]) -> Any:
     if isinstance(first, slice):
         return slice(*[merged([getattr(v, word) for v in values]) for word in ("start", "stop", "step")])
     if isinstance(first, dict):
-        return {k: merged([v[k] for v in values]) for k in first} if all(v.keys() == first.keys() for v in values) else (
-            PerTrace(values)
-        )
+        if any(v.keys() != first.keys() for v in values):
+            return PerTrace(values)
+        return {k: merged([v[k] for v in values]) for k in first}
     if isinstance(first, np.ndarray):
         return first if all(np.array_equal(v, first) for v in values) else PerTrace(values)
     equal = all(v is first or v == first or v != v and first != first for v in values)
@@ -150,7 +150,7 @@ class Program:
         if alike:
             item.array = arrays[0]
             if first.name:
-                g.initializers.setdefault(first.name, np.ascontiguousarray(arrays[0]).reshape(arrays[0].shape))
+                g.initializers.setdefault(first.name, np.asarray(arrays[0], order="C"))
                 return first.name
             return g.constant(np.array(arrays[0]))
         made = constant(g, item, arrays)
@@ -165,8 +165,8 @@ class Program:
             "or drawn at random"
         )
         raise OnnxExporterError(
-            f"a tensor of shape {tuple(arrays[0].shape)} that no traced op made (first used at {first.where}) cannot be "
-            f"exported: {why}. Compute it with tensor operations from the inputs, or keep it as a buffer"
+            f"a tensor of shape {tuple(arrays[0].shape)} that no traced op made (first used at {first.where}) cannot "
+            f"be exported: {why}. Compute it with tensor operations from the inputs, or keep it as a buffer"
         )
 
     # ---- steps
@@ -213,7 +213,7 @@ class Program:
         for item in (*step.inputs, *step.outputs):
             if item is not None and type_of(item.dtype) is None:
                 raise UnsupportedOperatorError(
-                    call.op, f"the dtype {item.dtype.name} is not written", step, "Convert the model with .float() first."
+                    call.op, f"the dtype {item.dtype.name} is not written", step, "Convert it with .float() first."
                 )
         made = emit(g, step)
         g.step = None

@@ -36,7 +36,7 @@ def model_proto(
         [_info(graph, i) for i in inputs]
         + [onnx.helper.make_tensor_value_info(n, type_of(weights[n].dtype), weights[n].shape) for n in extra],
         [_info(graph, o) for o in outputs],
-        [onnx.numpy_helper.from_array(np.ascontiguousarray(a).reshape(a.shape), n) for n, a in kept.items()],
+        [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in kept.items()],
     )
     proto = onnx.helper.make_model(g, opset_imports=[onnx.helper.make_opsetid("", graph.opset)])
     proto.ir_version = 8 if graph.opset < 19 else 9 if graph.opset < 21 else 10
@@ -101,7 +101,9 @@ class ONNXProgram:
             proto = _other_inputs(onnx, proto, include_initializers)
         size = proto.ByteSize() if _bytes_of(proto) < LARGEST else LARGEST + 1
         if external_data is False and size > LARGEST:
-            raise ValueError("the model is larger than 2 GB, which ONNX cannot hold in one file: use external_data=True")
+            raise ValueError(
+                "the model is larger than 2 GB, which ONNX cannot hold in one file: use external_data=True"
+            )
         if external_data or size > LARGEST:
             if not self._external and external_data is None:
                 raise ValueError(
@@ -137,7 +139,7 @@ class ONNXProgram:
         if len(leaves) != len(names):
             raise ValueError(f"the model takes the tensors {names}, got {len(leaves)}")
         held = {i.name for i in session.get_inputs()}
-        feeds = {n: np.ascontiguousarray(t.array) for n, t in zip(names, leaves, strict=True) if n in held}
+        feeds = {n: np.asarray(t.array, order="C") for n, t in zip(names, leaves, strict=True) if n in held}
         return tuple([wrap(np.asarray(out)) for out in session.run(None, feeds)])
 
     def verify(self, rtol: float = 1e-3, atol: float = 1e-4) -> None:

@@ -52,6 +52,7 @@ def _source(gates: Item) -> tuple[Item, Item, Item | None] | None:
 
 def _run(g: Graph, step: Step, kind: str, w: Item, states: list[Item], bias: Any, **attributes: Any) -> Any:
     gates = step.inputs[0]
+    lengths = g.cast(step.inputs[-1], np.int32) if step.kw.get("with_lengths") else None  # type: ignore[arg-type]
     hidden = int(states[-1].shape[-1])  # type: ignore[arg-type]
     count, batch = _steps(step)
     found = _source(gates)  # type: ignore[arg-type]
@@ -68,7 +69,7 @@ def _run(g: Graph, step: Step, kind: str, w: Item, states: list[Item], bias: Any
     both = [_by_gate(g, v, kind, hidden) if v is not None else zero for v in (b, bias)]
     made = g.node(
         kind, rows, g.unsqueeze(_by_gate(g, own, kind, hidden), 0), g.unsqueeze(_by_gate(g, w, kind, hidden), 0),
-        g.unsqueeze(g.node("Concat", *both, axis=0), 0), None, *[g.unsqueeze(s, 0) for s in states],
+        g.unsqueeze(g.node("Concat", *both, axis=0), 0), lengths, *[g.unsqueeze(s, 0) for s in states],
         hidden_size=hidden, direction="reverse" if step.kw["reverse"] else "forward", outputs=1 + len(states),
         **attributes,
     )  # fmt: skip
@@ -76,10 +77,15 @@ def _run(g: Graph, step: Step, kind: str, w: Item, states: list[Item], bias: Any
     return out, *[g.squeeze(s, 0) for s in made[1:]]
 
 
+def _inputs(step: Step) -> tuple[Item | None, ...]:
+    """The op's own inputs, without the lengths."""
+    return step.inputs[:-1] if step.kw.get("with_lengths") else step.inputs
+
+
 @emits("lstm_sequence")
 def lstm(g: Graph, step: Step) -> Any:
     """An LSTM over a sequence."""
-    _, h, c, w, r = (*step.inputs, None)[:5]
+    _, h, c, w, r = (*_inputs(step), None)[:5]
     if r is not None:
         raise step.refuse("ONNX has no LSTM with projection", "Use an LSTM without proj_size, and a Linear behind it")
     return _run(g, step, "LSTM", w, [h, c], None)  # type: ignore[arg-type, list-item]
@@ -88,12 +94,12 @@ def lstm(g: Graph, step: Step) -> Any:
 @emits("gru_sequence")
 def gru(g: Graph, step: Step) -> Any:
     """A GRU over a sequence, its hidden bias inside the reset gate's product."""
-    _, h, w, b = (*step.inputs, None)[:4]
+    _, h, w, b = (*_inputs(step), None)[:4]
     return _run(g, step, "GRU", w, [h], b, linear_before_reset=1)  # type: ignore[arg-type, list-item]
 
 
 @emits("rnn_sequence")
 def rnn(g: Graph, step: Step) -> Any:
     """A simple recurrent network over a sequence."""
-    _, h, w = step.inputs
+    _, h, w = _inputs(step)
     return _run(g, step, "RNN", w, [h], None, activations=["Relu" if step.kw["relu"] else "Tanh"])  # type: ignore[arg-type, list-item]

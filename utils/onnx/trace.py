@@ -21,6 +21,7 @@ import numpy as np
 from ...autograd import inplace
 from ...autograd.api import index as indexing
 from ...autograd.api import join
+from ...autograd.exporting import exporting
 from ...autograd.modes import no_grad
 from ...autograd.op import GRAPH, OPS, raw_namespace
 from ...autograd.tensor import Tensor, wrap
@@ -129,6 +130,7 @@ class Trace:
         self._modules: list[Module] = []
         self._paths: dict[Module, str] = {}
         self._thread = threading.get_ident()
+        self.lengths: Tensor | None = None  # of the sequences that a recurrent layer is running over (packed.py)
 
     # ---- running
 
@@ -280,6 +282,8 @@ class Trace:
             raise OnnxExporterError(f"complex numbers have no form in ONNX (op '{name}' at {place_of(sys._getframe(2))})")
         inputs = tuple([self._input(a, like) for a in arrays])
         own = dict(kw)
+        if self.lengths is not None and name.endswith("_sequence"):
+            inputs, own["with_lengths"] = (*inputs, self.number_of(self.lengths.array)), True
         if name in BASIC:
             own["index"] = plain_index(own["index"], like.shape)
         if own.pop("inplace", False):
@@ -289,9 +293,11 @@ class Trace:
             return None
         shown = tuple([o if hasattr(o, "shape") and hasattr(o, "dtype") else None for o in results])
         numbers = self._call(name, inputs, own, shown)
+        fresh: set[int] = set()
         for array, number in zip(shown, numbers, strict=True):
-            if array is None:
+            if array is None or id(array) in fresh:  # an auxiliary that is an output too
                 continue
+            fresh.add(id(array))
             if op.view and arrays[0] is not array and storage_of(array) is storage_of(like):
                 self._parents[id(array)] = (arrays[0], name, own)
             root = self._root(array)
@@ -336,8 +342,8 @@ class Trace:
         self.number_of(target)
         new = number()
         yield
-        self.wrote(target, new)
         self._counts[id(storage_of(target))] = version(target)
+        self.wrote(target, new)
 
 
 def _plain(tree: Any) -> Any:
@@ -366,7 +372,12 @@ def _swapped(trace: Trace) -> Iterator[None]:
         undo.append((holder, name, original if name in holder.__dict__ else None))
         setattr(holder, name, made(original))
 
+    from .packed import swaps
+
+    before, exporting.active = exporting.active, True
     try:
+        for holder, name, made in swaps(trace):
+            swap(holder, name, made)
         for name, word in _EXITS.items():
             if hasattr(Tensor, name):
                 swap(Tensor, name, lambda original, word=word: _exit(trace, original, word))
@@ -381,6 +392,7 @@ def _swapped(trace: Trace) -> Iterator[None]:
             swap(Tensor, name, lambda original, name=name: _filling(trace, original, name))
         yield
     finally:
+        exporting.active = before
         for holder, name, original in reversed(undo):
             if original is None:
                 delattr(holder, name)
