@@ -9,11 +9,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 from ..autograd.api.creation import zeros
+from ..autograd.exporting import is_exporting
 from ..autograd.tensor import Tensor
 from ..nn import Dropout, LayerNorm, Module, ModuleList, Parameter
-from ..nn import functional as F
 from .configuration import PretrainedConfig
-from .layers import ACTIVATION_NAMES, Embedding, Linear, activation
+from .layers import ACTIVATION_NAMES, Embedding, Linear, SelfAttention, activation
 from .losses import classification_loss, token_loss
 from .outputs import ModelOutput
 from .pretrained import PretrainedModel
@@ -83,25 +83,6 @@ class BertEmbeddings(Module):
         return self.dropout(self.LayerNorm(words + types + places))
 
 
-class BertSelfAttention(Module):
-    """Attention of every token to every token that is not masked."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        size = config.hidden_size
-        self.heads = config.num_attention_heads
-        self.query, self.key, self.value = Linear(size, size), Linear(size, size), Linear(size, size)
-        self.dropout_p = config.attention_probs_dropout_prob
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (N, L, H), mask: (N, 1, 1, L) bool -> (N, L, H)."""
-        shape = (*x.shape[:2], self.heads, -1)
-        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value))
-        dropout = self.dropout_p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return mixed.transpose(1, 2).reshape(x.shape)
-
-
 class BertOutput(Module):
     """A projection back to H, added to what came in, normalised. Used after attention, and after the wide layer."""
 
@@ -121,7 +102,8 @@ class BertAttention(Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.self = BertSelfAttention(config)
+        size, dropout = config.hidden_size, config.attention_probs_dropout_prob
+        self.self = SelfAttention(size, config.num_attention_heads, dropout)
         self.output = BertOutput(config, config.hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -252,7 +234,7 @@ class BertModel(BertPretrainedModel):
         if tuple(attention_mask.shape) != shape:
             raise ValueError(f"attention_mask must be of shape {shape}, not {tuple(attention_mask.shape)}")
         seen = attention_mask != 0
-        return None if seen.device.type == "cpu" and bool(seen.all()) else seen[:, None, None, :]
+        return None if seen.device.type == "cpu" and not is_exporting() and bool(seen.all()) else seen[:, None, None, :]
 
 
 class BertPredictionHeadTransform(Module):

@@ -17,7 +17,7 @@ _WORDS = {dict: "object", list: "array"}
 
 
 def read_json(path: str, kind: type = dict) -> Any:
-    """The object (or, for `kind=list`, the array) in a JSON file. ValueError naming a damaged file; FileNotFoundError."""
+    """A JSON file's object, or, for `kind=list`, its array. ValueError naming a damaged file; FileNotFoundError."""
     with open(path, encoding="utf-8") as file:
         try:
             found = json.load(file)

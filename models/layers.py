@@ -11,7 +11,10 @@ from .. import nn
 from ..autograd.tensor import Tensor
 from ..nn import functional as F
 
-__all__ = ["ACTIVATION_NAMES", "Conv2d", "Embedding", "Linear", "activation", "initialising", "skip_initialisation"]
+__all__ = [
+    "ACTIVATION_NAMES", "Conv2d", "Embedding", "Linear", "SelfAttention", "activation", "initialising",
+    "skip_initialisation",
+]  # fmt: skip
 
 _skipping: ContextVar[bool] = ContextVar("skipping", default=False)
 
@@ -56,6 +59,26 @@ class Conv2d(nn.Conv2d):
     def reset_parameters(self) -> None:
         if initialising():
             super().reset_parameters()
+
+
+class SelfAttention(nn.Module):
+    """Attention of every token to every token that is not masked, in heads; without the projection that follows.
+
+    Vaswani et al., Attention is all you need, 2017 (arXiv:1706.03762), equation 1.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float = 0.0, bias: bool = True):
+        super().__init__()
+        self.heads, self.dropout_p = heads, dropout
+        self.query, self.key, self.value = (Linear(size, size, bias=bias) for _ in range(3))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: (N, L, H), mask: (N, 1, 1 or L, L) bool, False where nothing is seen -> (N, L, H)."""
+        shape = (*x.shape[:2], self.heads, -1)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        dropout = self.dropout_p if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return mixed.transpose(1, 2).reshape(x.shape)
 
 
 def _tanh_gelu(x: Tensor) -> Tensor:

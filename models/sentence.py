@@ -3,7 +3,7 @@
 A folder of sentence-transformers has a modules.json, which lists a transformer, a pooling and, where there is one, a
 normalisation:
 
-    modules.json                [{"path": "", "type": "...Transformer"}, {"path": "1_Pooling", "type": "...Pooling"}, ...]
+    modules.json                [{"path": "", "type": "...Transformer"}, {"path": "1_Pooling", "type": "...Pooling"}]
     config.json, model.safetensors, tokenizer.json      the transformer (in its path)
     sentence_bert_config.json   max_seq_length, do_lower_case
     1_Pooling/config.json       which of cls, mean, max, ... is taken
