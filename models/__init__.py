@@ -20,6 +20,10 @@ _NAMES = {
     "configuration": "PretrainedConfig",
     "generation": "GenerationConfig GenerationMixin TextIteratorStreamer TextStreamer text_pieces",
     "gpt2": "GPT2Config GPT2LMHeadModel GPT2Model",
+    "llama": (
+        "LlamaConfig LlamaForCausalLM LlamaModel MistralConfig MistralForCausalLM MistralModel Qwen2Config "
+        "Qwen2ForCausalLM Qwen2Model"
+    ),
     "outputs": "ModelOutput",
     "pretrained": "PretrainedModel",
     "resnet": "ResNetConfig ResNetForImageClassification ResNetModel",
@@ -34,6 +38,9 @@ _BY_TYPE: dict[str, str] = {
     "resnet": "ResNetModel",
     "vit": "ViTModel",
     "gpt2": "GPT2Model",
+    "llama": "LlamaModel",
+    "mistral": "MistralModel",
+    "qwen2": "Qwen2Model",
 }
 
 __all__ = ["from_pretrained", *_MODULE_OF]
