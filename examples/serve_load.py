@@ -29,11 +29,11 @@ except ImportError as error:
 
 
 async def post(client: Any, url: str, image: Any, seconds: list[float]) -> tuple[str, Any]:
-    """(status, the answer or None); "no connection" for a refused one."""
+    """(status, the answer or None); "no connection" if it was refused or closed before the request was taken."""
     began = time.perf_counter()
     try:
         answer = await client.post(f"{url}/predict", json={"images": [image.tolist()]})
-    except httpx.ConnectError:
+    except httpx.TransportError:
         return "no connection", None
     seconds.append(time.perf_counter() - began)
     return str(answer.status_code), answer.json()
@@ -58,13 +58,14 @@ async def load(url: str, clients: int, rounds: int, predict: Any, process: Any) 
         print(f"{clients} clients at once, {len(seconds)} requests: all answered, {len(seconds) / took:.0f} a second")
         print(f"time of a request: median {1e3 * statistics.median(seconds):.0f} ms, "
               f"99 % {1e3 * ordered[int(0.99 * (len(ordered) - 1))]:.0f} ms")  # fmt: skip
-        print(f"images computed together: {total / count:.1f} on average; largest difference from the model {worst:.1e}")
+        print(f"images computed together: {total / count:.1f} on average")
+        print(f"largest difference from the model {worst:.1e}")
         assert worst < 1e-5
         under_way = [asyncio.create_task(post(client, url, image, seconds)) for image in images]
         await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         ends = Counter(status for status, _ in await asyncio.gather(*under_way))
-        print("SIGTERM while", clients, "requests are sent:", ", ".join(f"{n} x {status}" for status, n in ends.items()))
+        print(f"SIGTERM while {clients} requests are sent:", ", ".join(f"{n} x {end}" for end, n in ends.items()))
         assert set(ends) <= {"200", "no connection"}
 
 
