@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from ..autograd.api.creation import arange, empty
@@ -28,6 +28,8 @@ from .tokenizer import Tokenizer
 
 __all__ = ["SentenceEncoder"]
 
+# tokens with which a processor computes as fast as with more; a GPU wants larger batches, even at the price of padding
+_ENOUGH, _ENOUGH_DEVICE = 128, 8192
 _LENGTHS = ("sentence_bert_config.json", "sentence_roberta_config.json")
 
 
@@ -169,11 +171,12 @@ class SentenceEncoder(Module):
     ) -> Any:
         """The vectors of texts, in their order.
 
-        Texts of similar length go into a batch together, so that little is computed for padding.
+        Texts of similar length go into a batch together, and batches may be smaller than `batch_size`, so that little
+        is computed for padding.
 
         Args:
             sentences: a text, or N of them.
-            batch_size: texts that are computed at once.
+            batch_size: texts that are computed at once, at most.
             normalize_embeddings: whether vectors are made of length 1, where the encoder does not do so by itself.
             convert_to_numpy: whether to return a NumPy array.
 
@@ -206,12 +209,28 @@ class SentenceEncoder(Module):
         if not order:
             width = getattr(self.transformer.config, "hidden_size", 0) * len(self.pooling)  # type: ignore[union-attr]
             return empty((0, width), device=self.device)
+        lengths = [len(numbers["input_ids"][i]) for i in order]
         parts = []
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for start, stop in _batches(lengths, batch_size, _ENOUGH if self.device.type == "cpu" else _ENOUGH_DEVICE):
+            chosen = order[start:stop]
             parts.append(self(self._padded({name: [rows[i] for i in chosen] for name, rows in numbers.items()})))
         back = sorted(range(len(order)), key=order.__getitem__)
         return cat(parts)[back]
+
+
+def _batches(lengths: list[int], batch_size: int, enough: int) -> Iterator[tuple[int, int]]:
+    """Parts [start, stop) of texts that are sorted by their number of tokens, the longest first.
+
+    A part ends where it is full, or where it has `enough` tokens and the next text would be padded by a tenth or more.
+    """
+    start = 0
+    for i, length in enumerate(lengths):
+        tokens = (i - start) * lengths[start]
+        if i - start == batch_size or (tokens >= enough and length < 0.9 * lengths[start]):
+            yield start, i
+            start = i
+    if lengths:
+        yield start, len(lengths)
 
 
 def _modules(folder: str) -> tuple[str, tuple[str, ...], bool]:
