@@ -24,6 +24,7 @@ _NAMES = {
         "LlamaConfig LlamaForCausalLM LlamaModel MistralConfig MistralForCausalLM MistralModel Qwen2Config "
         "Qwen2ForCausalLM Qwen2Model"
     ),
+    "image": "ImageProcessor",
     "outputs": "ModelOutput",
     "pretrained": "PretrainedModel",
     "resnet": "ResNetConfig ResNetForImageClassification ResNetModel",
