@@ -231,19 +231,20 @@ def test_collectives(world):
 def test_wrong_calls_of_the_world(world):
     with pytest.raises(ValueError, match="twice"):
         world.init_process_group("gloo", rank=0, world_size=1)
-    for call in (lambda: world.broadcast(tapegrad.ones(1), src=1), lambda: world.new_group([0, 1])):
-        with pytest.raises(ValueError, match="outside of the world of 1 process"):
-            call()
-    with pytest.raises(ValueError, match="one tensor per process"):
+    with pytest.raises(RuntimeError, match="broadcast: invalid root rank: 1"):
+        world.broadcast(tapegrad.ones(1), src=1)
+    with pytest.raises(ValueError, match="1 is outside of the world of 1 process"):
+        world.new_group([0, 1])
+    with pytest.raises(RuntimeError, match="expected length 1, got 0"):
         world.all_gather([], tapegrad.ones(1))
     with pytest.raises(TypeError, match="Expected parameter `tensor`"):
         world.all_reduce(3)
-    with pytest.raises(ValueError, match="no other process"):
+    with pytest.raises(RuntimeError, match="invalid root rank: 1"):
         world.send(tapegrad.ones(1), dst=1)
 
 
 def test_more_than_one_process_is_refused(monkeypatch):
-    with pytest.raises(RuntimeError, match="world of 2 processes needs a transport .*NCCL, Gloo or MPI"):
+    with pytest.raises(RuntimeError, match="world of 2 processes needs a transport .*mpiexec -n 2"):
         tapegrad.distributed.init_process_group("nccl", rank=0, world_size=2)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.delenv("RANK", raising=False)
