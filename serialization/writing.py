@@ -24,6 +24,7 @@ from ..utils.files import replacing
 
 DEFAULT_PROTOCOL = 2
 _ALIGNMENT = 64
+_PIECE = 1 << 20  # bytes per write: for larger ones Linux looks for large pages, which can take 7 x as long
 
 
 # ---- saving
@@ -235,5 +236,7 @@ def _record(archive: zipfile.ZipFile, name: str, data: Any) -> None:
     begin = archive.start_dir + 30 + len(name.encode()) + 4 + (20 if large else 0)
     filler = -begin % _ALIGNMENT
     info.extra = struct.pack("<HH", 0x4246, filler) + b"Z" * filler
+    view = memoryview(data)
     with archive.open(info, "w", force_zip64=large) as entry:
-        entry.write(data)
+        for begin in range(0, info.file_size, _PIECE):
+            entry.write(view[begin : begin + _PIECE])
