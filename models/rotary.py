@@ -59,8 +59,8 @@ _TYPES: dict[str, tuple[Callable[[dict[str, Any], int, int, int], Any], tuple[st
 def rope_parameters(config: Any) -> dict[str, Any]:
     """What a configuration says of its angles, in the one form {"rope_type", "rope_theta", ...}.
 
-    Read are `rope_parameters` (transformers 5), and `rope_theta` and `rope_scaling` (earlier), whose "type" is the older
-    word for "rope_type". ValueError for an unknown type and for a number that lacks or is not positive.
+    Read are `rope_parameters` (transformers 5), and `rope_theta` and `rope_scaling` (earlier), in which "type" may
+    stand for "rope_type". ValueError for an unknown type and for a number that lacks or is not positive.
     """
     found = dict(config.rope_scaling or config.rope_parameters or {})
     kind = found["rope_type"] = found.get("rope_type", found.pop("type", "default"))

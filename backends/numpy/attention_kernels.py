@@ -20,6 +20,7 @@ from . import blas
 SMALLEST = {4: 1e-20, 8: 1e-200}  # a sum of a row below it, or above 1 / it: its maximum must be taken off
 BLOCK = 1 << 18  # scores that are worked on together
 ROWS = 64  # queries of a block at least: products of fewer are slow
+LITTLE = 1 << 19  # multiplications, 0.1 ms: one thread has done them before others have begun
 CAUSAL_ROWS = 128  # queries of a block at most, where later keys are hidden
 
 
@@ -34,7 +35,8 @@ class _Blocks:
         height = min(rows, max(ROWS, BLOCK // columns), CAUSAL_ROWS if causal else rows)
         ends = [(i, min(i + height, rows)) for i in range(0, rows, height)]
         self.cuts = [(i, j, min(j, columns) if causal else columns) for i, j in ends]
-        together = max(1, min(BLOCK // (rows * columns), -(-outer * heads // threads.count())))
+        little = outer * heads * rows * columns * q.shape[-1] <= LITTLE  # as for each token of a text that is generated
+        together = max(1, min(BLOCK // (rows * columns), -(-outer * heads // (1 if little else threads.count()))))
         step, many = min(together, heads), max(1, together // heads)
         self.groups = [
             (slice(b, b + many), slice(h, h + step)) for b in range(0, outer, many) for h in range(0, heads, step)
