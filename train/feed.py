@@ -33,9 +33,6 @@ class Feed:
         plain = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
         self.indexed = plain and not isinstance(loader.dataset, IterableDataset)
 
-    def __len__(self) -> int:
-        return len(self.loader)
-
     @property
     def length(self) -> int | None:
         """Batches per epoch; None where the loader does not know."""

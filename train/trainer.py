@@ -11,7 +11,7 @@ from typing import Any
 from ..amp import GradScaler, autocast
 from ..autograd.api.join import cat
 from ..autograd.device import device as _device
-from ..autograd.dtypes import as_dtype, dtype, get_default_dtype
+from ..autograd.dtypes import by_name, dtype, get_default_dtype
 from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from ..nn.modules.module import Module
@@ -316,8 +316,8 @@ def _half(amp: Any, where: Any) -> dtype | None:
         from ..amp import get_autocast_dtype
 
         return get_autocast_dtype(str(where or "cpu").partition(":")[0])
-    found = as_dtype(amp)
-    if found.name not in ("float16", "bfloat16"):
+    found = by_name(amp) if amp in ("float16", "bfloat16") else amp
+    if not isinstance(found, dtype) or found.name not in ("float16", "bfloat16"):
         raise ValueError(f"amp must be True, False, 'float16' or 'bfloat16', not {amp!r}")
     return found
 
