@@ -23,7 +23,7 @@ from .op import OPS, Op
 from .profiler_util import EventList, FunctionEvent, FunctionEventAvg, Interval
 from .tensor import Tensor
 from .versions import inside_library, storage_of
-from .watch import Watch
+from .watch import Watch, in_place_methods
 
 __all__ = ["EventList", "FunctionEvent", "FunctionEventAvg", "Interval", "profile", "record_function"]
 
@@ -304,9 +304,8 @@ class _Doors:
             self._time_vjp(op)
 
         self._swap(codegen, "prepare", prepare_timed)
-        for name, method in list(vars(Tensor).items()):
-            if (name[-1] == "_" and name[-2:] != "__" or name in _IN_PLACE) and callable(method):
-                self._swap(Tensor, name, _in_place_timed(_IN_PLACE.get(name, name), method))
+        for attribute, name, method in in_place_methods(Tensor):
+            self._swap(Tensor, attribute, _in_place_timed(name, method))
         self._swap(Op, "vjp_graph", _method_timed(Op.vjp_graph))
         for name in ("vjp", "vjp_graph"):
             self._swap(_FunctionOp, name, _method_timed(getattr(_FunctionOp, name)))
@@ -343,13 +342,4 @@ def _in_place_timed(name: str, method: Any) -> Any:
     return timed
 
 
-# Methods that write in place and whose names do not end with "_" -> the name of their events
-_IN_PLACE = {"__setitem__": "index_put_"} | {
-    f"__i{word}__": f"{name}_"
-    for word, name in {
-        "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
-        "pow": "pow", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
-        "rshift": "bitwise_right_shift",
-    }.items()
-}  # fmt: skip
 _doors = _Doors()

@@ -81,6 +81,31 @@ class Watch:
                 _restore()
 
 
+# Methods that write in place and whose names do not end with "_" -> the name of what they do
+_IN_PLACE = {"__setitem__": "index_put_"} | {
+    f"__i{word}__": f"{name}_"
+    for word, name in {
+        "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
+        "pow": "pow", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+        "rshift": "bitwise_right_shift",
+    }.items()
+}  # fmt: skip
+_NO_WRITES = {"requires_grad_", "detach_", "share_memory_"}
+
+
+def in_place_methods(tensor_class: type) -> list[tuple[str, str, Callable[..., Any]]]:
+    """(attribute, name of the operation, method) of what writes in place: some of it calls no op that one could watch.
+
+    For the time of a watch, functions of one's own may be put into their places.
+    """
+    return [
+        (attribute, _IN_PLACE.get(attribute, attribute), method)
+        for attribute, method in list(vars(tensor_class).items())
+        if (attribute in _IN_PLACE or attribute[-1] == "_" and attribute[-2:] != "__" and attribute not in _NO_WRITES)
+        and callable(method)
+    ]
+
+
 _inside = _Inside()
 _lock = threading.RLock()
 _open: list[Watch] = []
