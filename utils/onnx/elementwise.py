@@ -287,6 +287,25 @@ def outside(g: Graph, step: Step) -> Any:
     return found
 
 
+@emits("isreal", "angle")
+def of_reals(g: Graph, step: Step) -> Any:
+    """All reals are real; their angle is 0, or pi below 0."""
+    x = step.inputs[0]
+    if step.op == "isreal":
+        return g.filled(True, BOOL, step.out.shape)
+    like, given = step.out, g.cast(x, step.out.dtype)
+    zero = g.scalar(0, like)
+    made = g.node("Where", g.node("Less", given, zero), g.scalar(math.pi, like), zero)
+    return g.node("Where", g.node("IsNaN", given), given, made)
+
+
+@emits("ldexp")
+def ldexp(g: Graph, step: Step) -> Any:
+    """x * 2 ** y."""
+    x, y = step.inputs
+    return g.node("Mul", x, g.node("Pow", g.scalar(2, y), y))
+
+
 # ---- rounding
 
 

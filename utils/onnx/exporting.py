@@ -178,11 +178,20 @@ def _changes() -> list[Callable[[int, int, int], int]]:
 
 
 def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
-    """The example itself, and as many others as tell the dynamic axes apart."""
+    """The example itself, and as many others as tell the dynamic axes apart; their values too are moved about.
+
+    Where the model takes no such values (a matrix must be positive, lengths must fall), only the sizes change.
+    """
     sizes = inputs.sizes()
     yield _trace(model, inputs, sizes, 0)
     if not sizes:
-        yield _trace(model, inputs, sizes, 1)
+        try:
+            moved_values = _trace(model, inputs, sizes, 1)
+        except OnnxExporterError:
+            raise
+        except Exception:  # a value that the model does not accept
+            return
+        yield moved_values
         return
     count = 2 if len(sizes) == 1 else 3
     failure: Exception | None = None
@@ -190,15 +199,16 @@ def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
         points = [{w: change(n, k, j) for j, (w, n) in enumerate(sizes.items())} for k in range(count)]
         if any(len({sizes[w], *(p[w] for p in points)}) <= count for w in sizes):
             continue
-        try:
-            found = [_trace(model, inputs, point, k + 1) for k, point in enumerate(points)]
-        except OnnxExporterError:
-            raise
-        except Exception as error:  # whatever the model raises for a size that it does not accept
-            failure = failure or error
-            continue
-        yield from found
-        return
+        for moved in (1, 0):
+            try:
+                found = [_trace(model, inputs, point, moved * (k + 1)) for k, point in enumerate(points)]
+            except OnnxExporterError:
+                raise
+            except Exception as error:  # whatever the model raises for a size or value that it does not accept
+                failure = failure or error
+                continue
+            yield from found
+            return
     raise OnnxExporterError(
         f"the model does not run with other sizes of its dynamic axes ({', '.join(sizes)}; the examples have "
         f"{', '.join(map(str, sizes.values()))}): {type(failure).__name__}: {failure}. Give axes that must be equal "

@@ -47,7 +47,7 @@ class Inputs:
             if turn and array.size:
                 array = np.roll(array.reshape(-1), turn).reshape(array.shape)
                 if array.dtype.kind == "f":
-                    array = array * array.dtype.type(1 + turn / 16)
+                    array = array * array.dtype.type(1 - turn / 16)  # towards 0, which few ranges exclude
             made = wrap(np.array(array, dtype=tensor.array.dtype, order="C"))
             tensors.append(made)
         leaves = list(self.leaves)

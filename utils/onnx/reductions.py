@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Item, Step
-from .sizes import Dim, Size, each, product
+from .graph import FAR, Graph, Item, Step
+from .sizes import Dim, Size, product
 from .table import emits
 
 INT = np.dtype(np.int64)
@@ -194,6 +194,34 @@ def cumulative_extreme(g: Graph, step: Step) -> Any:
     return g.transpose(value, back), g.transpose(index, back)
 
 
+@emits("cumprod")
+def cumprod(g: Graph, step: Step) -> Any:
+    """The running product: each place's product of all before it."""
+    x: Any = g.cast(step.inputs[0], step.out.dtype)
+    shape, axis, n = step.out.shape, int(step.kw["axis"]), step.out.ndim
+    if not n:
+        return x
+    order = [i for i in range(n) if i != axis] + [axis]
+    places = g.range(shape[axis])
+    hidden = g.node("Less" if step.kw.get("reverse") else "Greater", places, g.unsqueeze(places, 1))
+    rows = g.node("Where", hidden, g.scalar(1, step.out), g.unsqueeze(g.transpose(x, order), n - 1))
+    return g.transpose(g.reduce("ReduceProd", rows, [-1], False), [order.index(i) for i in range(n)])
+
+
+@emits("shift")
+def shift(g: Graph, step: Step) -> Any:
+    """Moved by one place along an axis."""
+    x, axis, fill = step.inputs[0], int(step.kw["axis"]), step.kw.get("fill", 0)
+    if not x.ndim:  # type: ignore[union-attr]
+        return g.scalar(fill, x)
+    shape: list[Size] = list(x.shape)  # type: ignore[union-attr]
+    shape[axis] = 1
+    free = g.filled(fill, x.dtype, shape)  # type: ignore[union-attr]
+    if int(step.kw["by"]) > 0:
+        return g.node("Concat", free, g.slice(x, axis, 0, -1), axis=axis)
+    return g.node("Concat", g.slice(x, axis, 1, FAR), free, axis=axis)
+
+
 # ---- matrices
 
 
@@ -242,8 +270,3 @@ def distances(g: Graph, step: Step) -> Any:
     x, y = step.inputs
     apart = g.node("Sub", g.unsqueeze(x, -2), g.unsqueeze(y, -3))
     return g.reduce("ReduceL2", apart, [-1], False)
-
-
-def average_divisor(sizes: list[Size]) -> Size:
-    """How many elements are averaged."""
-    return each(lambda n: max(n, 1), product(sizes))

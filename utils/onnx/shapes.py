@@ -181,6 +181,19 @@ def unfold(g: Graph, step: Step) -> Any:
     return g.transpose(taken, [*order, axis + 1])
 
 
+@emits("as_strided", "as_strided_gather")
+def as_strided(g: Graph, step: Step) -> Any:
+    """Other sizes and strides: elements by number, which the op itself gives for a tensor of numbers; 0 is none."""
+    from ...autograd.op import raw_namespace
+
+    x = step.inputs[0]
+    shape = step.all_static((*x.shape, *step.out.shape), "a dimension of as_strided")[: x.ndim]  # type: ignore[union-attr]
+    numbers = np.arange(1, int(np.prod(shape)) + 1).reshape(shape)
+    table = raw_namespace(np.ndarray).as_strided_gather(numbers, **step.kw)
+    flat = g.node("Concat", g.constant(np.zeros(1, x.dtype)), g.reshape(x, (numbers.size,)), axis=0)  # type: ignore[union-attr]
+    return _taken_last(g, flat, table)
+
+
 # ---- joins
 
 

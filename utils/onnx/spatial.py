@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, Item, Step
-from .sizes import Dim, Size, each
+from .sizes import Dim, Size, each, product
 from .table import emits
 
 
@@ -79,9 +79,7 @@ def _images(g: Graph, x: Item, rank: int) -> tuple[Any, Any]:
     spatial = x.shape[lead:]
     shape: tuple[Size, ...] = (1, *x.shape) if lead == 1 else (1, 1, *x.shape) if lead == 0 else (-1, 1, *spatial)
     if lead > 2:
-        from .sizes import product
-
-        shape = (product(x.shape[:lead]), 1, *spatial)
+            shape = (product(x.shape[:lead]), 1, *spatial)
     return g.reshape(x, shape), lambda name, out: g.reshape(name, out.shape, ())
 
 
@@ -112,8 +110,6 @@ def max_pool(g: Graph, step: Step) -> Any:
     )  # fmt: skip
     if not wants:
         return back(made, step.out)
-    from .sizes import product
-
     plane = g.number(product(x.shape[x.ndim - len(kernel) :]))  # type: ignore[union-attr]
     return back(made[0], step.out), back(g.node("Mod", made[1], plane), step.out)
 
@@ -164,25 +160,64 @@ def adaptive_max_pool(g: Graph, step: Step) -> Any:
     """The maximum of each of `size` equal parts, and its number."""
     x, size = step.inputs[0], _ints(step.kw["size"])
     extents = x.shape[x.ndim - len(size) :]  # type: ignore[union-attr]
-    from .sizes import product
-
     if all(m == 1 for m in size):
         lead = x.shape[: x.ndim - len(size)]  # type: ignore[union-attr]
         flat = g.reshape(x, (*lead, product(extents)))
         value = g.reduce("ReduceMax", flat, [-1], False)
         place = g.node("ArgMax", flat, axis=-1, keepdims=0)
         return g.reshape(value, step.out.shape, lead), g.reshape(place, step.out.shape, lead)
-    extents = step.all_static(extents, "a dimension of adaptive pooling")  # type: ignore[assignment]
-    if any(n % m for n, m in zip(extents, size, strict=True)):  # type: ignore[operator]
-        raise step.refuse(
-            f"{tuple(size)} does not divide the size {tuple(extents)}: its windows differ in size",
-            "Choose an output size that divides the input's, or use max_pool",
-        )
-    kernel = [n // m for n, m in zip(extents, size, strict=True)]  # type: ignore[operator]
+    whole = step.all_static(extents, "a dimension of adaptive pooling")
+    if any(n % m for n, m in zip(whole, size, strict=True)):
+        return _uneven_max(g, step, whole, size)
+    kernel = [n // m for n, m in zip(whole, size, strict=True)]
     given, back = _images(g, x, len(size))  # type: ignore[arg-type]
     made = g.node("MaxPool", given, kernel_shape=kernel, strides=kernel, outputs=2)
-    plane = g.number(product(list(extents)))
+    plane = g.number(product(whole))
     return back(made[0], step.out), back(g.node("Mod", made[1], plane), step.out)
+
+
+def _uneven_max(g: Graph, step: Step, extents: list[int], size: list[int]) -> Any:
+    """Windows that differ in size: all made as long as the longest, by repeating their last place."""
+    x, rank = step.inputs[0], len(size)
+    lead = x.shape[: x.ndim - rank]  # type: ignore[union-attr]
+    k, made, numbers = len(lead), x, np.zeros((), np.int64)
+    longest = []
+    for axis, (n, m) in enumerate(zip(extents, size, strict=True)):
+        starts, stops = np.arange(m) * n // m, -(-(np.arange(m) + 1) * n // m)
+        longest.append(int((stops - starts).max()))
+        table = np.minimum(starts[:, None] + np.arange(longest[-1]), stops[:, None] - 1)
+        made = g.node("Gather", made, g.constant(table), axis=k + 2 * axis)
+        numbers = numbers[..., None, None] * n + table
+    apart = [*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)]
+    numbers = numbers.transpose(apart).reshape(*size, -1)
+    shape = (*lead, *size, int(np.prod(longest)))
+    made = g.reshape(g.transpose(made, [*range(k), *[k + i for i in apart]]), shape, (*lead, *size, *longest))
+    index = g.node("ArgMax", made, axis=-1, keepdims=1)
+    place = g.node("GatherElements", g.expand(g.constant(numbers), shape, numbers.shape), index, axis=k + rank)
+    return g.reduce("ReduceMax", made, [-1], False), g.squeeze(place, -1)
+
+
+@emits("max_unpool")
+def max_unpool(g: Graph, step: Step) -> Any:
+    """Zeros with x at its places in each plane."""
+    x, indices = step.inputs
+    rank = len(step.kw["size"])
+    lead = x.shape[: x.ndim - rank]  # type: ignore[union-attr]
+    flat = (*lead, product(x.shape[x.ndim - rank :]))  # type: ignore[union-attr]
+    plane = (*lead, product(step.kw["size"]))
+    zeros = g.filled(0, x.dtype, plane)  # type: ignore[union-attr]
+    made = g.node("ScatterElements", zeros, g.reshape(indices, flat), g.reshape(x, flat), axis=-1)
+    return g.reshape(made, step.out.shape, plane)
+
+
+@emits("col2im")
+def col2im(g: Graph, step: Step) -> Any:
+    """Columns summed back to images."""
+    padding = _ints(step.kw["padding"])
+    return g.node(
+        "Col2Im", step.inputs[0], g.vector(step.kw["shape"][2:]), g.ints(*_ints(step.kw["kernel"])),
+        strides=_ints(step.kw["stride"]), dilations=_ints(step.kw["dilation"]), pads=padding * 2,
+    )  # fmt: skip
 
 
 # ---- resizing
@@ -281,6 +316,8 @@ def grid_sample(g: Graph, step: Step) -> Any:
     """Values of x at the places of a grid."""
     x, grid = step.inputs
     method, rank = step.kw["method"], x.ndim - 2  # type: ignore[union-attr]
+    if any(step.kw["order"]):
+        raise step.refuse("it is a derivative by the grid")
     if rank != 2:
         raise step.refuse("onnxruntime samples images only, no volumes")
     old = g.opset < 20
