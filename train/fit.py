@@ -202,7 +202,8 @@ class Fit:
             each.on_validation_start(trainer)
         if trainer.validation_scores is None:
             trainer.validation_scores = copy.deepcopy(trainer.scores)
-        found = evaluate(trainer, plan.validation.batches(), trainer.validation_scores, look)
+        batches = plan.validation.batches(recorded=plan.checkpoint is not None)
+        found = evaluate(trainer, batches, trainer.validation_scores, look)
         logs = {f"val_{name}": value for name, value in found.items()}
         for each in plan.callbacks:
             each.on_validation_end(trainer, logs)
