@@ -1,4 +1,12 @@
-"""Datasets, samplers and `DataLoader`: `torch.utils.data` for tapegrad. See docs/data.md."""
+"""Datasets, samplers and `DataLoader`: `torch.utils.data` for tapegrad. See docs/data.md.
+
+Beyond PyTorch's: `datasets` (MNIST, CIFAR, IMDB, tables from local files) and `transforms`; their names are here, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 from .collate import default_collate, default_convert
 from .dataloader import DataLoader, _DatasetKind
@@ -45,3 +53,21 @@ __all__ = [
     "get_worker_info",
     "random_split",
 ]
+
+_LATE = {  # loaded when they are first named: module -> names
+    "datasets": "CIFAR10 CIFAR100 CSVDataset FashionMNIST IMDB MNIST TableDataset",
+    "transforms": "Compose Impute OneHot Standardize ToTensor",
+}
+_MODULE_OF = {name: module for module, names in _LATE.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE, *_MODULE_OF})
