@@ -5,12 +5,16 @@ One process needs nothing. Several are started by `mpiexec -n 4 python train.py`
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from .collectives import all_gather as all_gather
 from .collectives import all_gather_into_tensor as all_gather_into_tensor
 from .collectives import all_reduce as all_reduce
 from .collectives import barrier as barrier
 from .collectives import broadcast as broadcast
 from .collectives import reduce as reduce
+from .grad_bucket import GradBucket as GradBucket
 from .groups import GroupMember as GroupMember
 from .groups import ProcessGroup as ProcessGroup
 from .groups import destroy_process_group as destroy_process_group
@@ -65,3 +69,9 @@ from .types import default_pg_timeout as default_pg_timeout
 from .types import reduce_op as reduce_op
 
 all_gather_single, reduce_scatter_single = all_gather_into_tensor, reduce_scatter_tensor  # newer names of PyTorch
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("algorithms", "optim"):  # loaded when they are named
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

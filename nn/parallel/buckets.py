@@ -7,6 +7,7 @@ from typing import Any
 
 from ...autograd.api.creation import zeros
 from ...autograd.tensor import Tensor
+from ...distributed.grad_bucket import views_of
 
 FIRST_BUCKET_BYTES = 1024 * 1024  # small, so that the first reduction begins early
 DEFAULT_BUCKET_MB = 25.0
@@ -57,44 +58,3 @@ class Bucket:
         self.pending = len(places)
         self.future: Any = None
         self.began = 0.0
-
-
-def views_of(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of a flat buffer, one after another, of the shapes of some tensors."""
-    views, at = [], 0
-    for t in like:
-        views.append(buffer[at : at + t.numel()].view(t.shape))
-        at += t.numel()
-    return views
-
-
-class GradBucket:
-    """What a communication hook is given: one bucket whose gradients are all there."""
-
-    def __init__(self, index: int, bucket: Bucket, is_last: bool, buffer: Tensor | None = None):
-        self._index, self._bucket, self._is_last = index, bucket, is_last
-        self._buffer = bucket.buffer if buffer is None else buffer
-
-    def index(self) -> int:
-        """The bucket's number, in the order of reduction: 0 first."""
-        return self._index
-
-    def buffer(self) -> Tensor:
-        """The gradients of this process one after another: 1-D."""
-        return self._buffer
-
-    def set_buffer(self, buffer: Tensor) -> None:
-        """Puts another 1-D tensor in the buffer's place, for the hooks that follow."""
-        self._buffer = buffer
-
-    def gradients(self) -> list[Tensor]:
-        """The gradients as views of the buffer, of the parameters' shapes."""
-        return views_of(self._buffer, self._bucket.parameters)
-
-    def parameters(self) -> list[Tensor]:
-        """The parameters whose gradients these are."""
-        return list(self._bucket.parameters)
-
-    def is_last(self) -> bool:
-        """Whether this bucket is the last to be reduced in this backward pass."""
-        return self._is_last

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ... import distributed as dist
-from ...autograd.modes import mode, no_grad
+from ...autograd.modes import mode
 from ...autograd.tensor import Tensor
+from ...distributed.algorithms.join import Join, Joinable, JoinHook
 from ..modules.module import Module
 from ..modules.sparse import Embedding, EmbeddingBag
 from ..parameter import UninitializedParameter
@@ -20,6 +21,7 @@ from .buckets import DEFAULT_BUCKET_MB, FIRST_BUCKET_BYTES
 from .data_parallel import _moved
 from .reducer import Reducer
 from .sync import broadcast_coalesced, verify_shapes
+from .uneven import DDPJoinHook, common_rank, synced_by_any
 
 __all__ = ["DistributedDataParallel"]
 
@@ -45,7 +47,7 @@ def _tensors_of(value: Any) -> Iterator[Tensor]:
         yield from _tensors_of([getattr(value, field.name) for field in dataclasses.fields(value)])
 
 
-class DistributedDataParallel(Module):
+class DistributedDataParallel(Module, Joinable):
     """A module whose gradients are averaged over all processes of a group; each process gives it its own data.
 
     At construction all processes take the parameters and buffers of rank 0 (RuntimeError on all of them where their
@@ -102,7 +104,8 @@ class DistributedDataParallel(Module):
         batched_grad_copy: bool = False,
         forward_sync_buffers: bool | None = None,
     ):
-        super().__init__()
+        Module.__init__(self)
+        Joinable.__init__(self)
         dist.get_rank(process_group)  # ValueError where there is no group
         given = locals()
         for name, remedy in _ABSENT.items():
@@ -130,6 +133,7 @@ class DistributedDataParallel(Module):
         self.bucket_bytes_cap_default = bucket_cap_mb is None
         self.bucket_bytes_cap_list = [int(mb * _MB) for mb in bucket_cap_mb_list or ()]
         self.require_backward_grad_sync = self.require_forward_param_sync = True
+        self.divide_by_initial_world_size = True
         if init_sync:
             verify_shapes(parameters, names, self.process_group)
             self._sync_module_states(0, old or forward_sync_buffers is not None)
@@ -231,10 +235,15 @@ class DistributedDataParallel(Module):
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """The wrapped module's; before it buffers are sent, after it the backward pass is prepared."""
         synced = mode.grad is not False and self.require_backward_grad_sync
+        notice = Join.notify_join_context(self)
+        if notice is not None and not self.divide_by_initial_world_size:
+            notice.wait()
+            self.reducer.divisor = int(notice.result()[0].item())
         if mode.grad is not False:
             self.reducer.rebuild_buckets()
-        if self.require_forward_param_sync and self.forward_sync_buffers:
-            self._sync_buffers(0)
+        self._sync_buffers_if_due()
+        if self._join_config.enable:
+            synced_by_any(self, goes_on=True)
         if self.device_ids:
             place = self.device
             inputs, kwargs = _moved(inputs, place), _moved(kwargs, place)
@@ -244,10 +253,13 @@ class DistributedDataParallel(Module):
         self.require_forward_param_sync = synced
         return output
 
-    @no_grad()
-    def _sync_buffers(self, src: int) -> None:
+    def _sync_buffers_if_due(self, goes_on: bool = True) -> None:
+        """Buffers are rank 0's, which may have no data left in `join()`: then of the largest rank that goes on."""
+        if not (self.require_forward_param_sync and self.forward_sync_buffers):
+            return
         buffers = self._synced_buffers()
         if buffers and dist.get_world_size(self.process_group) > 1:
+            src = common_rank(self, goes_on) if self._join_config.enable else 0
             broadcast_coalesced(buffers, src, self.process_group)
 
     @contextmanager
@@ -261,6 +273,38 @@ class DistributedDataParallel(Module):
             yield
         finally:
             self.require_backward_grad_sync = before
+
+    def join(
+        self,
+        divide_by_initial_world_size: bool = True,
+        enable: bool = True,
+        throw_on_early_termination: bool = False,
+    ) -> Join:
+        """A context manager around a training loop that has more iterations on some processes than on others.
+
+        Processes without data left contribute zeros. Gradients are divided by the number of all processes, or with
+        `divide_by_initial_world_size=False` of those that go on. At the end all have the model of one that went on.
+        """
+        return Join(
+            [self],
+            enable,
+            throw_on_early_termination,
+            divide_by_initial_world_size=divide_by_initial_world_size,
+        )
+
+    def join_hook(self, **kwargs: Any) -> JoinHook:
+        """What a process does that has joined (see `torch.distributed.algorithms.Join`)."""
+        return DDPJoinHook(self, kwargs.get("divide_by_initial_world_size", True))
+
+    @property
+    def join_device(self) -> Any:
+        """Where the parameters are."""
+        return self.device
+
+    @property
+    def join_process_group(self) -> Any:
+        """The processes."""
+        return self.process_group
 
     def register_comm_hook(self, state: object, hook: Any) -> None:
         """`hook(state, bucket)` reduces a bucket in place of the all-reduce and the division.

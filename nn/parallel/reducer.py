@@ -14,15 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ... import distributed as dist
-from ...autograd.api.creation import tensor, zeros
+from ...autograd.api.creation import tensor
 from ...autograd.dtypes import int32, int64
 from ...autograd.engine import collect, edge_of
 from ...autograd.hooks import RemovableHandle, register_post_accumulate_grad_hook
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
 from ...autograd.variable import Variable
+from ...distributed.grad_bucket import GradBucket
 from . import messages
-from .buckets import Bucket, GradBucket, assign, nbytes
+from .buckets import Bucket, assign, nbytes
 
 Hook = Callable[[Any, GradBucket], Any]
 _queue = Variable._execution_engine.queue_callback
@@ -226,10 +227,7 @@ class Reducer:
             if not (self.skip_unused and all(i in self.unused for i in bucket.places)):
                 bucket.future = self.run_hook(self.next - 1, bucket, bucket.buffer)
         if self.next == len(self.buckets):
-            if self.find_unused or (self.static and self.used_by_all is None):
-                device = self.parameters[0].device
-                self.used_map = tensor(self.local_used, dtype=int32, device=device)
-                self.used_work = dist.all_reduce(self.used_map, group=self.group, async_op=True)
+            self._send_used()
             _queue(self._finish)
 
     def run_hook(self, index: int, bucket: Bucket, buffer: Tensor) -> Any:
@@ -250,13 +248,12 @@ class Reducer:
     def _finish(self) -> None:
         """At the end of the backward pass: waits for the reductions and hands the averages out."""
         waiting = time.perf_counter()
-        if self.used_work is not None:
+        used = self.used_by_all
+        if self.used_map is not None:
             self.used_work.wait()
-            used = (self.used_map if self.used_map is not None else zeros(0)).tolist()
+            used = self.used_map.tolist()
             if self.static:
                 self.used_by_all = used
-        else:
-            used = self.used_by_all
         for bucket in self.buckets:
             if bucket.future is None:
                 continue
@@ -283,15 +280,21 @@ class Reducer:
 
     def join_iteration(self) -> None:
         """The reductions of one backward pass with zeros, by a process that has no data left."""
-        waits = [
-            self.run_hook(i, bucket, zeros(bucket.buffer.shape, dtype=bucket.buffer.dtype, device=bucket.buffer.device))
-            for i, bucket in enumerate(self.buckets)
-        ]
-        if self.find_unused:
-            none_used = zeros(len(self.parameters), dtype=int32, device=self.parameters[0].device)
-            waits.append(dist.all_reduce(none_used, group=self.group, async_op=True))
-        for wait in waits:
-            wait.wait()
+        self._reset()
+        if not self.rebuilt and not self.find_unused:
+            self.order = list(range(len(self.parameters)))
+        self.local_used = [0] * len(self.parameters)
+        with no_grad():
+            for i, bucket in enumerate(self.buckets):
+                bucket.future = self.run_hook(i, bucket, bucket.buffer.zero_())
+        self._send_used()
+        self._finish()
+
+    def _send_used(self) -> None:
+        """Starts the count of the processes that used each parameter, where it is not known."""
+        if self.find_unused or (self.static and self.used_by_all is None):
+            self.used_map = tensor(self.local_used, dtype=int32, device=self.parameters[0].device)
+            self.used_work = dist.all_reduce(self.used_map, group=self.group, async_op=True)
 
     def report(self) -> dict[str, Any]:
         """Figures of the buckets and of the last backward pass; times in nanoseconds, as PyTorch's logging data."""

@@ -9,7 +9,8 @@ from ... import distributed as dist
 from ...autograd.api.join import cat
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
-from .buckets import assign, views_of
+from ...distributed.grad_bucket import views_of
+from .buckets import assign
 
 
 def verify_shapes(parameters: Sequence[Tensor], names: Sequence[str], group: Any) -> None:
