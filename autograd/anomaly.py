@@ -14,7 +14,7 @@ from .op import GRAPH
 from .versions import inside_library
 
 
-class _TracedOp(WrappedOp):
+class TracedOp(WrappedOp):
     """An op which remembers the stack of the call that recorded it, and looks at the gradients it gives."""
 
     def __init__(self, op: Any, stack: Any, check_nan: bool):
@@ -44,25 +44,28 @@ class _TracedOp(WrappedOp):
         except Exception as error:
             error.add_note(f"the forward call that made {node.name()}:\n{self.forward_trace()}")
             raise
-        if self.check_nan:
-            for i, edge in enumerate(node.edges):
-                r = own.get(edge)
-                if r is not None and not isinstance(r, list) and _has_nan(r, F):
-                    warnings.warn(
-                        f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n"
-                        f"{self.forward_trace()}",
-                        UserWarning,
-                        stacklevel=2,
-                    )
-                    line = self.stack[-1]
-                    raise RuntimeError(
-                        f"Function '{node.name()}' returned nan values in its {i}th output. "
-                        f'(recorded by "{line.filename}", line {line.lineno}: {line.line})'
-                    )
+        self.check(node, g, own, F)
         for edge in {id(e): e for e in node.edges if e is not None}.values():
             r = own.get(edge)
             if edge in grads and r is not None:
                 _add(grads, edge, r, F)
+
+    def check(self, node: Node, g: Any, own: dict[Any, Any], F: Any) -> None:
+        """Looks at the gradients `own` that the node gave for `g`; RuntimeError for a NaN."""
+        for i, edge in enumerate(node.edges) if self.check_nan else ():
+            r = own.get(edge)
+            if r is not None and not isinstance(r, list) and _has_nan(r, F):
+                warnings.warn(
+                    f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n"
+                    f"{self.forward_trace()}",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                line = self.stack[-1]
+                raise RuntimeError(
+                    f"Function '{node.name()}' returned nan values in its {i}th output. "
+                    f'(recorded by "{line.filename}", line {line.lineno}: {line.line})'
+                )
 
 
 def _add(grads: dict[Any, Any], edge: Any, r: Any, F: Any) -> None:
@@ -81,7 +84,7 @@ def _has_nan(r: Any, F: Any) -> bool:
     return array.dtype.kind in "fcV" and bool((array != array).any())
 
 
-def _user_stack() -> Any:
+def user_stack() -> Any:
     """The present stack without the library's own frames at its end."""
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and inside_library(frame):
@@ -105,7 +108,7 @@ class set_detect_anomaly(recording):
 
     def recorded(self, node: Node, tensors: tuple[Any, ...]) -> None:
         """Notes where the new node comes from."""
-        node.op = _TracedOp(node.op, _user_stack(), self.check_nan)
+        node.op = TracedOp(node.op, user_stack(), self.check_nan)
         if self.below is not None:
             self.below.recorded(node, tensors)
 
