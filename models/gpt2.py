@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import nn
-from ..autograd.api.creation import arange, empty, zeros
+from ..autograd.api.creation import empty, zeros
 from ..autograd.tensor import Tensor
 from ..nn import functional as F
 from ..nn import init
@@ -194,8 +194,9 @@ class GPT2Model(PretrainedModel):
                 raise ValueError(
                     f"{past + length} positions, but the model has {self.config.n_positions}: give a shorter input"
                 )
-            position_ids = arange(past, past + length, device=x.device)[None]
-        x = x + self.wpe(position_ids)
+            x = x + self.wpe.weight[past : past + length]
+        else:
+            x = x + self.wpe(position_ids)
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x)

@@ -21,6 +21,7 @@ SMALLEST = {4: 1e-20, 8: 1e-200}  # a sum of a row below it, or above 1 / it: it
 BLOCK = 1 << 18  # scores that are worked on together
 ROWS = 64  # queries of a block at least: products of fewer are slow
 LITTLE = 1 << 19  # multiplications, 0.1 ms: one thread has done them before others have begun
+FEW = 8  # queries per head: a token of a text that is generated, or those that share a head of keys
 CAUSAL_ROWS = 128  # queries of a block at most, where later keys are hidden
 
 
@@ -35,7 +36,7 @@ class _Blocks:
         height = min(rows, max(ROWS, BLOCK // columns), CAUSAL_ROWS if causal else rows)
         ends = [(i, min(i + height, rows)) for i in range(0, rows, height)]
         self.cuts = [(i, j, min(j, columns) if causal else columns) for i, j in ends]
-        little = outer * heads * rows * columns * q.shape[-1] <= LITTLE  # as for each token of a text that is generated
+        little = q.size * columns <= LITTLE
         together = max(1, min(BLOCK // (rows * columns), -(-outer * heads // (1 if little else threads.count()))))
         step, many = min(together, heads), max(1, together // heads)
         self.groups = [
@@ -148,6 +149,24 @@ def _forward(blocks: _Blocks, q: Any, k: Any, v: Any, out: Any, lse: Any, scale:
     return work
 
 
+def _few(q: Any, k: Any, v: Any, mask: Any, scale: Any) -> tuple[Any, Any]:
+    """attention for so few scores that all are there at once: no blocks, and no threads to wait for."""
+    s = np.matmul(q * scale, k.swapaxes(-1, -2))
+    if mask is not None:
+        s = np.where(mask, s, s.dtype.type(-math.inf)) if mask.dtype.kind == "b" else np.add(s, mask, out=s)
+    top = s.max(axis=-1, keepdims=True)
+    blind = None if mask is None else top == -math.inf
+    with np.errstate(invalid="ignore"):
+        np.subtract(s, top if blind is None else np.where(blind, 0, top), out=s)
+        np.exp(s, out=s)
+    total = np.add.reduce(s, axis=-1, keepdims=True)
+    if blind is not None:
+        total[blind], top[blind] = 1, math.inf
+    out = np.matmul(s, v)
+    np.divide(out, total, out=out)
+    return out, (np.log(total) + top)[..., 0]
+
+
 @may_decline
 def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, causal: bool, scale: float) -> Any:
     """Op attention: (out, lse). lse: (*B, L), inf for a query that sees nothing."""
@@ -156,6 +175,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, keep: Any = None, *, cau
     lead, columns = q.shape[:-2], k.shape[-2]
     if k.shape[:-2] != lead or v.shape[:-2] != lead or k.shape[-1] != q.shape[-1] or v.shape[-2] != columns:
         return NotImplemented
+    if q.shape[-2] <= FEW and keep is None and not causal and q.size * columns <= LITTLE:
+        return _few(q, k, v, mask, q.dtype.type(scale))
     blocks = _Blocks(q, k, mask, keep, causal)
     out = blocks.empty(q.shape[-2], v.shape[-1])
     lse = np.empty((*blocks.batch, blocks.rows), q.dtype)
