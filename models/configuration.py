@@ -94,7 +94,7 @@ class PretrainedConfig:
         extra = {key: value for key, value in values.items() if key not in fields and key != "num_labels"}
         try:
             return cls(**known, extra=extra)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{where}: {error}") from error
 
     @classmethod
