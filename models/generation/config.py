@@ -123,6 +123,7 @@ DEFAULTS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
 }
+NEEDED = ("num_return_sequences", "use_cache")  # for which None stands for the default, wherever it comes from
 NEW_TOKENS = 20  # where neither max_length nor max_new_tokens is given
 
 
@@ -170,7 +171,8 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def settled(base: GenerationConfig, given: GenerationConfig | None, options: dict[str, Any]) -> GenerationConfig:
     """One configuration out of the call's options, the call's configuration, the model's, and the defaults.
 
-    The first that is not None counts. TypeError for an unknown option, ValueError for a value out of bounds.
+    The first that is not None counts; an option of the call also where it is None, which takes an earlier one away.
+    ValueError for an unknown option and for a value out of bounds.
     """
     names = [field.name for field in dataclasses.fields(GenerationConfig)]
     extra = [name for name in options if name not in names and name not in NOT_OFFERED]
@@ -182,8 +184,10 @@ def settled(base: GenerationConfig, given: GenerationConfig | None, options: dic
     GenerationConfig.from_dict(options)
     found = {}
     for name in names:
-        layers = (options.get(name), getattr(given, name, None), getattr(base, name), DEFAULTS.get(name))
+        layers = (getattr(given, name, None), getattr(base, name), DEFAULTS.get(name))
         found[name] = next((value for value in layers if value is not None), None)
+        if name in options and (options[name] is not None or name not in NEEDED):
+            found[name] = options[name]
         if found[name] is not None and name in BOUNDS and not BOUNDS[name][0](found[name]):
             raise ValueError(f"`{name}` has to be {BOUNDS[name][1]}, but is {found[name]!r}")
     made = GenerationConfig(**found)
