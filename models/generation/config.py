@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...utils.files import replacing
+from ..configuration import read_json, write_json
 
 FILE = "generation_config.json"
 
@@ -71,13 +70,7 @@ class GenerationConfig:
         path = Path(folder) / FILE
         if not path.is_file():
             return None
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path}: expected an object with options, but got a {type(values).__name__}")
-        return cls.from_dict(values)
+        return cls.from_dict(read_json(str(path)))
 
     def to_dict(self) -> dict[str, Any]:
         """The options that are set."""
@@ -85,8 +78,7 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes generation_config.json."""
-        with replacing(Path(folder) / FILE) as file:
-            file.write(json.dumps(self.to_dict(), indent=2, sort_keys=True).encode() + b"\n")
+        write_json(str(Path(folder) / FILE), self.to_dict())
 
 
 # Options whose value may only be one of these, the last of which stands for "not used".
