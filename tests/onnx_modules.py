@@ -164,10 +164,10 @@ def build(case: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], dict[str, dict[i
     return module, inputs, {n: {0: "batch", **more} for n in names}
 
 
-def check_module(case: tuple[Any, ...]) -> Any:
+def check_module(case: tuple[Any, ...], **options: Any) -> Any:
     """Exports the module of a case, and compares in two sizes; gives the program."""
     module, inputs, axes = build(case)
-    return torch.onnx.export(module, inputs, input_names=list(axes), dynamic_axes=axes, verify=True)
+    return torch.onnx.export(module, inputs, input_names=list(axes), dynamic_axes=axes, verify=True, **options)
 
 
 if __name__ == "__main__":

@@ -100,19 +100,20 @@ def export(
     with _evaluating(model):
         traces = list(_traces(model, inputs))
     graph = Graph(opset)
-    for trace in traces[:1]:
-        graph.reserve([*inputs.names, *(v.name for v in trace.values)])
-    program = Program(traces, graph, {**load(), **(custom_translation_table or {})}, do_constant_folding)
+    graph.reserve([*inputs.names, *(v.name for v in traces[0].values)])
+    table = {**load(), **(custom_translation_table or {})}
+    program = Program(traces, graph, table, do_constant_folding)
     for name, axes in zip(inputs.names, inputs.axes, strict=True):
         for axis, word in axes.items():
             sizes = Dim(t.values[inputs.names.index(name)].shape[axis] for t in traces)
             graph.sizes.inputs.setdefault(sizes, word)
     found = program.write()
+    version = sys.modules[__name__.partition(".")[0]].__version__
     proto = model_proto(
-        graph, program.input_items, _named(graph, found, outputs), producer=sys.modules[__name__.partition(".")[0]].__version__,
-        params=export_params, as_inputs=keep_initializers_as_inputs,
+        graph, program.input_items, _named(graph, found, outputs), producer=version, params=export_params,
+        as_inputs=keep_initializers_as_inputs,
     )  # fmt: skip
-    made = ONNXProgram(proto, model, inputs, external_data)
+    made = ONNXProgram(proto, graph.initializers, model, inputs, external_data)
     if verify:
         made.verify()
     if f is not None:
@@ -184,6 +185,7 @@ def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
     """
     sizes = inputs.sizes()
     yield _trace(model, inputs, sizes, 0)
+    inputs.points = [sizes]
     if not sizes:
         try:
             moved_values = _trace(model, inputs, sizes, 1)
@@ -191,6 +193,7 @@ def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
             raise
         except Exception:  # a value that the model does not accept
             return
+        inputs.points.append(sizes)
         yield moved_values
         return
     count = 2 if len(sizes) == 1 else 3
@@ -207,6 +210,8 @@ def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
             except Exception as error:  # whatever the model raises for a size or value that it does not accept
                 failure = failure or error
                 continue
+            inputs.points.append({w: points[j % count][w] for j, w in enumerate(sizes)})
+            inputs.moved = moved
             yield from found
             return
     raise OnnxExporterError(

@@ -23,6 +23,8 @@ class Inputs:
     places: list[int]  # of the tensors among the leaves
     spec: Any
     axes: list[dict[int, str]] = field(default_factory=list)  # for each tensor: axis -> name of its size
+    points: list[dict[str, int]] = field(default_factory=list)  # sizes that the model has been seen to accept
+    moved: int = 1  # 0 where it only accepts values as they are
 
     def sizes(self) -> dict[str, int]:
         """The name of each dynamic size -> its number in the examples. ValueError where two examples differ."""
@@ -84,15 +86,13 @@ def read_inputs(
 def _words(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[str]:
     """A name for each leaf: that of the parameter it is passed for."""
     try:
-        function = getattr(model, "forward", model)
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(inspect.signature(getattr(model, "forward", model)).parameters.values())
     except (TypeError, ValueError):
         parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
     for i, value in enumerate(args):
-        word = parameters[i].name if i < len(parameters) else f"input_{i}"
-        if i < len(parameters) and parameters[i].kind is inspect.Parameter.VAR_POSITIONAL:
-            word = f"{parameters[i].name}_{i}"
-        yield from _leaf_words(word, value)
+        yield from _leaf_words(names[i] if i < len(names) else f"{rest}_{i - len(names)}", value)
     for word, value in kwargs.items():
         yield from _leaf_words(word, value)
 

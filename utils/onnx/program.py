@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,25 @@ def model_proto(
         [_info(graph, i) for i in inputs]
         + [onnx.helper.make_tensor_value_info(n, type_of(weights[n].dtype), weights[n].shape) for n in extra],
         [_info(graph, o) for o in outputs],
-        [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in kept.items()],
+        _initializers(onnx, kept),
     )
-    proto = onnx.helper.make_model(g, opset_imports=[onnx.helper.make_opsetid("", graph.opset)])
-    proto.ir_version = 8 if graph.opset < 19 else 9 if graph.opset < 21 else 10
+    opset = onnx.helper.make_opsetid("", graph.opset)
+    proto = onnx.helper.make_model_gen_version(g, opset_imports=[opset])  # the oldest version of the format that has it
     proto.producer_name, proto.producer_version = "tapegrad", producer
     return proto
+
+
+def _initializers(onnx: Any, weights: dict[str, Any]) -> list[Any]:
+    """The weights; where a message cannot hold them all, the large ones as places in a file that `save` writes."""
+    beyond = sum(a.nbytes for a in weights.values()) > LARGEST
+    made = []
+    for name, array in weights.items():
+        if beyond and array.nbytes >= OWN_FILE:
+            made.append(onnx.TensorProto(name=name, data_type=type_of(array.dtype), dims=array.shape))
+            made[-1].data_location = onnx.TensorProto.EXTERNAL
+        else:
+            made.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
+    return made
 
 
 def needed_nodes(nodes: list[Node], outputs: list[str]) -> list[Node]:
@@ -72,12 +86,12 @@ class ONNXProgram:
     """An exported model.
 
     Attributes:
-        model_proto: the onnx.ModelProto; `save` writes it.
+        model_proto: the onnx.ModelProto. Of a model beyond 2 GB it has no weights: `save` writes them to a file.
     """
 
-    def __init__(self, proto: Any, model: Any, inputs: Any, external_data: bool = True):
+    def __init__(self, proto: Any, weights: dict[str, Any], model: Any, inputs: Any, external_data: bool = True):
         self.model_proto = proto
-        self._model, self._inputs, self._external = model, inputs, external_data
+        self._weights, self._model, self._inputs, self._external = weights, model, inputs, external_data
         self._session: Any = None
 
     # ---- files
@@ -99,18 +113,14 @@ class ONNXProgram:
         proto = self.model_proto
         if not include_initializers or keep_initializers_as_inputs:
             proto = _other_inputs(onnx, proto, include_initializers)
-        size = proto.ByteSize() if _bytes_of(proto) < LARGEST else LARGEST + 1
-        if external_data is False and size > LARGEST:
+        beyond = any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer)
+        if beyond and (external_data is False or not self._external and external_data is None):
             raise ValueError(
-                "the model is larger than 2 GB, which ONNX cannot hold in one file: use external_data=True"
+                "the model is larger than 2 GB, which ONNX cannot hold in one file: export and save it with "
+                "external_data=True"
             )
-        if external_data or size > LARGEST:
-            if not self._external and external_data is None:
-                raise ValueError(
-                    "the model is larger than 2 GB, which ONNX cannot hold in one file: export it with "
-                    "external_data=True"
-                )
-            proto = _write_data(onnx, proto, path + ".data")
+        if external_data or beyond:
+            proto = _write_data(onnx, proto, self._weights, path + ".data")
         with replacing(path) as file:
             file.write(proto.SerializeToString())
 
@@ -125,10 +135,14 @@ class ONNXProgram:
             options = runtime.SessionOptions()
             options.log_severity_level = 3
             options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-            data = self.model_proto.SerializeToString()
-            self._session = (
-                initializer(data) if initializer else runtime.InferenceSession(data, options, ["CPUExecutionProvider"])
-            )
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "model.onnx")
+                self.save(path, external_data=None if self._external else False)
+                self._session = (
+                    initializer(path)
+                    if initializer
+                    else runtime.InferenceSession(path, options, ["CPUExecutionProvider"])
+                )
         return self._session
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
@@ -143,25 +157,21 @@ class ONNXProgram:
         return tuple([wrap(np.asarray(out)) for out in session.run(None, feeds)])
 
     def verify(self, rtol: float = 1e-3, atol: float = 1e-4) -> None:
-        """Compares with the model on the example inputs, and on others of different sizes.
+        """Compares with the model on the example inputs, and on others whose sizes the traces did not have together.
 
         Raises OnnxExporterError for an output that differs by more than atol + rtol * |expected|.
         """
         from .exporting import _evaluating
 
-        sizes = self._inputs.sizes()
-        for turn, plus in enumerate((0, 2)):
-            if plus and not sizes:
-                continue
-            args, kwargs = self._inputs.resized({w: n + plus for w, n in sizes.items()}, turn)[1]
+        for turn, sizes in enumerate(self._inputs.points):
+            args, kwargs = self._inputs.resized(sizes, self._inputs.moved and turn)[1]
             with _evaluating(self._model), no_grad():
                 expected = [t for t in flatten(_outputs(self._model(*args, **kwargs)))[0] if t is not None]
             for i, (want, have) in enumerate(zip(expected, self(*args, **kwargs), strict=True)):
                 if not np.allclose(want.array, have.array, rtol=rtol, atol=atol, equal_nan=True):
                     worst = float(np.max(np.abs(want.array - have.array)))
                     raise OnnxExporterError(
-                        f"verify: output {i} of the exported model differs by {worst:.3g} (sizes "
-                        f"{ {w: n + plus for w, n in sizes.items()} })"
+                        f"verify: output {i} of the exported model differs by {worst:.3g} (dynamic sizes {sizes})"
                     )
 
     def __repr__(self) -> str:
@@ -179,10 +189,6 @@ def _outputs(tree: Any) -> Any:
     return _plain(tree)
 
 
-def _bytes_of(proto: Any) -> int:
-    return sum(len(t.raw_data) for t in proto.graph.initializer)
-
-
 def _other_inputs(onnx: Any, proto: Any, include: bool) -> Any:
     """A copy whose weights are (also) inputs."""
     made = onnx.ModelProto()
@@ -198,12 +204,10 @@ def _other_inputs(onnx: Any, proto: Any, include: bool) -> Any:
     return made
 
 
-def _write_data(onnx: Any, proto: Any, path: str) -> Any:
+def _write_data(onnx: Any, proto: Any, weights: dict[str, Any], path: str) -> Any:
     """The large weights written to a file of their own; a copy of the model that names their places there."""
-    made = onnx.ModelProto()
-    made.ir_version, made.producer_name = proto.ir_version, proto.producer_name
-    made.producer_version = proto.producer_version
-    made.opset_import.extend(proto.opset_import)
+    made = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    made.producer_name, made.producer_version = proto.producer_name, proto.producer_version
     g = made.graph
     g.name = proto.graph.name
     g.node.extend(proto.graph.node)
@@ -212,16 +216,16 @@ def _write_data(onnx: Any, proto: Any, path: str) -> Any:
     place = 0
     with replacing(path) as file:
         for tensor in proto.graph.initializer:
-            if len(tensor.raw_data) < OWN_FILE:
+            array = weights[tensor.name]
+            if array.nbytes < OWN_FILE:
                 g.initializer.append(tensor)
                 continue
             file.write(b"\0" * (-place % 4096))  # pages, so that it can be mapped
             place += -place % 4096
-            file.write(tensor.raw_data)
+            file.write(np.ascontiguousarray(array).data)
             new = g.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             new.data_location = onnx.TensorProto.EXTERNAL
-            entries = {"location": os.path.basename(path), "offset": place, "length": len(tensor.raw_data)}
-            for key, value in entries.items():
+            for key, value in (("location", os.path.basename(path)), ("offset", place), ("length", array.nbytes)):
                 new.external_data.add(key=key, value=str(value))
-            place += len(tensor.raw_data)
+            place += array.nbytes
     return made

@@ -394,13 +394,17 @@ def write_chain(g: Graph, step: Step, base: Item, value: Item) -> Any:
 
 
 def _plain_chain(kw: dict[str, Any], shape: tuple[Size, ...]) -> dict[str, Any]:
-    if "index" not in kw or not isinstance(kw["index"], tuple):
+    """A view's keywords with its index as traces have it: numbers in place of what a slice leaves open."""
+    if not isinstance(kw.get("index"), tuple):
         return kw
+    items = list(kw["index"])
+    place = next((i for i, item in enumerate(items) if item is Ellipsis), None)
+    if place is not None:
+        left = len(shape) - sum(item is not None and item is not Ellipsis for item in items)
+        items[place : place + 1] = [slice(None)] * left
     found: list[Any] = []
     axis = 0
-    for item in kw["index"]:
-        if item is Ellipsis:
-            break
+    for item in items:
         if isinstance(item, slice):
             start = 0 if item.start is None else item.start
             item = slice(start, shape[axis] if item.stop is None else item.stop, 1 if item.step is None else item.step)

@@ -69,6 +69,9 @@ class _Known:
     writes: int
 
 
+_one_at_a_time = threading.RLock()  # the swaps are put back in the order of their making
+
+
 class _Door(Watch):
     """A watch that also looks before the call, which may write into its arrays."""
 
@@ -81,6 +84,8 @@ class _Door(Watch):
         return super().around(name, call, *arrays, **kw)
 
 
+COPIES = ("clone", "clone_kept")
+
 # Ops whose `index` is made plain in a trace, since a slice means other numbers in another size.
 BASIC = ("slice_view", "select_view", "unsqueeze_view", "alias_view")
 
@@ -88,9 +93,11 @@ BASIC = ("slice_view", "select_view", "unsqueeze_view", "alias_view")
 def plain_index(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
     """A basic index as ints, None and slices with three numbers, one for each dimension that is not left whole."""
     found, at = [], 0
+    place = next((i for i, item in enumerate(index) if item is Ellipsis), None)
+    if place is not None:
+        left = len(shape) - sum(item is not None and item is not Ellipsis for item in index)
+        index = (*index[:place], *[slice(None)] * left, *index[place + 1 :])
     for item in index:
-        if item is Ellipsis:
-            break
         if item is None:
             found.append(None)
             continue
@@ -146,7 +153,7 @@ class Trace:
             register_module_forward_hook(lambda module, args, out: self._left(module), always_call=True),
         ]
         try:
-            with no_grad(), _swapped(self), _Door(self._seen, self._before):
+            with _one_at_a_time, no_grad(), _swapped(self), _Door(self._seen, self._before):
                 leaves, self.out_spec = flatten(_plain(call()))
                 self.outputs = [self._output(leaf) for leaf in leaves if leaf is not None]
         finally:
@@ -189,6 +196,8 @@ class Trace:
     def number_of(self, array: Any) -> int:
         """The number of the value that an array holds now; one that no op made is a constant."""
         known = self._known.get(id(array))
+        if known is None and not array.ndim and not array.flags.writeable:  # a Python number: shared by all equal ones
+            return self._new(CONSTANT, array, False, "", place_of(sys._getframe(2)))
         root = self._root(array)
         writes = self._writes.get(id(root), 0)
         if known is None:
@@ -291,8 +300,12 @@ class Trace:
             self.wrote(arrays[0], numbers[0])  # type: ignore[arg-type]
             self._counts.pop(id(storage_of(arrays[0])), None)  # marked after this: counted at the next look
             return None
+        if name in COPIES:  # whether one is made may depend on the order of memory, so it is no step of the graph
+            self._known[id(results[0])] = _Known(results[0], inputs[0], 0)  # type: ignore[arg-type]
+            self._counts.setdefault(id(storage_of(results[0])), version(results[0]))
+            return results[0]
         shown = tuple([o if hasattr(o, "shape") and hasattr(o, "dtype") else None for o in results])
-        numbers = self._call(name, inputs, own, shown)
+        numbers = self._call("view" if name == "reshape" else name, inputs, own, shown)
         fresh: set[int] = set()
         for array, number in zip(shown, numbers, strict=True):
             if array is None or id(array) in fresh:  # an auxiliary that is an output too
