@@ -170,7 +170,7 @@ def test_losses_of_every_kind():
         small("BertForSequenceClassification", problem_type="ranking")(ids, labels=target)
 
 
-# ---- folders that are not as they should be ----------------------------------------------------------------------------
+# ---- folders that are not as they should be ----------------------------------------------------------------------
 
 
 @pytest.fixture
