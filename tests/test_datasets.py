@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -474,3 +475,34 @@ def test_wrong_use_of_transforms():
         data.OneHot(handle_unknown="skip")
     with pytest.raises(ValueError, match="2/3 dimensional"):
         data.ToTensor()(np.ones(3))
+
+
+# ---- the example -----------------------------------------------------------------------------------------------------
+
+
+def example(*arguments) -> str:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "examples" / "tabular.py"), "--quick", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_of_tabular_data():
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    lines = example().splitlines()
+    assert lines[0] == "569 rows, 30 features, 20.1% missing; benign, malignant"
+    loss = {line[:32].strip(): float(line[32:54].split()[1]) for line in lines if "+-" in line}
+    zero = {line[:32].strip(): float(line.split("%")[0].split()[-1]) for line in lines if "+-" in line}
+    assert len(loss) == 11 and loss["mean"] < loss["zeros"] and zero["L1 penalty"] > 10 > zero["nothing"]
+
+
+def test_the_example_on_a_table_of_ones_own(tmp_path):
+    library = next((name for name in tables.LIBRARIES if importlib.util.find_spec(name)), None)
+    if library is None:
+        pytest.skip("neither pandas nor polars")
+    rows = [f"{i % 7},{'ab'[i % 2]},{'' if i % 5 else i},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(80)]
+    (tmp_path / "own.csv").write_text("x,kind,z,answer\n" + "".join(rows))
+    text = example("--data", tmp_path / "own.csv", "--target", "answer", "--library", library)
+    assert text.startswith("80 rows, 3 features, 26.7% missing; no, yes")
