@@ -150,7 +150,7 @@ def test_autocast_and_bfloat16():
 
 
 def test_clean_programs_and_what_is_left_behind():
-    """Nothing is found in a training step, results are the same, and every door is as before; no other thread is seen."""
+    """Nothing is found in a training step, results are the same, every door is as before, no other thread is seen."""
     model, x = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), torch.randn(2, 3, 8)
     loss = model(x).pow(2).mean()
     loss.backward()

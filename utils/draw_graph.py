@@ -19,7 +19,7 @@ import numpy as np
 from ..autograd.engine import collect, edge_of
 from ..autograd.graph import is_node
 from ..autograd.tensor import Tensor
-from .graph_tracing import Call, Step, Trace, _tensors, trace
+from .graph_tracing import Call, Step, Trace, _tensors, trace, unchanged
 
 __all__ = ["draw_graph"]
 
@@ -321,7 +321,7 @@ def draw_graph(
             first. With `inputs`, a module (or function): its forward pass on them, one box per op.
         params: names of leaves, such as dict(model.named_parameters()); these are shown with their names.
         inputs: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments. The module runs once,
-            in the mode it is in.
+            in the mode it is in; its buffers and the default generator are put back.
         show_saved: the values that nodes keep for backward, as boxes of their own (of a recorded graph).
         collapse: draw modules as one box each: True for as many as it takes to stay readable, a number for those at
             that depth (1: the parts of the model) and those without parts above it, False for none, None for True
@@ -349,7 +349,8 @@ def draw_graph(
         if not callable(var) or isinstance(var, Tensor):
             raise TypeError(f"draw_graph: with inputs, expected a module or a function, but got {type(var).__name__}")
         args = tuple(inputs) if isinstance(inputs, (tuple, list)) else () if isinstance(inputs, dict) else (inputs,)
-        picture = _forward(trace(var, args, inputs if isinstance(inputs, dict) else None).to_outputs())
+        with unchanged(var):
+            picture = _forward(trace(var, args, inputs if isinstance(inputs, dict) else None).to_outputs())
     elif not any(True for _ in _tensors(var, "output")):
         remedy = "; give inputs=... to draw a module's forward pass" if callable(var) else ""
         seen = type(var).__name__

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..autograd import inplace
+from ..autograd.api import join
 from ..autograd.op import OPS, load_late
+from ..autograd.random import fork_rng
 from ..autograd.tensor import Tensor
 from ..autograd.trees import flatten
 from ..autograd.versions import storage_of
@@ -22,7 +24,7 @@ from ..backends.registry import backend_of
 from ..nn.modules.module import Module
 from .module_tracker import ModuleStack
 
-__all__ = ["Call", "Step", "Trace", "trace"]
+__all__ = ["Call", "Step", "Trace", "trace", "unchanged"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +203,19 @@ class _Tracer:
         self._written[id(storage)] = len(self.steps), storage, step
         self._made[id(t.array)] = len(self.steps), t.array, step, 0
 
+    def _parts(self, parts: Any) -> Any:
+        """Cutting a tensor (split, chunk), which may call no op."""
+
+        @functools.wraps(parts)
+        def noting(name: str, x: Tensor, step: str, steps: Any, kw: dict[str, Any]) -> Any:
+            before = len(self.steps)
+            out = parts(name, x, step, steps, kw)
+            if not self._watch.is_elsewhere() and not any(s.kind == "op" for s in self.steps[before:]):
+                self._op(name, (x.array,), tuple(t.array for t in out), kw)
+            return out
+
+        return noting
+
     def _assigned(self, assign: Any) -> Any:
         """The end of an in-place function that is no method (torch.relu_), noting what wrote."""
 
@@ -222,8 +237,10 @@ class _Tracer:
         for attribute, name, method in in_place_methods(Tensor):
             setattr(Tensor, attribute, self._in_place(name, method))
             self._undo.append(functools.partial(setattr, Tensor, attribute, method))
-        self._undo.append(functools.partial(setattr, inplace, "assign", inplace.assign))
-        setattr(inplace, "assign", self._assigned(inplace.assign))  # noqa: B010  (a swap for the time of the pass)
+        for module, name, wrapped in ((inplace, "assign", self._assigned), (join, "_parts", self._parts)):
+            function = getattr(module, name)
+            setattr(module, name, wrapped(function))
+            self._undo.append(functools.partial(setattr, module, name, function))
         return self
 
     def __exit__(self, *failed: object) -> None:
@@ -263,3 +280,25 @@ def _given(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tu
     except (TypeError, ValueError):  # no signature, or not one that fits: the call itself will say so
         bound = {f"input{i}": a for i, a in enumerate(args)} | kwargs
     return [pair for name, value in bound.items() for pair in _tensors(value, name)]
+
+
+class unchanged:
+    """For a block in which a module runs: its buffers and the default generator are afterwards what they were."""
+
+    def __init__(self, model: Any):
+        self._buffers = [
+            (module, name, b, b.array.copy())
+            for module in (model.modules() if isinstance(model, Module) else ())
+            for name, b in module._buffers.items()
+            if b is not None and not b.is_sparse
+        ]
+        self._generator = fork_rng()
+
+    def __enter__(self) -> None:
+        self._generator.__enter__()
+
+    def __exit__(self, *failed: object) -> None:
+        self._generator.__exit__(*failed)
+        for module, name, buffer, values in self._buffers:
+            module._buffers[name] = buffer
+            buffer.array[...] = values

@@ -15,12 +15,12 @@ from typing import Any
 from ..autograd.engine import collect, edge_of
 from ..autograd.graph import is_node
 from ..autograd.modes import enable_grad
-from ..autograd.random import fork_rng
 from ..autograd.tensor import Tensor
 from ..autograd.trees import flatten
 from ..autograd.versions import storage_of
 from ..nn.modules.module import Module
 from .flop_counter import FlopWatch
+from .graph_tracing import unchanged
 from .module_tracker import ModuleStack
 
 __all__ = ["LayerSummary", "Summary", "summary"]
@@ -260,28 +260,6 @@ def _rows(model: Module) -> tuple[list[LayerSummary], dict[Module, LayerSummary]
     return rows, of
 
 
-class _Unchanged:
-    """Buffers and random numbers are afterwards what they were."""
-
-    def __init__(self, model: Module):
-        self._buffers = [
-            (module, name, b, b.array.copy())
-            for module in model.modules()
-            for name, b in module._buffers.items()
-            if b is not None and not b.is_sparse
-        ]
-        self._generator = fork_rng()
-
-    def __enter__(self) -> None:
-        self._generator.__enter__()
-
-    def __exit__(self, *failed: object) -> None:
-        self._generator.__exit__(*failed)
-        for module, name, buffer, values in self._buffers:
-            module._buffers[name] = buffer
-            buffer.array[...] = values
-
-
 def summary(model: Module, inputs: Any = (), *, depth: int | None = None, width: int = 120) -> Summary:
     """Runs `model` once on `inputs` and tells, layer by layer, what passed and what it cost.
 
@@ -315,7 +293,7 @@ def summary(model: Module, inputs: Any = (), *, depth: int | None = None, width:
     rows, of = _rows(model)
     given = _tensors([args, kwargs])
     measure = _Measure(of, [*model.parameters(), *model.buffers(), *given])
-    with _Unchanged(model):
+    with unchanged(model):
         measure.run(model, args, kwargs)
     root = rows[0]
     if not args:
