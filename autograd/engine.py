@@ -174,6 +174,13 @@ class Walk:
         undo = backend.follow(array)
         self._undo = self._undo or undo
 
+    def outermost(self) -> Walk:
+        """The pass that a caller of `backward` waits for: this one, or the one within which it runs (checkpoints)."""
+        walk = self
+        while (outer := walk._before[0]) is not None:
+            walk = outer
+        return walk
+
     def __enter__(self) -> None:
         self.table: dict[Any, Any] = {}
         self.at_end: list[Any] = []

@@ -18,15 +18,18 @@ from ...autograd.api.creation import tensor
 from ...autograd.dtypes import int32, int64
 from ...autograd.engine import collect, edge_of
 from ...autograd.hooks import RemovableHandle, register_post_accumulate_grad_hook
-from ...autograd.modes import no_grad
+from ...autograd.modes import mode, no_grad
 from ...autograd.tensor import Tensor
-from ...autograd.variable import Variable
 from ...distributed.grad_bucket import GradBucket
 from . import messages
 from .buckets import Bucket, assign, nbytes
 
 Hook = Callable[[Any, GradBucket], Any]
-_queue = Variable._execution_engine.queue_callback
+
+
+def _at_end(function: Callable[[], None]) -> None:
+    """Calls it when the backward pass under way ends, after those that run within it."""
+    mode.walk.outermost().at_end.append(function)
 
 
 def _remove_all(handles: list[RemovableHandle]) -> None:
@@ -173,9 +176,9 @@ class Reducer:
         self.unfinished = True
         self.times = (0.0, 0.0, 0.0)
         if self.static and self.fires is None:
-            _queue(self._first_of_static_graph)
+            _at_end(self._first_of_static_graph)
         elif self.find_unused:
-            _queue(self._mark_rest)
+            _at_end(self._mark_rest)
         for place in self.unused:
             self._mark(place)
 
@@ -228,7 +231,7 @@ class Reducer:
                 bucket.future = self.run_hook(self.next - 1, bucket, bucket.buffer)
         if self.next == len(self.buckets):
             self._send_used()
-            _queue(self._finish)
+            _at_end(self._finish)
 
     def run_hook(self, index: int, bucket: Bucket, buffer: Tensor) -> Any:
         """Starts the reduction of a bucket's buffer; what is to be waited for."""

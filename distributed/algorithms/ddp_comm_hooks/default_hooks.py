@@ -24,28 +24,28 @@ def _average(process_group: Any, tensor: Tensor) -> Future[Tensor]:
     return work.get_future().then(lambda future: future.value()[0])
 
 
-def allreduce_hook(process_group: Any, bucket: Any) -> Future[Tensor]:
+def allreduce_hook(process_group: Any, bucket: dist.GradBucket) -> Future[Tensor]:
     """The average of the bucket, as without a hook. process_group: None for all processes."""
     return _average(process_group, bucket.buffer())
 
 
-def _compressed(dtype: Any, process_group: Any, bucket: Any) -> Future[Tensor]:
+def _compressed(dtype: Any, process_group: Any, bucket: dist.GradBucket) -> Future[Tensor]:
     buffer = bucket.buffer()
     return _average(process_group, buffer.to(dtype)).then(lambda future: buffer.copy_(future.value()))
 
 
-def fp16_compress_hook(process_group: Any, bucket: Any) -> Future[Tensor]:
+def fp16_compress_hook(process_group: Any, bucket: dist.GradBucket) -> Future[Tensor]:
     """The average, sent as float16 (range 6e-8 to 65504): use a GradScaler where gradients are smaller."""
     return _compressed(float16, process_group, bucket)
 
 
-def bf16_compress_hook(process_group: Any, bucket: Any) -> Future[Tensor]:
+def bf16_compress_hook(process_group: Any, bucket: dist.GradBucket) -> Future[Tensor]:
     """The average, sent as bfloat16: the range of float32, 8 bits of precision."""
     return _compressed(by_name("bfloat16"), process_group, bucket)
 
 
 def _wrapped(dtype: Any, hook: Hook) -> Hook:
-    def compressed(hook_state: Any, bucket: Any) -> Future[Tensor]:
+    def compressed(hook_state: Any, bucket: dist.GradBucket) -> Future[Tensor]:
         whole = bucket.buffer()
         bucket.set_buffer(whole.to(dtype))
         return hook(hook_state, bucket).then(lambda future: whole.copy_(future.value()))
