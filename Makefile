@@ -15,7 +15,7 @@ TORCH  ?= torch==2.13.0
 # the demo then took 65 s instead of 8. Benchmarks choose for themselves.
 test demo example docs parity: export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help venv test demo example bench parity docs lint cuda-check cudnn-check clean
+.PHONY: help venv test demo example bench parity docs site lint cuda-check cudnn-check clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,6 +44,9 @@ docs: $(VENV)/.stamp-test  ## run every example of README, docs/ and the docstri
 	$(BIN)/pytest $(ARGS) tests/test_docs.py tests/test_doctests.py
 
 # mypy does not see editable installs: a link with the package's name shows it, whatever the checkout is called
+site: $(VENV)/.stamp-docs  ## build the site into out/site: a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "out/site/index.html"
+
 lint: $(VENV)/.stamp-lint  ## ruff and mypy
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/.types && ln -sfn ../.. $(VENV)/.types/tapegrad
