@@ -32,6 +32,13 @@ def under_inference_mode(w):
         return w.exp()  # here
 
 
+def by_split(w):
+    with torch.no_grad():
+        y = w * 2  # here
+        first, _ = y.split(1)
+    return first + 1
+
+
 def by_numpy_shared(w):
     a = w.detach().numpy()  # here
     return torch.from_numpy(a) * 2
@@ -52,6 +59,7 @@ WAYS = {
     "data": (lambda w: w.data.exp(), "data", "data"),  # here
     "no_grad": (under_no_grad, "no_grad", "mul"),
     "set_grad_enabled": (under_set_grad_enabled, "no_grad", "cat"),
+    "split": (by_split, "no_grad", "mul"),
     "inference_mode": (under_inference_mode, "inference_mode", "exp"),
     "numpy": (by_numpy_shared, "detach", "detach"),
     "numpy(force=True)": (by_numpy_forced, "numpy", "numpy"),

@@ -183,7 +183,7 @@ class trace_gradients:
     def _source(self, data: Any) -> _Event | None:
         """Where the data of a new tensor come from, if that is known."""
         if isinstance(data, Tensor):
-            return _Event("copy", "tensor", *_line()) if data._rg else self.event(data.array)
+            return _Event("copy", "tensor", *_line()) if data._rg else self.event_of(data)
         for value, event in reversed(self._numbers):
             if value is data:
                 return event
@@ -194,7 +194,7 @@ class trace_gradients:
     def _exit(self, cause: str, op: str, tensor: Tensor, found: Any) -> None:
         if self._watch.is_elsewhere() or tensor.is_sparse:
             return
-        event = self.event(tensor.array)
+        event = self.event_of(tensor)
         if tensor._rg:
             event = _Event(cause, op, *_line(), internal=inside_library(sys._getframe(2)))
         if event is None:
@@ -216,6 +216,13 @@ class trace_gradients:
             return left[1]
         return found[1] if found is not None and found[0]() is array else None
 
+    def event_of(self, t: Tensor) -> _Event | None:
+        """The same of a tensor: of a view that no op made (split), what is known of its base."""
+        event, view = self.event(t.array), view_of(t)
+        if event is None and view is not None and view is not UNTRACKED:
+            return self.event(view.base.array)
+        return event
+
     def _note(self, array: Any, event: _Event) -> None:
         self._made[id(array)] = weakref.ref(array), event
 
@@ -223,7 +230,7 @@ class trace_gradients:
         inputs = _inputs()
         if not inputs:  # a rule of a backward pass, or a random number
             return None
-        below = tuple(self.event(t.array) for t in inputs if not t._rg)
+        below = tuple(self.event_of(t) for t in inputs if not t._rg)
         tidy = backend_of(inputs[0].array).tidy  # NumPy's scalars would become arrays afterwards, which nobody knows
         results = tuple(tidy(o) if hasattr(o, "dtype") else o for o in (out if isinstance(out, tuple) else (out,)))
         for array in results:
@@ -266,7 +273,7 @@ def why_no_grad(tensor: Tensor, output: Tensor | None = None) -> Reason:
     """
     if tensor._rg:
         return _of_one_with_grad(tensor, output)
-    event = None if _trace is None else _trace.event(tensor.array)
+    event = None if _trace is None else _trace.event_of(tensor)
     lost = None if event is None else event.lost()
     if lost is not None:
         return lost.reason()
