@@ -204,7 +204,7 @@ def cut(found: Source, fraction: float) -> tuple[Source, Source]:
     if not 0 < kept < total:
         raise ValueError(f"validation_split={fraction} of {total} samples leaves none to train on, or none to validate")
     if isinstance(dataset, Rows):
-        parts: list[Any] = [Rows(mapped(lambda t, s=s: t[s], dataset.tree)) for s in (slice(kept), slice(kept, None))]
+        parts: list[Any] = [Rows(dataset[piece]) for piece in (slice(kept), slice(kept, None))]
     else:
         parts = [Subset(dataset, range(kept)), Subset(dataset, range(kept, total))]
     return Source(parts[0], None), Source(parts[1], None)

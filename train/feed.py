@@ -121,7 +121,7 @@ def _of_worker() -> list[Kind]:
     """The generators of the worker that calls."""
     info: Any = get_worker_info()
     if info.rng is None:  # a process, whose global ones are its own
-        return [default_generator, random._inst, np.random.mtrand._rand]  # type: ignore[attr-defined]
+        return [default_generator, random._inst, np.random.mtrand._rand]
     return [info.rng.torch_generator, info.rng.random_generator, info.rng.numpy_generator]
 
 

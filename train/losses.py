@@ -61,11 +61,14 @@ class LossRule:
         return self.reduction == "sum"
 
     def size(self, target: Any, weight: Tensor | None) -> float | Tensor:
-        """What the batch's mean divides by, up to a factor that all batches share: a number, or () float64."""
+        """What the batch's mean divides by, up to a factor that all batches share: a number, or () on a device."""
         own = self._own(target)
         if weight is not None and self.weighted_mean:
             own = weight if own is None else own * _aligned(weight, own)
-        return rows(target) if own is None else own.to(float64).sum()
+        if own is None:
+            return rows(target)
+        total = own.sum(dtype=float64 if own.is_floating_point() else None)
+        return total.item() if total.is_cpu else total.to(float64)
 
     def __call__(self, output: Any, target: Any, weight: Tensor | None = None) -> Tensor:
         """The batch's loss, (). weight: (N,), or of the shape of the loss of each element; None: all 1."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..autograd.api.creation import zeros_like
 from ..autograd.dtypes import float64
 from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Means:
-    """Means over batches, each times its size, in float64 and where the batches are: nothing waits for a device."""
+    """Means over batches, each times its size, in float64: numbers on the CPU, else tensors where the batches are.
+
+    So nothing waits for a device before `mean` does.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Any] = {}
@@ -27,11 +31,13 @@ class Means:
 
     def add(self, name: str, value: Tensor, size: float | Tensor) -> None:
         """Adds a batch's mean, (). One of size 0 (all targets ignored) has none, and adds nothing."""
-        part = value.detach().to(float64)
-        if isinstance(size, Tensor):
-            part = (part * size).where(size > 0, size)
-        elif size != 1:
-            part = part * size
+        part: Any
+        if value.is_cpu:
+            part = value.item() * size if size else 0.0
+        else:
+            part = value.detach().to(float64) * size
+            if isinstance(size, Tensor):
+                part = part.where(size > 0, zeros_like(part))
         self.sums[name] = part if name not in self.sums else self.sums[name] + part
         self.sizes[name] = self.sizes.get(name, 0) + size
 

@@ -167,7 +167,8 @@ class Trainer:
             if not isinstance(each, Callback):
                 raise TypeError(f"callbacks: {each!r} is no Callback")
         keys = self._keys(plan)
-        for who in [*plan.callbacks, self]:
+        watching: list[Any] = [*plan.callbacks, self]
+        for who in watching:
             if who.monitor is not None and who.monitor not in keys:
                 raise ValueError(
                     f"{type(who).__name__} monitors {who.monitor!r}, but an epoch has {', '.join(sorted(keys))}"
