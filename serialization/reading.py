@@ -29,8 +29,9 @@ def load(
 ) -> Any:
     """The object that `save`, here or in PyTorch, wrote to a file; or the tensors of a safetensors file, by name.
 
-    A safetensors file is known by its content, whatever its name (PyTorch's load refuses it). It holds no code, so
-    `weights_only` does not matter; it needs the package: `pip install 'tapegrad[safetensors]'`.
+    A safetensors file is known by its content, whatever its name (PyTorch goes by the name alone, `*.safetensors`, and
+    takes only a device for `map_location` then). It holds no code, so `weights_only` does not matter; it needs the
+    package: `pip install 'tapegrad[safetensors]'`.
 
     Args:
         f: a path, or an object with `read` and `seek`.
@@ -107,10 +108,13 @@ def _load_zip(archive: Archive, place: Callable[[Storage, str], Storage], safe: 
 
 
 def _is_safetensors(file: Any, begin: int) -> bool:
-    """Whether a header's length and a JSON object stand there; neither archives nor pickles begin so."""
+    """Whether a header's length and a JSON object stand there (neither archives nor pickles begin so), or should."""
     head = file.read(9)
     file.seek(begin)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
+        return True
+    named = str(getattr(file, "name", "")).endswith(".safetensors")  # damaged: the format's own error says more
+    return named and head[:2] != b"PK" and head[:1] != b"\x80"
 
 
 def _load_safetensors(file: Any, place: Callable[[Storage, str], Storage], mmap: bool) -> dict[str, Tensor]:

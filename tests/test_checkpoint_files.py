@@ -634,3 +634,19 @@ def test_safetensors_files_are_known_by_their_content(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(safetensors.SafetensorError, match=r"model\.bin"):
         tapegrad.load(path)
+    named = tmp_path / "cut.safetensors"
+    named.write_bytes(b"\x10\0\0\0")
+    with pytest.raises(safetensors.SafetensorError, match=r"cut\.safetensors"):
+        tapegrad.load(named)
+    tapegrad.save(7, named)
+    assert tapegrad.load(named) == 7
+
+
+def test_safetensors_files_beside_torch(tmp_path):
+    real = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from tapegrad.utils import safetensors
+
+    safetensors.save_file({"w": tapegrad.arange(3.0)}, tmp_path / "x.safetensors")
+    theirs, ours = real.load(tmp_path / "x.safetensors"), tapegrad.load(tmp_path / "x.safetensors")
+    assert theirs.keys() == ours.keys() and theirs["w"].tolist() == ours["w"].tolist()
