@@ -153,7 +153,7 @@ def _over_mpi(started: tuple[int, int], world_size: int, rank: int, timeout: tim
             )
     from .mpi import MPITransport
 
-    own = job()
+    own = job(timeout)
     transport = MPITransport(own, range(own.size), timeout, 0)
     if not os.environ.get("OMP_NUM_THREADS"):
         threads.set_count(max(1, threads.count() // own.local_size))

@@ -20,11 +20,10 @@ import numpy as np
 
 from . import reduction
 from .job import Job
-from .progress import Requests, Steps, Task
+from .progress import ANYONE, Requests, Steps, Task
 from .types import ReduceOp
 
 SMALL = 16384  # bytes up to which an all_reduce sends everything to everybody: one round instead of two
-ANYONE = -1  # the peer of a receive that takes what comes first
 TAGS = 4096  # calls of one group that may be under way at once
 
 
@@ -58,10 +57,21 @@ class MPITransport:
         self.job, self.ranks, self.timeout = job, tuple(ranks), timeout
         self.size, self.rank = len(ranks), self.ranks.index(job.rank)
         self.calls = 0
-        self.collective, self.direct = job.communicators(self.ranks, timeout, number)
+        self.collective, self.direct = job.communicators(self.ranks, number)
 
     def part(self, ranks: Sequence[int], timeout: timedelta, number: int) -> MPITransport:
-        """The transport of a group of these ranks; they all call it."""
+        """The transport of a group of these ranks; they all call it.
+
+        Making a communicator waits inside MPI, so they first meet where a death is noticed.
+        """
+        tag = 2 * TAGS + number % TAGS
+        one, scratch = np.zeros(1, np.uint8), np.empty((self.size, 1), np.uint8)
+        others = [rank for rank in ranks if rank != self.rank]
+
+        def steps() -> Steps:
+            yield self._exchange(dict.fromkeys(others, one), {p: scratch[p] for p in others}, tag)
+
+        self._task("new_group", steps()).wait(timeout.total_seconds())
         return MPITransport(self.job, [self.ranks[rank] for rank in ranks], timeout, number)
 
     # ---- messages

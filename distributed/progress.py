@@ -22,6 +22,7 @@ from .types import DistBackendError
 Requests = list[tuple[int, Any]]  # (rank in the group, request with Test())
 Steps = Generator[Requests, None, None]
 
+ANYONE = -1  # the peer of a receive that takes what comes first
 SPIN = 2e-4  # seconds of asking again at once, before the first sleep
 SHORT, LONG = 5e-5, 1e-3  # the first and the longest sleep, in seconds
 _yield_core = getattr(os, "sched_yield", lambda: time.sleep(0))
