@@ -45,6 +45,18 @@ def test_a_process_that_leaves_out_a_backward_pass_is_an_error_on_the_other_in_t
     assert 1.5 < float(told[1]) < 10
 
 
+def test_the_example_shows_the_curve_of_one_process() -> None:
+    """Started plainly it starts four processes; it fails itself where the curves differ by more than 1e-5."""
+    pytest.importorskip("sklearn")
+    command = [sys.executable, str(ROOT / "examples" / "train_distributed.py"), "--processes", "4", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    if "need mpi4py and an MPI" in done.stderr:
+        pytest.skip("mpiexec or mpi4py is not installed: pip install 'tapegrad[mpi]'")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.stdout.count("4 processes, 1437 images") == 4
+    assert 0 < float(re.findall(r"largest difference of all: (\S+)", done.stdout)[0]) < 1e-5
+
+
 # ---- a world of one
 
 
