@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import tapegrad as torch
 from onnx_modules import CASES as MODULES
 from tapegrad.autograd.op import OPS, load_late
@@ -20,9 +19,11 @@ from tapegrad.utils.onnx.table import load
 # ---- ops
 
 # Ops that no forward pass of a model calls: adjoints and parts of rules.
-INNER = re.compile(r".*_backward|.*_adjoint|scatter_shares|tie_shares|pool_scatter|pool_gather|zero_region|avg_pool_input|"
-                   r"conv_weight|fold|col2im|grid_scatter|masked_spread|slice_backward|scale_by_frequency|class_mask|nudged|"
-                   r"cofactor|scale_interior|sampled|copy_slices|is_zero")  # fmt: skip
+INNER = re.compile(
+    r".*_backward|.*_adjoint|scatter_shares|tie_shares|pool_scatter|pool_gather|zero_region|avg_pool_input|conv_weight|"
+    r"fold|col2im|grid_scatter|masked_spread|slice_backward|scale_by_frequency|class_mask|nudged|cofactor|"
+    r"scale_interior|sampled|copy_slices|is_zero"
+)
 
 
 def ops() -> list[str]:

@@ -1,4 +1,4 @@
-"""torch.onnx.export: models, checked by onnx's own checker and run by onnxruntime in other sizes; files; dynamic axes."""
+"""torch.onnx.export: models, checked by onnx's checker and run by onnxruntime in other sizes; files; dynamic axes."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def softplus(g: Graph, step: Step) -> Any:
 def logsigmoid(g: Graph, step: Step) -> Any:
     """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
     x = step.inputs[0]
-    tail = _log1p(g, g.node("Exp", g.node("Neg", g.node("Abs", x))), x)  # type: ignore[arg-type]
+    tail = _log1p(g, g.node("Exp", g.node("Neg", g.node("Abs", x))), x)
     return g.node("Sub", g.node("Min", x, g.scalar(0, x)), tail)
 
 
@@ -122,7 +122,7 @@ def shrink(g: Graph, step: Step) -> Any:
 def softmax(g: Graph, step: Step) -> Any:
     """Softmax along an axis, or its logarithm."""
     x = step.inputs[0]
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         return g.scalar(1.0 if step.op == "softmax" else 0.0, x)
     return g.node("Softmax" if step.op == "softmax" else "LogSoftmax", x, axis=int(step.kw["axis"]))
 

@@ -26,9 +26,9 @@ WHOLE_STAYS = ("floor", "ceil", "trunc", "round")  # which leave integers as the
 
 def _one_node(g: Graph, step: Step) -> Any:
     x = step.inputs[0]
-    if x.dtype == BOOL and step.op in ON_BOOLS:  # type: ignore[union-attr]
+    if x.dtype == BOOL and step.op in ON_BOOLS:
         return g.node(ON_BOOLS[step.op], *step.inputs)
-    if step.op in WHOLE_STAYS and x.dtype.kind in "iub":  # type: ignore[union-attr]
+    if step.op in WHOLE_STAYS and x.dtype.kind in "iub":
         return x
     return g.node(SAME[step.op], *step.inputs)
 
@@ -57,7 +57,7 @@ OF_BOOLS = {"add": "Or", "mul": "And", "maximum": "Or", "minimum": "And"}
 @emits(*ARITHMETIC)
 def arithmetic(g: Graph, step: Step) -> Any:
     """x + y, x - y, x * y, and the larger or smaller."""
-    if step.inputs[0].dtype == BOOL:  # type: ignore[union-attr]
+    if step.inputs[0].dtype == BOOL:
         return g.node(OF_BOOLS[step.op], *step.inputs)
     return g.node(ARITHMETIC[step.op], *step.inputs)
 
@@ -73,7 +73,7 @@ def number_over_nan(g: Graph, step: Step) -> Any:
     """The larger (smaller); a number wins over NaN."""
     x, y = step.inputs
     made = g.node("Max" if step.op == "fmax" else "Min", x, y)
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         return made
     made = g.node("Where", g.node("IsNaN", x), y, made)
     return g.node("Where", g.node("IsNaN", y), x, made)
@@ -101,7 +101,7 @@ def lerp(g: Graph, step: Step) -> Any:
 def divide_whole(g: Graph, step: Step) -> Any:
     """x / y rounded down, or towards zero."""
     x, y = step.inputs
-    if x.dtype.kind == "f":  # type: ignore[union-attr]
+    if x.dtype.kind == "f":
         quotient = g.node("Div", x, y)
         return g.node("Floor", quotient) if step.op == "floor_divide" else _trunc(g, quotient, x)
     if step.op == "div_trunc":
@@ -115,7 +115,7 @@ def remainder(g: Graph, step: Step) -> Any:
     x, y = step.inputs
     if step.op == "fmod":
         return g.node("Mod", x, y, fmod=1)
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         return g.node("Mod", x, y)
     rest = g.node("Mod", x, y, fmod=1)
     zero = g.scalar(0, x)
@@ -174,10 +174,10 @@ def clamp_tensor(g: Graph, step: Step) -> Any:
 def sign(g: Graph, step: Step) -> Any:
     """-1, 0 or 1; 0 for NaN."""
     x = step.inputs[0]
-    if x.dtype == BOOL:  # type: ignore[union-attr]
+    if x.dtype == BOOL:
         return x
     made = g.node("Sign", x)
-    return g.node("Where", g.node("IsNaN", x), g.scalar(0, x), made) if x.dtype.kind == "f" else made  # type: ignore[union-attr]
+    return g.node("Where", g.node("IsNaN", x), g.scalar(0, x), made) if x.dtype.kind == "f" else made
 
 
 @emits("heaviside")
@@ -185,7 +185,7 @@ def heaviside(g: Graph, step: Step) -> Any:
     """0 below 0, 1 above, `values` at 0."""
     x, values = step.inputs
     zero = g.scalar(0, x)
-    above = g.cast(g.node("Greater", x, zero), x.dtype, BOOL)  # type: ignore[union-attr]
+    above = g.cast(g.node("Greater", x, zero), x.dtype, BOOL)
     return g.node("Where", g.node("Equal", x, zero), values, above)
 
 
@@ -195,7 +195,7 @@ def signbit(g: Graph, step: Step) -> Any:
     x = step.inputs[0]
     zero = g.scalar(0, x)
     below = g.node("Less", x, zero)
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         return below
     return g.node("Or", below, g.node("Less", g.node("Reciprocal", x), zero))
 
@@ -221,7 +221,7 @@ def compare(g: Graph, step: Step) -> Any:
     x, y = step.inputs
     if step.op == "ne":
         return g.node("Not", g.node("Equal", x, y))
-    if x.dtype == BOOL and step.op != "eq":  # type: ignore[union-attr]
+    if x.dtype == BOOL and step.op != "eq":
         x, y = g.cast(x, np.int32), g.cast(y, np.int32)
     return g.node(COMPARE[step.op], x, y)
 
@@ -247,8 +247,8 @@ def _never(g: Graph, x: Item) -> str:
 def special(g: Graph, step: Step) -> Any:
     """Which elements are not numbers, or infinite."""
     x = step.inputs[0]
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
-        never = _never(g, x)  # type: ignore[arg-type]
+    if x.dtype.kind != "f":
+        never = _never(g, x)
         return g.node("Not", never) if step.op == "isfinite" else never
     if step.op == "isnan":
         return g.node("IsNaN", x)
@@ -280,7 +280,7 @@ def zero_where(g: Graph, step: Step) -> Any:
 def outside(g: Graph, step: Step) -> Any:
     """Whether x lies outside of numbers, or is NaN."""
     x = step.inputs[0]
-    found = g.node("IsNaN", x) if x.dtype.kind == "f" else _never(g, x)  # type: ignore[union-attr, arg-type]
+    found = g.node("IsNaN", x) if x.dtype.kind == "f" else _never(g, x)
     for word, kind in (("min", "Less"), ("max", "Greater")):
         if step.kw.get(word) is not None:
             found = g.node("Or", found, g.node(kind, x, g.scalar(step.kw[word], x)))
@@ -318,7 +318,7 @@ def _trunc(g: Graph, x: Any, like: Any) -> str:
 def trunc(g: Graph, step: Step) -> Any:
     """x rounded towards zero, or what that leaves."""
     x = step.inputs[0]
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         return x
     whole = _trunc(g, x, x)
     return whole if step.op == "trunc" else g.node("Sub", x, whole)
@@ -328,7 +328,7 @@ def trunc(g: Graph, step: Step) -> Any:
 def rounded(g: Graph, step: Step) -> Any:
     """x rounded to so many decimals, halves to even."""
     x, decimals = step.inputs[0], step.kw.get("decimals", 0)
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         return x
     if not decimals:
         return g.node("Round", x)
@@ -341,9 +341,9 @@ def rounded(g: Graph, step: Step) -> Any:
 def nan_to_num(g: Graph, step: Step) -> Any:
     """x with numbers for NaN and infinities."""
     x = step.inputs[0]
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         return x
-    info = np.finfo(x.dtype)  # type: ignore[union-attr]
+    info = np.finfo(x.dtype)
     numbers = {w: step.kw[w] for w in ("nan", "posinf", "neginf")}
     defaults = {"nan": 0.0, "posinf": info.max, "neginf": info.min}
     nan, high, low = [g.scalar(defaults[w] if numbers[w] is None else numbers[w], x) for w in numbers]
@@ -405,7 +405,7 @@ def near_one(g: Graph, step: Step) -> Any:
 @emits("log1p")
 def log1p(g: Graph, step: Step) -> Any:
     """log(1 + x)."""
-    return _log1p(g, step.inputs[0], step.inputs[0])  # type: ignore[arg-type]
+    return _log1p(g, step.inputs[0], step.inputs[0])
 
 
 @emits("logaddexp", "logaddexp2")
@@ -417,7 +417,7 @@ def logaddexp(g: Graph, step: Step) -> Any:
     apart = g.node("Where", g.node("Equal", x, y), g.scalar(0, x), apart)  # infinities of one sign
     if base != 1.0:
         apart = g.node("Mul", apart, g.scalar(base, x))
-    tail = _log1p(g, g.node("Exp", apart), x)  # type: ignore[arg-type]
+    tail = _log1p(g, g.node("Exp", apart), x)
     if base != 1.0:
         tail = g.node("Mul", tail, g.scalar(1 / base, x))
     return g.node("Add", g.node("Max", x, y), tail)
@@ -427,7 +427,7 @@ def logaddexp(g: Graph, step: Step) -> Any:
 def xlogy(g: Graph, step: Step) -> Any:
     """x log(y), or x log(1 + y); 0 where x is 0 and y a number."""
     x, y = step.inputs
-    log = g.node("Log", y) if step.op == "xlogy" else _log1p(g, y, y)  # type: ignore[arg-type]
+    log = g.node("Log", y) if step.op == "xlogy" else _log1p(g, y, y)
     zero = g.node("And", g.node("Equal", x, g.scalar(0, x)), g.node("Not", g.node("IsNaN", y)))
     return g.node("Where", zero, g.scalar(0, x), g.node("Mul", x, log))
 

@@ -22,3 +22,7 @@ class UnsupportedOperatorError(OnnxExporterError):
             f"custom_translation_table={{'{op}': function}}, which emits ONNX nodes for it."
         )
         super().__init__(f"cannot export the op '{op}'{place}: {reason}. {remedy}")
+
+
+class UnknownSizeError(UnsupportedOperatorError):
+    """A size that is no known function of the dynamic axes; more traces may show of which it is."""

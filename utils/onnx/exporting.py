@@ -13,12 +13,12 @@ import numpy as np
 
 from ...autograd.tensor import Tensor
 from ...nn.modules.module import Module
-from .errors import OnnxExporterError
+from .errors import OnnxExporterError, UnknownSizeError
 from .graph import Graph, Item
 from .inputs import Inputs, read_inputs
 from .merge import Program
 from .program import ONNXProgram, model_proto
-from .sizes import Dim
+from .sizes import MANY, Dim
 from .table import load
 from .trace import Trace
 
@@ -97,17 +97,12 @@ def export(
     inputs = read_inputs(model, args, kwargs, input_names, dynamic_axes, dynamic_shapes)
     outputs = list(output_names or ())
     _check_names(inputs, outputs, dynamic_axes)
-    with _evaluating(model):
-        traces = list(_traces(model, inputs))
-    graph = Graph(opset)
-    graph.reserve([*inputs.names, *(v.name for v in traces[0].values)])
-    table = {**load(), **(custom_translation_table or {})}
-    program = Program(traces, graph, table, do_constant_folding)
-    for name, axes in zip(inputs.names, inputs.axes, strict=True):
-        for axis, word in axes.items():
-            sizes = Dim(t.values[inputs.names.index(name)].shape[axis] for t in traces)
-            graph.sizes.inputs.setdefault(sizes, word)
-    found = program.write()
+    options: dict[str, Any] = {"opset": opset, "custom": custom_translation_table, "fold": do_constant_folding}
+    try:
+        program, found = _write(model, inputs, **options)
+    except UnknownSizeError:  # which more traces may tell
+        program, found = _write(model, inputs, more=MANY, **options)
+    graph = program.graph
     version = sys.modules[__name__.partition(".")[0]].__version__
     proto = model_proto(
         graph, program.input_items, _named(graph, found, outputs), producer=version, params=export_params,
@@ -121,6 +116,22 @@ def export(
     if verbose:
         print(made)
     return made
+
+
+def _write(
+    model: Any, inputs: Inputs, *, opset: int, custom: Mapping[str, Any] | None, fold: bool, more: int = 0
+) -> tuple[Program, list[Item]]:
+    """The program of a model's traces, and its outputs. more: how many sizes of each axis to trace at least."""
+    with _evaluating(model):
+        traces = list(_traces(model, inputs, more))
+    graph = Graph(opset)
+    graph.reserve([*inputs.names, *(v.name for v in traces[0].values)])
+    program = Program(traces, graph, {**load(), **(custom or {})}, fold)
+    for place, axes in enumerate(inputs.axes):
+        for axis, word in axes.items():
+            sizes = Dim(t.values[place].shape[axis] for t in traces)
+            graph.sizes.inputs.setdefault(sizes, word)
+    return program, program.write()
 
 
 def _check_names(inputs: Inputs, outputs: list[str], dynamic_axes: Any) -> None:
@@ -178,7 +189,7 @@ def _changes() -> list[Callable[[int, int, int], int]]:
     ]
 
 
-def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
+def _traces(model: Any, inputs: Inputs, more: int = 0) -> Iterator[Trace]:
     """The example itself, and as many others as tell the dynamic axes apart; their values too are moved about.
 
     Where the model takes no such values (a matrix must be positive, lengths must fall), only the sizes change.
@@ -196,7 +207,7 @@ def _traces(model: Any, inputs: Inputs) -> Iterator[Trace]:
         inputs.points.append(sizes)
         yield moved_values
         return
-    count = 2 if len(sizes) == 1 else 3
+    count = max(2 if len(sizes) == 1 else 3, more - 1)
     failure: Exception | None = None
     for change in _changes():
         points = [{w: change(n, k, j) for j, (w, n) in enumerate(sizes.items())} for k in range(count)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import UnsupportedOperatorError
+from .errors import UnknownSizeError, UnsupportedOperatorError
 from .sizes import Dim, Expression, Size, Sizes, joined, same
 
 FAR = np.iinfo(np.int64).max
@@ -46,19 +46,19 @@ class Step:
     """A call of a trace, with all traces seen together: what a function of the table is given."""
 
     op: str
-    inputs: tuple[Item | None, ...]
+    inputs: tuple[Any, ...]  # Items; None for an optional one that was left out
     kw: dict[str, Any]
     outputs: tuple[Item | None, ...]
     where: str
     module: str
-    remedy: str = field(default="")
 
     @property
     def out(self) -> Item:
         """The first output."""
         out = self.outputs[0]
-        assert_present(out, self)
-        return out  # type: ignore[return-value]
+        if out is None:
+            raise self.refuse("it gave no array")
+        return out
 
     def refuse(self, reason: str, remedy: str = "") -> UnsupportedOperatorError:
         """The error to raise for what cannot be expressed."""
@@ -76,12 +76,6 @@ class Step:
     def all_static(self, sizes: Iterable[Size], what: str) -> list[int]:
         """As `static`, for several."""
         return [self.static(size, what) for size in sizes]
-
-
-def assert_present(item: Item | None, step: Step) -> None:
-    """Raises where an output that is needed is missing."""
-    if item is None:
-        raise step.refuse("it gave no array")
 
 
 @dataclass
@@ -151,7 +145,7 @@ class Graph:
             self._constants[key] = name
         return name
 
-    def ints(self, *values: int) -> str:
+    def ints(self, *values: Any) -> str:
         """A constant 1-D int64 tensor."""
         return self.constant(np.array(values, np.int64))
 
@@ -181,7 +175,7 @@ class Graph:
             return self.ints(size)
         expression = self.sizes.expression(size)
         if expression is None:
-            raise UnsupportedOperatorError(
+            raise UnknownSizeError(
                 "size" if self.step is None else self.step.op,
                 f"a size that was {', '.join(map(str, size))} for different sizes of the dynamic axes is no dimension "
                 "of a tensor at hand, nor a multiple, quotient, sum or product of such",
@@ -214,7 +208,7 @@ class Graph:
         """A 1-D int64 tensor of those sizes."""
         sizes = list(sizes)
         if not any(isinstance(s, Dim) for s in sizes):
-            return self.ints(*sizes)  # type: ignore[arg-type]
+            return self.ints(*sizes)
         parts: list[Any] = []
         for size in sizes:
             if not isinstance(size, Dim) and parts and isinstance(parts[-1], list):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .graph import FAR, Graph, Item, Step
-from .sizes import Size, product, same
+from .sizes import Size, each, product, same
 from .table import emits
 
 INT = np.dtype(np.int64)
@@ -45,9 +45,9 @@ def index(g: Graph, step: Step) -> Any:
     places = _places(step)
     if len(places) == 1:
         return g.node("Gather", x, g.cast(indices[0], INT), axis=places[0])
-    stacked = g.node("Concat", *[g.unsqueeze(i, -1) for i in _spread(g, indices)], axis=-1)  # type: ignore[arg-type]
-    made = g.node("GatherND", g.transpose(x, _moved(x, places)), stacked)  # type: ignore[arg-type]
-    return _back(g, made, max(i.ndim for i in indices), _first(places), step.out.ndim)  # type: ignore[union-attr]
+    stacked = g.node("Concat", *[g.unsqueeze(i, -1) for i in _spread(g, indices)], axis=-1)
+    made = g.node("GatherND", g.transpose(x, _moved(x, places)), stacked)
+    return _back(g, made, max(i.ndim for i in indices), _first(places), step.out.ndim)
 
 
 def _back(g: Graph, made: Any, wide: int, first: int, ndim: int) -> Any:
@@ -74,7 +74,7 @@ def index_put(g: Graph, step: Step) -> Any:
         value = g.expand(step.inputs[1], result)
         moved = [*range(first, first + wide), *[d for d in range(len(result)) if not first <= d < first + wide]]
         value = g.transpose(value, moved)
-    how = {"reduction": "add"} if step.kw.get("accumulate") else {}
+    how: Any = {"reduction": "add"} if step.kw.get("accumulate") else {}
     made = g.node("ScatterND", g.transpose(x, order), stacked, value, **how)
     return g.transpose(made, [order.index(d) for d in range(x.ndim)])
 
@@ -109,7 +109,7 @@ def embedding(g: Graph, step: Step) -> Any:
 def gather(g: Graph, step: Step) -> Any:
     """Elements by index along an axis."""
     x, i = step.inputs
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         return g.reshape(g.node("Gather", g.unsqueeze(x, 0), i, axis=0), step.out.shape)
     return g.node("GatherElements", x, i, axis=int(step.kw["axis"]))
 
@@ -126,10 +126,10 @@ def scatter(g: Graph, step: Step) -> Any:
     """x with elements replaced, or added to, at the places that an index names."""
     x, i = step.inputs[:2]
     if step.op == "scatter_fill":
-        src: Any = g.filled(step.kw["value"], x.dtype, i.shape)  # type: ignore[union-attr]
+        src: Any = g.filled(step.kw["value"], x.dtype, i.shape)
     else:
         src = step.inputs[2]
-    how = {"reduction": "add"} if step.op == "scatter_add" else {}
+    how: Any = {"reduction": "add"} if step.op == "scatter_add" else {}
     return g.node("ScatterElements", x, i, src, axis=int(step.kw["axis"]), **how)
 
 
@@ -145,17 +145,17 @@ def scatter_reduce(g: Graph, step: Step) -> Any:
     base: Any = x
     if not step.kw["include_self"]:
         start = STARTS[how]
-        if np.isinf(start) and x.dtype.kind in "iu":  # type: ignore[union-attr]
-            info = np.iinfo(x.dtype)  # type: ignore[union-attr]
+        if np.isinf(start) and x.dtype.kind in "iu":
+            info = np.iinfo(x.dtype)
             start = info.min if start < 0 else info.max
-        fill = g.filled(start, x.dtype, i.shape)  # type: ignore[union-attr]
+        fill = g.filled(start, x.dtype, i.shape)
         base = g.node("ScatterElements", x, i, fill, axis=axis)
     made = g.node("ScatterElements", base, i, src, axis=axis, reduction=REDUCTIONS[how])
     if how != "mean":
         return made
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         raise step.refuse("the mean of integers is rounded")
-    return g.node("Div", made, _met(g, x, i, axis, step.kw["include_self"]))  # type: ignore[arg-type]
+    return g.node("Div", made, _met(g, x, i, axis, step.kw["include_self"]))
 
 
 def _met(g: Graph, x: Item, i: Item, axis: int, include_self: bool) -> str:
@@ -170,7 +170,7 @@ def _met(g: Graph, x: Item, i: Item, axis: int, include_self: bool) -> str:
 def scatter_count(g: Graph, step: Step) -> Any:
     """How many values meet at each element."""
     x, i = step.inputs
-    return _met(g, x, i, int(step.kw["axis"]), step.kw["include_self"])  # type: ignore[arg-type]
+    return _met(g, x, i, int(step.kw["axis"]), step.kw["include_self"])
 
 
 @emits("index_add", "index_copy", "index_fill", "index_fill_tensor")
@@ -178,21 +178,21 @@ def index_write(g: Graph, step: Step) -> Any:
     """x with slices added, replaced or filled where a vector says."""
     x, i, *more = step.inputs
     axis = int(step.kw["axis"])
-    shape: list[Size] = list(x.shape)  # type: ignore[union-attr]
+    shape: list[Size] = list(x.shape)
     if not shape:
         return more[0] if more else g.scalar(step.kw["value"], x)
-    shape[axis] = i.shape[0] if i.ndim else 1  # type: ignore[union-attr]
+    shape[axis] = i.shape[0] if i.ndim else 1
     own: list[Size] = [1] * len(shape)
     own[axis] = shape[axis]
-    places = g.reshape(g.cast(i, INT), own, i.shape)  # type: ignore[union-attr]
+    places = g.reshape(g.cast(i, INT), own, i.shape)
     if step.op == "index_fill":
-        src: Any = g.filled(step.kw["value"], x.dtype, shape)  # type: ignore[union-attr]
+        src: Any = g.filled(step.kw["value"], x.dtype, shape)
     else:
         src = g.expand(more[0], shape)
     if step.op in ("index_fill", "index_fill_tensor"):  # negative numbers are allowed
         places = g.node("Where", g.node("Less", places, g.scalar(0, INT)),
-                        g.node("Add", places, g.number(x.shape[axis])), places)  # type: ignore[union-attr]  # fmt: skip
-    how = {"reduction": "add"} if step.op == "index_add" else {}
+                        g.node("Add", places, g.number(x.shape[axis])), places)  # fmt: skip
+    how: Any = {"reduction": "add"} if step.op == "index_add" else {}
     return g.node("ScatterElements", x, g.expand(places, shape, tuple(own)), src, axis=axis, **how)
 
 
@@ -200,7 +200,7 @@ def index_write(g: Graph, step: Step) -> Any:
 def take(g: Graph, step: Step) -> Any:
     """Elements by row-major number."""
     x = step.inputs[0]
-    flat = g.reshape(x, (product(x.shape),))  # type: ignore[union-attr]
+    flat = g.reshape(x, (product(x.shape),))
     return g.node("Gather", flat, step.inputs[1], axis=0)
 
 
@@ -208,9 +208,9 @@ def take(g: Graph, step: Step) -> Any:
 def put(g: Graph, step: Step) -> Any:
     """x with elements replaced, or added to, at row-major numbers."""
     x, i, src = step.inputs
-    total = product(x.shape)  # type: ignore[union-attr]
-    flat = [g.reshape(a, (product(a.shape),)) for a in (i, src)]  # type: ignore[union-attr]
-    how = {"reduction": "add"} if step.kw["accumulate"] else {}
+    total = product(x.shape)
+    flat = [g.reshape(a, (product(a.shape),)) for a in (i, src)]
+    how: Any = {"reduction": "add"} if step.kw["accumulate"] else {}
     made = g.node("ScatterElements", g.reshape(x, (total,)), *flat, axis=0, **how)
     return g.reshape(made, step.out.shape, (total,))
 
@@ -226,13 +226,22 @@ def masked_fill(g: Graph, step: Step) -> Any:
 def masked_scatter(g: Graph, step: Step) -> Any:
     """x with the first elements of src, in order, where the mask is true: element n takes src[how many before]."""
     x, mask, src = step.inputs
-    total = product(x.shape)  # type: ignore[union-attr]
-    flat = g.reshape(g.cast(mask, INT), (total,), mask.shape)  # type: ignore[union-attr]
+    total = product(x.shape)
+    flat = g.reshape(g.cast(mask, INT), (total,), mask.shape)
     before = g.node("CumSum", flat, g.scalar(0, np.int64), exclusive=1)
-    last = g.number(product(src.shape))  # type: ignore[union-attr]
+    last = g.number(product(src.shape))
     before = g.node("Min", before, g.node("Sub", last, g.scalar(1, INT)))
-    taken = g.node("Gather", g.reshape(src, (product(src.shape),)), before, axis=0)  # type: ignore[union-attr]
-    return g.node("Where", mask, g.reshape(taken, x.shape, (total,)), x)  # type: ignore[union-attr]
+    taken = g.node("Gather", g.reshape(src, (product(src.shape),)), before, axis=0)
+    return g.node("Where", mask, g.reshape(taken, x.shape, (total,)), x)
+
+
+@emits("nonzero", "masked_select", "unique_values")
+def by_value(g: Graph, step: Step) -> Any:
+    """Refused: later shapes would depend on values."""
+    raise step.refuse(
+        "how many elements it gives depends on values, so that later shapes cannot be known",
+        "Use torch.where(mask, x, y), masked_fill, topk with a fixed k, or multiply by the mask",
+    )
 
 
 @emits("one_hot")
@@ -247,7 +256,7 @@ def one_hot(g: Graph, step: Step) -> Any:
 def searchsorted(g: Graph, step: Step) -> Any:
     """How many edges lie before each x."""
     edges, x = step.inputs
-    row = edges if edges.ndim == 1 else g.unsqueeze(edges, -2)  # type: ignore[union-attr]
+    row = edges if edges.ndim == 1 else g.unsqueeze(edges, -2)
     before = g.node("LessOrEqual" if step.kw["right"] else "Less", row, g.unsqueeze(x, -1))
     return g.reduce("ReduceSum", g.cast(before, INT, np.bool_), [-1], False)
 
@@ -256,28 +265,28 @@ def searchsorted(g: Graph, step: Step) -> Any:
 
 
 def _topk(g: Graph, x: Any, k: Size, axis: int, largest: bool) -> tuple[str, str]:
-    return g.node("TopK", x, g.vector([k]), axis=axis, largest=int(largest), sorted=1, outputs=2)  # type: ignore[no-any-return]
+    return g.node("TopK", x, g.vector([k]), axis=axis, largest=int(largest), sorted=1, outputs=2)
 
 
 def _sortable(g: Graph, step: Step) -> tuple[Any, Any]:
     """(x in a dtype that TopK has, what brings values back)."""
     x = step.inputs[0]
-    if x.dtype.kind == "f" and x.dtype.itemsize > 2 or x.dtype == INT:  # type: ignore[union-attr]
+    if x.dtype.kind == "f" and x.dtype.itemsize > 2 or x.dtype == INT:
         return x, lambda name: name
-    work = np.dtype(np.float32) if x.dtype.kind == "f" else INT  # type: ignore[union-attr]
-    return g.cast(x, work), lambda name: g.cast(name, x.dtype, work)  # type: ignore[union-attr]
+    work = np.dtype(np.float32) if x.dtype.kind == "f" else INT
+    return g.cast(x, work), lambda name: g.cast(name, x.dtype, work)
 
 
 @emits("sort", "topk")
 def sort(g: Graph, step: Step) -> Any:
     """Values in order along an axis, and where they were."""
     x = step.inputs[0]
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         return x, g.constant(np.array(0, np.int64))
     axis = int(step.kw["axis"])
     work, back = _sortable(g, step)
     descending = step.kw["largest"] if step.op == "topk" else step.kw["descending"]
-    k = step.kw["k"] if step.op == "topk" else x.shape[axis]  # type: ignore[union-attr]
+    k = step.kw["k"] if step.op == "topk" else x.shape[axis]
     values, indices = _topk(g, work, k, axis, descending)
     return back(values), indices
 
@@ -288,15 +297,13 @@ def kthvalue(g: Graph, step: Step) -> Any:
     x = step.inputs[0]
     work, back = _sortable(g, step)
     if step.op == "median_all":
-        n: Size = product(x.shape)  # type: ignore[union-attr]
-        work, axis, keep = g.reshape(work, (n,), x.shape), 0, False  # type: ignore[union-attr]
+        n: Size = product(x.shape)
+        work, axis, keep = g.reshape(work, (n,), x.shape), 0, False
     else:
-        if not x.ndim:  # type: ignore[union-attr]
+        if not x.ndim:
             return x, g.constant(np.array(0, np.int64))
         axis, keep = int(step.kw["axis"]), bool(step.kw["keepdims"])
-        n = x.shape[axis]  # type: ignore[union-attr]
-    from .sizes import each
-
+        n = x.shape[axis]
     k = step.kw["k"] if step.op == "kthvalue" else each(lambda m: (m + 1) // 2, n)
     found = [g.slice(part, axis, -1, FAR) for part in _topk(g, work, k, axis, False)]
     if not keep:

@@ -71,9 +71,9 @@ def _chosen(g: Graph, x: Any, target: Item, ignored: int, axis: int) -> tuple[st
 def cross_entropy(g: Graph, step: Step) -> Any:
     """-log softmax(logits)[target], classes last."""
     x, target = step.inputs
-    axis = x.ndim - 1  # type: ignore[union-attr]
+    axis = x.ndim - 1
     logs = g.node("LogSoftmax", x, axis=axis)
-    taken, _, kept = _chosen(g, logs, target, int(step.kw["ignore_index"]), axis)  # type: ignore[arg-type]
+    taken, _, kept = _chosen(g, logs, target, int(step.kw["ignore_index"]), axis)
     loss = g.node("Where", kept, g.node("Neg", taken), g.scalar(0, x))
     how = step.kw.get("reduction", "none")
     if how == "none":
@@ -81,15 +81,15 @@ def cross_entropy(g: Graph, step: Step) -> Any:
     total = g.reduce("ReduceSum", loss, None, False)
     if how == "sum":
         return total
-    return g.node("Div", total, g.reduce("ReduceSum", g.cast(kept, x.dtype, np.bool_), None, False))  # type: ignore[union-attr]
+    return g.node("Div", total, g.reduce("ReduceSum", g.cast(kept, x.dtype, np.bool_), None, False))
 
 
 @emits("nll_loss", "nll_loss_2d")
 def nll_loss(g: Graph, step: Step) -> Any:
     """-weight[target] x[target], the mean over the sum of those weights."""
     x, target, weight = (*step.inputs, None)[:3]
-    axis = 1 if x.ndim > 1 else 0  # type: ignore[union-attr]
-    taken, classes, kept = _chosen(g, x, target, int(step.kw["ignore_index"]), axis)  # type: ignore[arg-type]
+    axis = 1 if x.ndim > 1 else 0
+    taken, classes, kept = _chosen(g, x, target, int(step.kw["ignore_index"]), axis)
     weights = g.scalar(1, x) if weight is None else g.node("Gather", weight, classes, axis=0)
     weights = g.node("Where", kept, weights, g.scalar(0, x))
     loss = g.node("Where", kept, g.node("Neg", g.node("Mul", taken, weights)), g.scalar(0, x))

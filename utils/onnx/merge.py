@@ -162,7 +162,7 @@ class Program:
             "triangle"
             if len(shapes) > 1
             else "it differs between runs with other inputs: it was computed from values outside of tensor operations, "
-            "or drawn at random"
+            "or drawn at random (as dropout does that is active in eval mode)"
         )
         raise OnnxExporterError(
             f"a tensor of shape {tuple(arrays[0].shape)} that no traced op made (first used at {first.where}) cannot "
@@ -197,7 +197,7 @@ class Program:
         for n in call.outputs:
             if n is None:
                 continue
-            made = [t.values[n] for t in self.traces]
+            made: list[Any] = [t.values[n] for t in self.traces]
             if made[0].array.size > FOLDED or any(v.shape != made[0].shape for v in made):
                 return False
         return True
@@ -237,10 +237,10 @@ class Program:
         for slot, n in enumerate(call.outputs):
             if n is None:
                 continue
-            arrays = [np.array(r[slot]) for r in results]
-            if not all(a.shape == arrays[0].shape and _equal(a, arrays[0]) for a in arrays):
+            again: list[Any] = [np.array(r[slot]) for r in results]
+            if not all(a.shape == again[0].shape and _equal(a, again[0]) for a in again):
                 return False
-            for trace, array in zip(self.traces, arrays, strict=True):
+            for trace, array in zip(self.traces, again, strict=True):
                 trace.values[n].array = array
         self._plain.update(n for n in call.outputs if n is not None)
         return True

@@ -7,6 +7,7 @@ fills with zeros behind the ends. So lengths are an input like any other, and ne
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ class TracedPack(rnn.PackedSequence):
     def __iter__(self) -> Any:
         return self[0]
 
-    data = batch_sizes = sorted_indices = unsorted_indices = property(lambda self: self[0])  # type: ignore[assignment]
+    data = batch_sizes = sorted_indices = unsorted_indices = property(lambda self: self[0])
 
 
 def swaps(trace: Trace) -> list[tuple[Any, str, Callable[[Any], Any]]]:
@@ -57,7 +58,7 @@ def swaps(trace: Trace) -> list[tuple[Any, str, Callable[[Any], Any]]]:
         original = getattr(rnn, name)
         for module in list(sys.modules.values()):
             if getattr(module, "__dict__", {}).get(name) is original:
-                found.append((module, name, lambda own, made=made: made(trace, own)))
+                found.append((module, name, functools.partial(made, trace)))
     return found
 
 
@@ -66,7 +67,7 @@ def _packing(trace: Trace, original: Any) -> Any:
         input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
     ) -> rnn.PackedSequence:
         if trace.is_elsewhere():
-            return original(input, lengths, batch_first, enforce_sorted)  # type: ignore[no-any-return]
+            return original(input, lengths, batch_first, enforce_sorted)
         return TracedPack.of(input.transpose(0, 1) if batch_first else input, as_tensor(lengths).to(dtype=int64))
 
     return pack_padded_sequence
@@ -77,7 +78,7 @@ def _padding(trace: Trace, original: Any) -> Any:
         sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
     ) -> tuple[Tensor, Tensor]:
         if not isinstance(sequence, TracedPack):
-            return original(sequence, batch_first, padding_value, total_length)  # type: ignore[no-any-return]
+            return original(sequence, batch_first, padding_value, total_length)
         padded, lengths = sequence.padded, sequence.lengths
         steps = padded.array.shape[0]
         if total_length is not None and total_length != steps:

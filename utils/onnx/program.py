@@ -113,7 +113,7 @@ class ONNXProgram:
         proto = self.model_proto
         if not include_initializers or keep_initializers_as_inputs:
             proto = _other_inputs(onnx, proto, include_initializers)
-        beyond = any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer)
+        beyond = self._is_beyond()
         if beyond and (external_data is False or not self._external and external_data is None):
             raise ValueError(
                 "the model is larger than 2 GB, which ONNX cannot hold in one file: export and save it with "
@@ -123,6 +123,10 @@ class ONNXProgram:
             proto = _write_data(onnx, proto, self._weights, path + ".data")
         with replacing(path) as file:
             file.write(proto.SerializeToString())
+
+    def _is_beyond(self) -> bool:
+        """Whether the weights are not in the message, which cannot hold them."""
+        return any(t.data_location for t in self.model_proto.graph.initializer)
 
     # ---- running
 
@@ -135,14 +139,14 @@ class ONNXProgram:
             options = runtime.SessionOptions()
             options.log_severity_level = 3
             options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-            with tempfile.TemporaryDirectory() as folder:
-                path = os.path.join(folder, "model.onnx")
-                self.save(path, external_data=None if self._external else False)
-                self._session = (
-                    initializer(path)
-                    if initializer
-                    else runtime.InferenceSession(path, options, ["CPUExecutionProvider"])
-                )
+            make = initializer or (lambda model: runtime.InferenceSession(model, options, ["CPUExecutionProvider"]))
+            if not self._is_beyond():
+                self._session = make(self.model_proto.SerializeToString())
+            else:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = os.path.join(folder, "model.onnx")
+                    self.save(path)
+                    self._session = make(path)
         return self._session
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:

@@ -35,9 +35,9 @@ SIMPLE = {
 def simple(g: Graph, step: Step) -> Any:
     """One reduction."""
     x = step.inputs[0]
-    axes, keep = _axes(step, x)  # type: ignore[arg-type]
+    axes, keep = _axes(step, x)
     extreme = step.op in ("amax", "amin", "max_all", "min_all")
-    work = INT if extreme and x.dtype == bool else step.out.dtype  # type: ignore[union-attr]
+    work = INT if extreme and x.dtype == bool else step.out.dtype
     given = g.cast(x, work)
     if axes == []:
         return given
@@ -49,9 +49,9 @@ def simple(g: Graph, step: Step) -> Any:
 def nansum(g: Graph, step: Step) -> Any:
     """The sum with NaN counted as 0."""
     x = step.inputs[0]
-    axes, keep = _axes(step, x)  # type: ignore[arg-type]
+    axes, keep = _axes(step, x)
     given: Any = g.cast(x, step.out.dtype)
-    if x.dtype.kind == "f":  # type: ignore[union-attr]
+    if x.dtype.kind == "f":
         given = g.node("Where", g.node("IsNaN", x), g.scalar(0, x), x)
     return given if axes == [] else g.reduce("ReduceSum", given, axes, keep)
 
@@ -66,7 +66,7 @@ def not_nan(g: Graph, step: Step) -> Any:
 def of_truth(g: Graph, step: Step) -> Any:
     """Whether some or all elements are not 0; how many."""
     x = step.inputs[0]
-    axes, keep = _axes(step, x)  # type: ignore[arg-type]
+    axes, keep = _axes(step, x)
     true = g.cast(g.cast(x, np.bool_), np.int64, np.bool_)
     if axes == []:
         return g.cast(true, step.out.dtype, INT)
@@ -87,13 +87,13 @@ def _count(g: Graph, sizes: list[Size], minus: float, like: Any) -> str:
 def moments(g: Graph, step: Step) -> Any:
     """Variance or standard deviation over axes, and the mean."""
     x = step.inputs[0]
-    axes, keep = _axes(step, x)  # type: ignore[arg-type]
-    over = list(range(x.ndim)) if axes is None else axes  # type: ignore[union-attr]
+    axes, keep = _axes(step, x)
+    over = list(range(x.ndim)) if axes is None else axes
     mean = g.reduce("ReduceMean", x, over, True) if over else x
     apart = g.node("Sub", x, mean)
     squares: Any = g.node("Mul", apart, apart)
     squares = g.reduce("ReduceSum", squares, over, keep) if over else squares
-    count = _count(g, [x.shape[a] for a in over], float(step.kw["correction"]), x)  # type: ignore[union-attr]
+    count = _count(g, [x.shape[a] for a in over], float(step.kw["correction"]), x)
     made = g.node("Div", squares, count)
     made = g.node("Sqrt", made) if step.op.startswith("std") else made
     if not step.op.endswith("_mean"):
@@ -105,37 +105,37 @@ def moments(g: Graph, step: Step) -> Any:
 def extremes(g: Graph, step: Step) -> Any:
     """Extremes over axes, and where they are."""
     x = step.inputs[0]
-    axes, keep = _axes(step, x)  # type: ignore[arg-type]
+    axes, keep = _axes(step, x)
     given: Any = x
-    if x.dtype == bool or x.dtype.kind == "u":  # type: ignore[union-attr]
+    if x.dtype == bool or x.dtype.kind == "u":
         given = g.cast(x, np.int32)
     if step.op == "aminmax":
         return tuple(
-            g.cast(g.reduce(kind, given, axes, keep), x.dtype, np.int32 if given is not x else x.dtype)  # type: ignore[union-attr]
+            g.cast(g.reduce(kind, given, axes, keep), x.dtype, np.int32 if given is not x else x.dtype)
             for kind in ("ReduceMin", "ReduceMax")
         )
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         zero = g.constant(np.array(0, np.int64))
         return zero if step.op.startswith("arg") else (x, zero)
     which = "max" if "max" in step.op else "min"
     if axes is None:
-        given, axes = g.reshape(given, (product(x.shape),), x.shape), [0]  # type: ignore[union-attr]
+        given, axes = g.reshape(given, (product(x.shape),), x.shape), [0]
         place = g.node(f"Arg{which.capitalize()}", given, axis=0, keepdims=0)
         return g.reshape(place, step.out.shape) if step.out.shape else place
     place = g.node(f"Arg{which.capitalize()}", given, axis=axes[0], keepdims=int(keep))
     if step.op.startswith("arg"):
         return place
     value = g.reduce(f"Reduce{which.capitalize()}", given, axes, keep)
-    return g.cast(value, x.dtype, np.int32 if given is not x else x.dtype), place  # type: ignore[union-attr]
+    return g.cast(value, x.dtype, np.int32 if given is not x else x.dtype), place
 
 
 @emits("vector_norm")
 def vector_norm(g: Graph, step: Step) -> Any:
     """(sum |x|**p)**(1/p)."""
     x, p = step.inputs[0], float(step.kw["p"])
-    axes, keep = _axes(step, x)  # type: ignore[arg-type]
+    axes, keep = _axes(step, x)
     if axes == []:
-        axes = None if not x.ndim else axes  # type: ignore[union-attr]
+        axes = None if not x.ndim else axes
     if p in (1.0, 2.0) and axes != []:
         return g.reduce("ReduceL1" if p == 1.0 else "ReduceL2", x, axes, keep)
     size = g.node("Abs", x)
@@ -144,7 +144,7 @@ def vector_norm(g: Graph, step: Step) -> Any:
     if math.isinf(p):
         return g.reduce("ReduceMax" if p > 0 else "ReduceMin", size, axes, keep)
     if p == 0.0:
-        found = g.cast(g.node("Not", g.node("Equal", x, g.scalar(0, x))), x.dtype, np.bool_)  # type: ignore[union-attr]
+        found = g.cast(g.node("Not", g.node("Equal", x, g.scalar(0, x))), x.dtype, np.bool_)
         return found if axes == [] else g.reduce("ReduceSum", found, axes, keep)
     total = g.reduce("ReduceSum", g.node("Pow", size, g.scalar(p, x)), axes, keep)
     return g.node("Pow", total, g.scalar(1 / p, x))
@@ -163,7 +163,7 @@ def cumsum(g: Graph, step: Step) -> Any:
 def logcumsumexp(g: Graph, step: Step) -> Any:
     """The logarithm of the running sum of exponentials, off the largest along the axis."""
     x = step.inputs[0]
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         return x
     axis = int(step.kw["axis"])
     top = g.reduce("ReduceMax", x, [axis], True)
@@ -175,17 +175,17 @@ def logcumsumexp(g: Graph, step: Step) -> Any:
 def cumulative_extreme(g: Graph, step: Step) -> Any:
     """The running extreme and where it is: each place compared with all before it."""
     x = step.inputs[0]
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         return x, g.constant(np.array(0, np.int64))
-    axis, n = int(step.kw["axis"]), x.ndim  # type: ignore[union-attr]
+    axis, n = int(step.kw["axis"]), x.ndim
     order = [i for i in range(n) if i != axis] + [axis]
     moved = g.transpose(x, order)
-    size = x.shape[axis]  # type: ignore[union-attr]
+    size = x.shape[axis]
     places = g.range(size)
     hidden = g.node("Greater", places, g.unsqueeze(places, 1))
     high = step.op == "cummax"
-    worst = (-np.inf if high else np.inf) if x.dtype.kind == "f" else (  # type: ignore[union-attr]
-        np.iinfo(x.dtype).min if high else np.iinfo(x.dtype).max  # type: ignore[union-attr]
+    worst = (-np.inf if high else np.inf) if x.dtype.kind == "f" else (
+        np.iinfo(x.dtype).min if high else np.iinfo(x.dtype).max
     )
     rows = g.node("Where", hidden, g.scalar(worst, x), g.unsqueeze(moved, n - 1))
     index = g.node("ArgMax" if high else "ArgMin", rows, axis=-1, keepdims=0, select_last_index=1)
@@ -212,11 +212,11 @@ def cumprod(g: Graph, step: Step) -> Any:
 def shift(g: Graph, step: Step) -> Any:
     """Moved by one place along an axis."""
     x, axis, fill = step.inputs[0], int(step.kw["axis"]), step.kw.get("fill", 0)
-    if not x.ndim:  # type: ignore[union-attr]
+    if not x.ndim:
         return g.scalar(fill, x)
-    shape: list[Size] = list(x.shape)  # type: ignore[union-attr]
+    shape: list[Size] = list(x.shape)
     shape[axis] = 1
-    free = g.filled(fill, x.dtype, shape)  # type: ignore[union-attr]
+    free = g.filled(fill, x.dtype, shape)
     if int(step.kw["by"]) > 0:
         return g.node("Concat", free, g.slice(x, axis, 0, -1), axis=axis)
     return g.node("Concat", g.slice(x, axis, 1, FAR), free, axis=axis)
@@ -235,9 +235,9 @@ def matmul(g: Graph, step: Step) -> Any:
 def linear(g: Graph, step: Step) -> Any:
     """x w^T + b."""
     x, w, b = (*step.inputs, None)[:3]
-    if x.ndim == 2 and w.ndim == 2 and (b is None or b.ndim == 1):  # type: ignore[union-attr]
+    if x.ndim == 2 and w.ndim == 2 and (b is None or b.ndim == 1):
         return g.node("Gemm", x, w, b, transB=1)
-    made = g.node("MatMul", x, g.transpose(w, [1, 0]) if w.ndim == 2 else w)  # type: ignore[union-attr]
+    made = g.node("MatMul", x, g.transpose(w, [1, 0]) if w.ndim == 2 else w)
     return made if b is None else g.node("Add", made, b)
 
 
@@ -245,7 +245,7 @@ def linear(g: Graph, step: Step) -> Any:
 def trace(g: Graph, step: Step) -> Any:
     """The sum of the diagonal."""
     x = step.inputs[0]
-    rows, columns = g.range(x.shape[-2]), g.range(x.shape[-1])  # type: ignore[union-attr]
+    rows, columns = g.range(x.shape[-2]), g.range(x.shape[-1])
     on = g.node("Equal", g.unsqueeze(rows, 1), columns)
     kept = g.node("Where", on, g.cast(x, step.out.dtype), g.scalar(0, step.out))
     return g.reduce("ReduceSum", kept, [-2, -1], False)

@@ -29,8 +29,8 @@ def expand(g: Graph, step: Step) -> Any:
 def sum_to(g: Graph, step: Step) -> Any:
     """Summed to a shape that broadcasts to x's."""
     x, shape = step.inputs[0], step.out.shape
-    lead = x.ndim - len(shape)  # type: ignore[union-attr]
-    pairs = zip(x.shape[lead:], shape, strict=True)  # type: ignore[union-attr]
+    lead = x.ndim - len(shape)
+    pairs = zip(x.shape[lead:], shape, strict=True)
     axes = [*range(lead), *[lead + i for i, (n, m) in enumerate(pairs) if m == 1 and not same(n, m)]]
     made: Any = g.reduce("ReduceSum", x, axes, True) if axes else x
     return g.squeeze(made, *range(lead)) if lead else made
@@ -45,7 +45,7 @@ def permute(g: Graph, step: Step) -> Any:
 @emits("transpose", "t", "mT")
 def transpose(g: Graph, step: Step) -> Any:
     """Two dimensions exchanged."""
-    n = step.inputs[0].ndim  # type: ignore[union-attr]
+    n = step.inputs[0].ndim
     order = list(range(n))
     if step.op == "transpose":
         a, b = int(step.kw["axis0"]), int(step.kw["axis1"])
@@ -60,7 +60,7 @@ def transpose(g: Graph, step: Step) -> Any:
 def squeeze(g: Graph, step: Step) -> Any:
     """Without dimensions of size 1."""
     x = step.inputs[0]
-    axes = [int(a) for a in step.kw["axis"] if not isinstance(x.shape[a], Dim) and x.shape[a] == 1]  # type: ignore[union-attr]
+    axes = [int(a) for a in step.kw["axis"] if not isinstance(x.shape[a], Dim) and x.shape[a] == 1]
     return g.squeeze(x, *axes) if axes else x
 
 
@@ -74,7 +74,7 @@ def unsqueeze(g: Graph, step: Step) -> Any:
 def select(g: Graph, step: Step) -> Any:
     """One slice along an axis, which is dropped."""
     x, axis, index = step.inputs[0], int(step.kw["axis"]), step.kw["index"]
-    return _picked(g, x, axis, index, x.shape[axis])  # type: ignore[union-attr]
+    return _picked(g, x, axis, index, x.shape[axis])
 
 
 def _picked(g: Graph, x: Any, axis: int, index: Size, extent: Size) -> str:
@@ -87,7 +87,7 @@ def _picked(g: Graph, x: Any, axis: int, index: Size, extent: Size) -> str:
 def basic_index(g: Graph, step: Step) -> Any:
     """x[ints, slices, None]: one Slice, then one Gather per int, then the new dimensions."""
     x = step.inputs[0]
-    shape, at = x.shape, 0  # type: ignore[union-attr]
+    shape, at = x.shape, 0
     parts: list[tuple[int, slice]] = []
     ints: list[tuple[int, Size]] = []
     new: list[int] = []
@@ -119,7 +119,7 @@ def _sliced(g: Graph, x: Any, shape: tuple[Size, ...], parts: list[tuple[int, sl
 def _bounds(g: Graph, places: list[tuple[Size, Size]]) -> str:
     found = [g.bound(size, extent) for size, extent in places]
     if all(f is not None for f in found):
-        return g.ints(*found)  # type: ignore[arg-type]
+        return g.ints(*found)
     return g.vector([size if f is None else f for f, (size, _) in zip(found, places, strict=True)])
 
 
@@ -141,10 +141,10 @@ def diagonal(g: Graph, step: Step) -> Any:
     """The diagonal of two axes, as the last dimension."""
     x = step.inputs[0]
     a, b = int(step.kw["axis1"]), int(step.kw["axis2"])
-    n, m = step.all_static([x.shape[a], x.shape[b]], "a dimension of a diagonal")  # type: ignore[union-attr]
-    rest = [i for i in range(x.ndim) if i not in (a, b)]  # type: ignore[union-attr]
+    n, m = step.all_static([x.shape[a], x.shape[b]], "a dimension of a diagonal")
+    rest = [i for i in range(x.ndim) if i not in (a, b)]
     moved = g.transpose(x, [*rest, a, b])
-    lead = tuple(x.shape[i] for i in rest)  # type: ignore[union-attr]
+    lead = tuple(x.shape[i] for i in rest)
     flat = g.reshape(moved, (*lead, n * m), (*lead, n, m))
     return _taken_last(g, flat, np.diagonal(np.arange(n * m).reshape(n, m), int(step.kw["offset"])))
 
@@ -155,11 +155,11 @@ def diag_embed(g: Graph, step: Step) -> Any:
     x, shape = step.inputs[0], step.out.shape
     a, b = int(step.kw["axis1"]), int(step.kw["axis2"])
     n, m = step.all_static([shape[a], shape[b]], "a dimension of a diagonal")
-    count = step.static(x.shape[-1], "the length of a diagonal")  # type: ignore[union-attr]
+    count = step.static(x.shape[-1], "the length of a diagonal")
     table = np.full((n, m), count)
     table[np.arange(n)[:, None] + int(step.kw["offset"]) == np.arange(m)] = np.arange(count)
-    lead = x.shape[:-1]  # type: ignore[union-attr]
-    zero = g.filled(0, x.dtype, (*lead, 1))  # type: ignore[union-attr]
+    lead = x.shape[:-1]
+    zero = g.filled(0, x.dtype, (*lead, 1))
     made = _taken_last(g, g.node("Concat", x, zero, axis=-1), table)
     rest = [i for i in range(len(shape)) if i not in (a, b)]
     order = [*rest, a, b]
@@ -170,14 +170,14 @@ def diag_embed(g: Graph, step: Step) -> Any:
 def unfold(g: Graph, step: Step) -> Any:
     """Windows along an axis, as a last dimension."""
     x, axis, size, by = step.inputs[0], int(step.kw["axis"]), int(step.kw["size"]), int(step.kw["step"])
-    n: Size = each(lambda extent: (extent - size) // by + 1, x.shape[axis])  # type: ignore[union-attr]
+    n: Size = each(lambda extent: (extent - size) // by + 1, x.shape[axis])
     if isinstance(n, Dim):
         starts = g.node("Mul", g.range(n), g.scalar(by, np.int64))
         at: Any = g.node("Add", g.unsqueeze(starts, 1), g.constant(np.arange(size, dtype=np.int64)))
     else:
         at = g.constant(np.arange(n)[:, None] * by + np.arange(size, dtype=np.int64))
     taken = g.node("Gather", x, at, axis=axis)
-    order = [i for i in range(x.ndim + 1) if i != axis + 1]  # type: ignore[union-attr]
+    order = [i for i in range(x.ndim + 1) if i != axis + 1]
     return g.transpose(taken, [*order, axis + 1])
 
 
@@ -187,10 +187,10 @@ def as_strided(g: Graph, step: Step) -> Any:
     from ...autograd.op import raw_namespace
 
     x = step.inputs[0]
-    shape = step.all_static((*x.shape, *step.out.shape), "a dimension of as_strided")[: x.ndim]  # type: ignore[union-attr]
+    shape = step.all_static((*x.shape, *step.out.shape), "a dimension of as_strided")[: x.ndim]
     numbers = np.arange(1, int(np.prod(shape)) + 1).reshape(shape)
     table = raw_namespace(np.ndarray).as_strided_gather(numbers, **step.kw)
-    flat = g.node("Concat", g.constant(np.zeros(1, x.dtype)), g.reshape(x, (numbers.size,)), axis=0)  # type: ignore[union-attr]
+    flat = g.node("Concat", g.constant(np.zeros(1, x.dtype)), g.reshape(x, (numbers.size,)), axis=0)
     return _taken_last(g, flat, table)
 
 
@@ -241,7 +241,7 @@ def flip(g: Graph, step: Step) -> Any:
 def rot90(g: Graph, step: Step) -> Any:
     """Rotated quarter turns in the plane of two axes."""
     x, k, (a, b) = step.inputs[0], int(step.kw["k"]) % 4, step.kw["axes"]
-    n = x.ndim  # type: ignore[union-attr]
+    n = x.ndim
     a, b = int(a) % n, int(b) % n
     if k == 0:
         return x
@@ -281,10 +281,10 @@ def roll(g: Graph, step: Step) -> Any:
 def triangle(g: Graph, step: Step) -> Any:
     """Zeros above or below a diagonal."""
     x, k = step.inputs[0], step.kw["k"]
-    as_int = x.dtype.kind not in "fiu" or x.dtype.itemsize < 4  # type: ignore[union-attr]
+    as_int = x.dtype.kind not in "fiu" or x.dtype.itemsize < 4
     given = g.cast(x, np.int64) if as_int else x
     made = g.node("Trilu", given, g.number(k), upper=int(step.op == "triu"))
-    return g.cast(made, x.dtype, np.int64) if as_int else made  # type: ignore[union-attr]
+    return g.cast(made, x.dtype, np.int64) if as_int else made
 
 
 # ---- padding
@@ -294,7 +294,7 @@ def triangle(g: Graph, step: Step) -> Any:
 def pad_constant(g: Graph, step: Step) -> Any:
     """One value added along each dimension; negative widths cut off."""
     x, widths = step.inputs[0], step.kw["widths"]
-    is_bool = x.dtype == bool  # type: ignore[union-attr]
+    is_bool = x.dtype == bool
     value = g.scalar(int(step.kw["value"]) if is_bool else step.kw["value"], np.int32 if is_bool else x)
     pads = g.vector([*[w[0] for w in widths], *[w[1] for w in widths]])
     made = g.node("Pad", g.cast(x, np.int32) if is_bool else x, pads, value)
@@ -323,7 +323,7 @@ def pad_edge(g: Graph, step: Step) -> Any:
 def pixel_unshuffle(g: Graph, step: Step) -> Any:
     """Blocks of space made channels."""
     x, r = step.inputs[0], int(step.kw["factor"])
-    *lead, c, h, w = x.shape  # type: ignore[union-attr]
+    *lead, c, h, w = x.shape
     high, wide = each(lambda n: n // r, h), each(lambda n: n // r, w)
     k = len(lead)
     made = g.reshape(x, (*lead, c, high, r, wide, r))
@@ -335,7 +335,7 @@ def pixel_unshuffle(g: Graph, step: Step) -> Any:
 def pixel_shuffle(g: Graph, step: Step) -> Any:
     """Channels made blocks of space."""
     x, r = step.inputs[0], int(step.kw["factor"])
-    *lead, c, h, w = x.shape  # type: ignore[union-attr]
+    *lead, c, h, w = x.shape
     if len(lead) == 1:
         return g.node("DepthToSpace", x, blocksize=r, mode="CRD")
     k, channels = len(lead), each(lambda n: n // (r * r), c)
@@ -348,7 +348,7 @@ def pixel_shuffle(g: Graph, step: Step) -> Any:
 def channel_shuffle(g: Graph, step: Step) -> Any:
     """Channels of groups interleaved."""
     x, groups = step.inputs[0], int(step.kw["groups"])
-    n, c, *rest = x.shape  # type: ignore[union-attr]
+    n, c, *rest = x.shape
     per = each(lambda m: m // groups, c)
     made = g.reshape(x, (n, groups, per, *rest))
     made = g.transpose(made, [0, 2, 1, *range(3, 3 + len(rest))])
@@ -369,12 +369,12 @@ def numbers_of(g: Graph, step: Step) -> Any:
 def write_at(g: Graph, step: Step) -> Any:
     """base with the elements of those row-major numbers replaced."""
     base, at, value = step.inputs
-    flat = g.reshape(base, (product(base.shape),))  # type: ignore[union-attr]
-    places = g.reshape(at, (product(at.shape),))  # type: ignore[union-attr]
-    new = g.expand(value, at.shape)  # type: ignore[union-attr]
-    new = g.reshape(new, (product(at.shape),), at.shape)  # type: ignore[union-attr]
+    flat = g.reshape(base, (product(base.shape),))
+    places = g.reshape(at, (product(at.shape),))
+    new = g.expand(value, at.shape)
+    new = g.reshape(new, (product(at.shape),), at.shape)
     made = g.node("ScatterElements", flat, places, new, axis=0)
-    return g.reshape(made, step.out.shape, (product(base.shape),))  # type: ignore[union-attr]
+    return g.reshape(made, step.out.shape, (product(base.shape),))
 
 
 def write_chain(g: Graph, step: Step, base: Item, value: Item) -> Any:
@@ -419,4 +419,4 @@ def scatter_view(g: Graph, step: Step) -> Any:
     base, value = step.inputs
     if len(step.kw["chain"]) != 1:
         raise step.refuse("it writes through several views at once")
-    return write_chain(g, step, base, value)  # type: ignore[arg-type]
+    return write_chain(g, step, base, value)

@@ -13,6 +13,8 @@ from fractions import Fraction
 from itertools import combinations_with_replacement
 from typing import Any
 
+MANY = 6  # traces from which on a quotient that is rounded can be told from other functions
+
 # An expression: ("dim", value name, axis), ("const", n), (operator, expression, expression); operators of ONNX.
 Expression = tuple[Any, ...]
 
@@ -83,8 +85,8 @@ class Sizes:
             if (found := _linear(size, dim)) is not None:
                 return _of_linear(("dim", *self.dims[dim]), *found)
         for dim in known:
-            if (found := _rounded(size, dim)) is not None:
-                by, plus = found
+            if (quotient := _rounded(size, dim)) is not None:
+                by, plus = quotient
                 return "Div", _plus(("dim", *self.dims[dim]), plus), ("const", by)
         for combine, name in ((_times, "Mul"), (_added, "Add"), (_taken, "Sub")):
             for a, b in combinations_with_replacement(known, 2):
@@ -132,8 +134,8 @@ def _linear(size: Dim, dim: Dim) -> tuple[Fraction, int] | None:
 
 
 def _rounded(size: Dim, dim: Dim) -> tuple[int, int] | None:
-    """(by, plus) with size = (dim + plus) // by in every trace."""
-    if len(set(dim)) < 3 or len(set(size)) < 2:
+    """(by, plus) with size = (dim + plus) // by in every trace; of few traces, too many such pairs are right."""
+    if len(set(dim)) < MANY or len(set(size)) < 2:
         return None
     for by in range(2, 33):
         for plus in sorted(range(-by, 2 * by), key=lambda n: (n not in (0, by - 1), abs(n))):

@@ -22,7 +22,7 @@ def conv(g: Graph, step: Step) -> Any:
     return g.node(
         "Conv", *step.inputs, strides=_ints(step.kw["stride"]), dilations=_ints(step.kw["dilation"]),
         pads=padding * 2, group=int(step.kw["groups"]),
-        kernel_shape=_ints(step.inputs[1].shape[2:]),  # type: ignore[union-attr]
+        kernel_shape=_ints(step.inputs[1].shape[2:]),
     )  # fmt: skip
 
 
@@ -30,12 +30,12 @@ def conv(g: Graph, step: Step) -> Any:
 def conv_input(g: Graph, step: Step) -> Any:
     """Transposed convolution; what the output has beyond the last window is its output_padding."""
     x, w = step.inputs[:2]
-    kernel = _ints(w.shape[2:])  # type: ignore[union-attr]
+    kernel = _ints(w.shape[2:])
     stride, padding, dilation = (_ints(step.kw[word]) for word in ("stride", "padding", "dilation"))
     beyond = []
     for i, (k, s, p, d) in enumerate(zip(kernel, stride, padding, dilation, strict=True)):
         extra = each(lambda out, n, k=k, s=s, p=p, d=d: out - ((n - 1) * s - 2 * p + d * (k - 1) + 1),
-                     step.out.shape[2 + i], x.shape[2 + i])  # type: ignore[union-attr]  # fmt: skip
+                     step.out.shape[2 + i], x.shape[2 + i])  # fmt: skip
         beyond.append(step.static(extra, "the output padding"))
     return g.node(
         "ConvTranspose", *step.inputs, strides=stride, dilations=dilation, pads=padding * 2,
@@ -53,7 +53,7 @@ def im2col(g: Graph, step: Step) -> Any:
     if any(padding):
         pads = [0, 0, *padding]
         made = g.node("Pad", x, g.ints(*pads, *pads), g.scalar(0, x))
-    shape: list[Size] = list(x.shape)  # type: ignore[union-attr]
+    shape: list[Size] = list(x.shape)
     for axis in range(rank):  # each axis becomes (kernel, windows)
         place = 2 + 2 * axis
         extent = each(lambda n, p=padding[axis]: n + 2 * p, shape[place])
@@ -101,8 +101,8 @@ def max_pool(g: Graph, step: Step) -> Any:
     """The maximum of each window, and its number in its plane."""
     x = step.inputs[0]
     kernel, stride, padding, dilation = (_ints(step.kw[w]) for w in ("kernel", "stride", "padding", "dilation"))
-    ceiled = _ceiled(step, x, kernel, stride, padding, dilation)  # type: ignore[arg-type]
-    given, back = _images(g, x, len(kernel))  # type: ignore[arg-type]
+    ceiled = _ceiled(step, x, kernel, stride, padding, dilation)
+    given, back = _images(g, x, len(kernel))
     wants = step.op == "max_pool_with_indices"
     made = g.node(
         "MaxPool", given, kernel_shape=kernel, strides=stride, pads=padding * 2, dilations=dilation,
@@ -110,7 +110,7 @@ def max_pool(g: Graph, step: Step) -> Any:
     )  # fmt: skip
     if not wants:
         return back(made, step.out)
-    plane = g.number(product(x.shape[x.ndim - len(kernel) :]))  # type: ignore[union-attr]
+    plane = g.number(product(x.shape[x.ndim - len(kernel) :]))
     return back(made[0], step.out), back(g.node("Mod", made[1], plane), step.out)
 
 
@@ -119,10 +119,10 @@ def avg_pool(g: Graph, step: Step) -> Any:
     """The mean of each window."""
     x, divisor = step.inputs[0], step.kw["divisor"]
     kernel, stride, padding = (_ints(step.kw[w]) for w in ("kernel", "stride", "padding"))
-    if x.dtype.kind != "f":  # type: ignore[union-attr]
+    if x.dtype.kind != "f":
         raise step.refuse("means of integers are rounded", "Convert to float before it")
-    ceiled = _ceiled(step, x, kernel, stride, padding, [1] * len(kernel))  # type: ignore[arg-type]
-    given, back = _images(g, x, len(kernel))  # type: ignore[arg-type]
+    ceiled = _ceiled(step, x, kernel, stride, padding, [1] * len(kernel))
+    given, back = _images(g, x, len(kernel))
     inside = divisor == "inside"
     if ceiled and not inside:
         return back(_ceiled_mean(g, step, given, kernel, stride, padding, divisor), step.out)
@@ -139,7 +139,7 @@ def _ceiled_mean(g: Graph, step: Step, given: Any, kernel: Any, stride: Any, pad
     """Windows that hang over the end: sums over a widened tensor, by how much of each lies in the padded one."""
     x, rank = step.inputs[0], len(kernel)
     sizes = step.all_static(step.kw["size"], "the number of windows, rounded up,")
-    extents = step.all_static(x.shape[x.ndim - rank :], "a dimension of such a pooling")  # type: ignore[union-attr]
+    extents = step.all_static(x.shape[x.ndim - rank :], "a dimension of such a pooling")
     over = [
         max((m - 1) * s + k - n - p, p) for m, s, k, n, p in zip(sizes, stride, kernel, extents, padding, strict=True)
     ]
@@ -152,16 +152,16 @@ def _ceiled_mean(g: Graph, step: Step, given: Any, kernel: Any, stride: Any, pad
     for m, s, k, n, p in zip(sizes, stride, kernel, extents, padding, strict=True):
         own = [min(i * s - p + k, n + p) - (i * s - p) for i in range(m)]
         counts = counts[..., None] * np.array(own, float)
-    return g.node("Mul", made, g.constant(area / counts, x.dtype))  # type: ignore[union-attr]
+    return g.node("Mul", made, g.constant(area / counts, x.dtype))
 
 
 @emits("adaptive_max_pool")
 def adaptive_max_pool(g: Graph, step: Step) -> Any:
     """The maximum of each of `size` equal parts, and its number."""
     x, size = step.inputs[0], _ints(step.kw["size"])
-    extents = x.shape[x.ndim - len(size) :]  # type: ignore[union-attr]
+    extents = x.shape[x.ndim - len(size) :]
     if all(m == 1 for m in size):
-        lead = x.shape[: x.ndim - len(size)]  # type: ignore[union-attr]
+        lead = x.shape[: x.ndim - len(size)]
         flat = g.reshape(x, (*lead, product(extents)))
         value = g.reduce("ReduceMax", flat, [-1], False)
         place = g.node("ArgMax", flat, axis=-1, keepdims=0)
@@ -170,7 +170,7 @@ def adaptive_max_pool(g: Graph, step: Step) -> Any:
     if any(n % m for n, m in zip(whole, size, strict=True)):
         return _uneven_max(g, step, whole, size)
     kernel = [n // m for n, m in zip(whole, size, strict=True)]
-    given, back = _images(g, x, len(size))  # type: ignore[arg-type]
+    given, back = _images(g, x, len(size))
     made = g.node("MaxPool", given, kernel_shape=kernel, strides=kernel, outputs=2)
     plane = g.number(product(whole))
     return back(made[0], step.out), back(g.node("Mod", made[1], plane), step.out)
@@ -179,8 +179,9 @@ def adaptive_max_pool(g: Graph, step: Step) -> Any:
 def _uneven_max(g: Graph, step: Step, extents: list[int], size: list[int]) -> Any:
     """Windows that differ in size: all made as long as the longest, by repeating their last place."""
     x, rank = step.inputs[0], len(size)
-    lead = x.shape[: x.ndim - rank]  # type: ignore[union-attr]
-    k, made, numbers = len(lead), x, np.zeros((), np.int64)
+    lead = x.shape[: x.ndim - rank]
+    made: Any = x
+    k, numbers = len(lead), np.zeros((), np.int64)
     longest = []
     for axis, (n, m) in enumerate(zip(extents, size, strict=True)):
         starts, stops = np.arange(m) * n // m, -(-(np.arange(m) + 1) * n // m)
@@ -202,10 +203,10 @@ def max_unpool(g: Graph, step: Step) -> Any:
     """Zeros with x at its places in each plane."""
     x, indices = step.inputs
     rank = len(step.kw["size"])
-    lead = x.shape[: x.ndim - rank]  # type: ignore[union-attr]
-    flat = (*lead, product(x.shape[x.ndim - rank :]))  # type: ignore[union-attr]
+    lead = x.shape[: x.ndim - rank]
+    flat = (*lead, product(x.shape[x.ndim - rank :]))
     plane = (*lead, product(step.kw["size"]))
-    zeros = g.filled(0, x.dtype, plane)  # type: ignore[union-attr]
+    zeros = g.filled(0, x.dtype, plane)
     made = g.node("ScatterElements", zeros, g.reshape(indices, flat), g.reshape(x, flat), axis=-1)
     return g.reshape(made, step.out.shape, plane)
 
@@ -227,20 +228,20 @@ def col2im(g: Graph, step: Step) -> Any:
 def adaptive_avg_pool(g: Graph, step: Step) -> Any:
     """The mean of each of `size` parts."""
     x, size = step.inputs[0], step.kw["size"]
-    first = x.ndim - len(size)  # type: ignore[union-attr]
+    first = x.ndim - len(size)
     if all(m == 1 for m in size):
-        return g.reduce("ReduceMean", x, range(first, x.ndim), True)  # type: ignore[union-attr]
-    if any(isinstance(n, Dim) or isinstance(m, Dim) for n, m in zip(x.shape[first:], size, strict=True)):  # type: ignore[union-attr]
-        if all(isinstance(n, int) or n == m for n, m in zip(x.shape[first:], size, strict=True)):  # type: ignore[union-attr]
+        return g.reduce("ReduceMean", x, range(first, x.ndim), True)
+    if any(isinstance(n, Dim) or isinstance(m, Dim) for n, m in zip(x.shape[first:], size, strict=True)):
+        if all(isinstance(n, int) or n == m for n, m in zip(x.shape[first:], size, strict=True)):
             return by_tables(g, step)
         raise step.refuse(
             "the windows of adaptive pooling depend on a dynamic axis",
             "Use an output size of 1, or avg_pool with a kernel, or leave that axis out of dynamic_axes",
         )
-    if any(n % m for n, m in zip(x.shape[first:], size, strict=True)):  # type: ignore[union-attr]
+    if any(n % m for n, m in zip(x.shape[first:], size, strict=True)):
         return by_tables(g, step)
-    kernel = [int(n) // int(m) for n, m in zip(x.shape[first:], size, strict=True)]  # type: ignore[union-attr]
-    given, back = _images(g, x, len(size))  # type: ignore[arg-type]
+    kernel = [int(n) // int(m) for n, m in zip(x.shape[first:], size, strict=True)]
+    given, back = _images(g, x, len(size))
     return back(g.node("AveragePool", given, kernel_shape=kernel, strides=kernel), step.out)
 
 
@@ -289,7 +290,8 @@ def upsample(g: Graph, step: Step) -> Any:
     dynamic = any(isinstance(s, Dim) for s in (*size, *x.shape[first:]))
     if x.dtype.kind != "f":
         raise step.refuse("integers are resized with rounding of their own", "Convert to float before it")
-    if not dynamic and (step.op != "upsample_nearest" or any(int(m) % int(n) for n, m in zip(x.shape[first:], size))):
+    pairs = zip(x.shape[first:], size, strict=True)
+    if not dynamic and (step.op != "upsample_nearest" or any(m % n for n, m in pairs)):
         return by_tables(g, step)
     if step.op == "upsample_lanczos" or "antialias" in method:
         raise step.refuse("antialiased resizing needs sizes that are known", "Leave that axis out of dynamic_axes")
@@ -315,7 +317,7 @@ def upsample(g: Graph, step: Step) -> Any:
 def grid_sample(g: Graph, step: Step) -> Any:
     """Values of x at the places of a grid."""
     x, grid = step.inputs
-    method, rank = step.kw["method"], x.ndim - 2  # type: ignore[union-attr]
+    method, rank = step.kw["method"], x.ndim - 2
     if any(step.kw["order"]):
         raise step.refuse("it is a derivative by the grid")
     if rank != 2:

@@ -10,6 +10,7 @@ What leaves the ops (`.item()`, `bool(tensor)`, `.numpy()`) cannot be followed, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -92,7 +93,8 @@ BASIC = ("slice_view", "select_view", "unsqueeze_view", "alias_view")
 
 def plain_index(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
     """A basic index as ints, None and slices with three numbers, one for each dimension that is not left whole."""
-    found, at = [], 0
+    found: list[Any] = []
+    at = 0
     place = next((i for i, item in enumerate(index) if item is Ellipsis), None)
     if place is not None:
         left = len(shape) - sum(item is not None and item is not Ellipsis for item in index)
@@ -257,11 +259,11 @@ class Trace:
 
     # ---- ops
 
-    def _call(self, op: str, inputs: tuple[int | None, ...], kw: dict[str, Any], outs: tuple[Any, ...]) -> list[int]:
+    def _call(self, op: str, inputs: tuple[int | None, ...], kw: dict[str, Any], outs: tuple[Any, ...]) -> list[Any]:
         depends = any(i is not None and self.values[i].depends for i in inputs)
         numbers = [None if o is None else self._new(MADE, o, depends) for o in outs]
         self.calls.append(Call(op, inputs, kw, tuple(numbers), place_of(sys._getframe(2)), self.module))
-        return numbers  # type: ignore[return-value]
+        return numbers
 
     def _input(self, item: Any, like: Any) -> int | None:
         if item is None:
@@ -283,13 +285,14 @@ class Trace:
 
     def _seen(self, name: str, arrays: tuple[Any, ...], kw: dict[str, Any], out: Any) -> Any:
         op = OPS[name]
-        like = next((a for a in arrays if hasattr(a, "shape") and hasattr(a, "dtype")), None)
+        like: Any = next((a for a in arrays if hasattr(a, "shape") and hasattr(a, "dtype")), None)
         backend = raw_namespace(type(like)).backend if like is not None else None
         outs = out if isinstance(out, tuple) else (out,)
         results = tuple([self._settled(op, o, like, backend) for o in outs])
         if like is not None and like.dtype.kind == "c":
-            raise OnnxExporterError(f"complex numbers have no form in ONNX (op '{name}' at {place_of(sys._getframe(2))})")
-        inputs = tuple([self._input(a, like) for a in arrays])
+            where = place_of(sys._getframe(2))
+            raise OnnxExporterError(f"complex numbers have no form in ONNX (op '{name}' at {where})")
+        inputs: tuple[Any, ...] = tuple([self._input(a, like) for a in arrays])
         own = dict(kw)
         if self.lengths is not None and name.endswith("_sequence"):
             inputs, own["with_lengths"] = (*inputs, self.number_of(self.lengths.array)), True
@@ -297,11 +300,11 @@ class Trace:
             own["index"] = plain_index(own["index"], like.shape)
         if own.pop("inplace", False):
             numbers = self._call(name, inputs, own, (np.empty_like(arrays[0]),))
-            self.wrote(arrays[0], numbers[0])  # type: ignore[arg-type]
+            self.wrote(arrays[0], numbers[0])
             self._counts.pop(id(storage_of(arrays[0])), None)  # marked after this: counted at the next look
             return None
         if name in COPIES:  # whether one is made may depend on the order of memory, so it is no step of the graph
-            self._known[id(results[0])] = _Known(results[0], inputs[0], 0)  # type: ignore[arg-type]
+            self._known[id(results[0])] = _Known(results[0], inputs[0], 0)
             self._counts.setdefault(id(storage_of(results[0])), version(results[0]))
             return results[0]
         shown = tuple([o if hasattr(o, "shape") and hasattr(o, "dtype") else None for o in results])
@@ -314,7 +317,7 @@ class Trace:
             if op.view and arrays[0] is not array and storage_of(array) is storage_of(like):
                 self._parents[id(array)] = (arrays[0], name, own)
             root = self._root(array)
-            self._known[id(array)] = _Known(array, number, self._writes.get(id(root), 0))  # type: ignore[arg-type]
+            self._known[id(array)] = _Known(array, number, self._writes.get(id(root), 0))
             self._counts.setdefault(id(storage_of(array)), version(array))
         return results if isinstance(out, tuple) else results[0]
 
@@ -393,7 +396,7 @@ def _swapped(trace: Trace) -> Iterator[None]:
             swap(holder, name, made)
         for name, word in _EXITS.items():
             if hasattr(Tensor, name):
-                swap(Tensor, name, lambda original, word=word: _exit(trace, original, word))
+                swap(Tensor, name, functools.partial(_exit, trace, word))
         swap(inplace, "_write_directly", lambda original: _declining(trace, original))
         assign = inplace.assign
         for module in [m for m in list(sys.modules.values()) if getattr(m, "assign", None) is assign]:
@@ -402,7 +405,7 @@ def _swapped(trace: Trace) -> Iterator[None]:
         swap(Tensor, "__getitem__", lambda original: _getting(trace, original))
         swap(Tensor, "__setitem__", lambda original: _setting(trace, original))
         for name in ("copy_", "fill_", "zero_"):
-            swap(Tensor, name, lambda original, name=name: _filling(trace, original, name))
+            swap(Tensor, name, lambda original: _filling(trace, original))
         yield
     finally:
         exporting.active = before
@@ -413,7 +416,7 @@ def _swapped(trace: Trace) -> Iterator[None]:
                 setattr(holder, name, original)
 
 
-def _exit(trace: Trace, original: Any, word: str) -> Any:
+def _exit(trace: Trace, word: str, original: Any) -> Any:
     def leaving(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         if not trace.is_elsewhere() and trace.depends(self.array):
             raise OnnxExporterError(
@@ -452,7 +455,7 @@ def _as(value: Tensor, target: Tensor) -> Tensor:
     return value
 
 
-def _filling(trace: Trace, original: Any, name: str) -> Any:
+def _filling(trace: Trace, original: Any) -> Any:
     def fill(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         if trace.is_elsewhere():
             return original(self, *args, **kwargs)
