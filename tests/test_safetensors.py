@@ -492,6 +492,8 @@ def test_killed_at_any_moment_the_old_or_the_new_is_there(tmp_path, kind):
         assert len(values) == 1 and values.copy().pop() >= last, values
         last = values.pop()
     assert last > 0
+    st.save_sharded({"a": torch.zeros(1)}, tmp_path)
+    assert os.listdir(tmp_path) == ["model.safetensors"]  # nor what killed writers left
 
 
 # ---- shards ----------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def _split(tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
 
 def _remove(folder: str, kept: Any) -> None:
     """Removes the shards of earlier checkpoints, and what programs killed in writing them left."""
-    remove_litter(folder, _OURS)
+    remove_litter(folder, "|".join([_OURS, re.escape(_SINGLE), re.escape(_INDEX)]))
     for name in os.listdir(folder):
         if re.fullmatch(_OURS, name) and name not in kept:
             with contextlib.suppress(FileNotFoundError):

@@ -42,10 +42,10 @@ class _Dtype:
             raise pickle.UnpicklingError(f"an array of {self.dtype}, not of numbers")
 
     def set(self, state: Any) -> None:
-        order = _bytes(state[1]).decode("ascii")
-        if order not in ("|", "<", ">", "="):
+        order = _bytes(state[1])
+        if order not in (b"|", b"<", b">", b"="):
             raise pickle.UnpicklingError(f"byte order {order!r}")
-        self.dtype = self.dtype.newbyteorder(order) if order != "|" else self.dtype
+        self.dtype = self.dtype.newbyteorder(">" if order == b">" else "<" if order == b"<" else "=")
 
 
 class _Array:
