@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import json
 import math
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -246,6 +247,15 @@ def test_page_is_written_between_its_markers(tmp_path: Any) -> None:
     target.write_text("nothing")
     with pytest.raises(ValueError, match="has no"):
         page.write(example_run(), source, target)
+
+
+def test_the_committed_page_is_what_its_run_says() -> None:
+    """No figure of docs/benchmarks.md is typed in: the JSON whose charts it shows gives the same tables."""
+    committed = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    name = re.findall(r"benchmarks/results/([\w-]+)-ratios\.png", committed)[0]
+    run = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+    charts = {kind: f"../benchmarks/results/{name}-{kind}.png" for kind in ("ratios", "memory", "scaling")}
+    assert suite("page").sections(run, charts) in committed
 
 
 def test_charts_are_drawn(tmp_path: Any) -> None:

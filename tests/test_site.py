@@ -1,4 +1,4 @@
-"""The site: built strictly, every page in its menu, every link and picture leads somewhere, nothing is from elsewhere."""
+"""The site: built strictly, every page in its menu, every link and picture leads somewhere, nothing from elsewhere."""
 
 from __future__ import annotations
 
