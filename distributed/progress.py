@@ -25,6 +25,7 @@ Steps = Generator[Requests, None, None]
 ANYONE = -1  # the peer of a receive that takes what comes first
 SPIN = 2e-4  # seconds of asking again at once, before the first sleep
 SHORT, LONG = 5e-5, 1e-3  # the first and the longest sleep, in seconds
+NEWS = 1.0  # seconds for which an error of the transport waits for the news of a death that explains it
 _yield_core = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
@@ -72,12 +73,18 @@ class Task:
         except StopIteration:
             self.done = True
         except Exception as error:
-            self.fail(error)
+            self.fail(error, self._known_by(time.monotonic() + NEWS))
 
-    def fail(self, error: BaseException) -> None:
-        """Ends it with an error. What its open requests may still write into is kept for as long as they are."""
+    def _known_by(self, end: float) -> str | None:
+        """Why the transport failed, if it is for a death: the news of that may come a moment after the error."""
+        while (reason := self.trouble(self)) is None and time.monotonic() < end:
+            time.sleep(SHORT)
+        return reason
+
+    def fail(self, error: BaseException, reason: str | None = None) -> None:
+        """Ends it with an error, for a reason known better than the error's. What its open requests may still write into is kept for as long as they are."""
         if not isinstance(error, DistBackendError):
-            made = DistBackendError(f"{self.what}: {error}")
+            made = DistBackendError(f"{self.what}: {reason or error}")
             made.__cause__ = error
             error = made
         self.error, self.done = error, True
