@@ -162,7 +162,7 @@ class profile:
         self.current_action = ProfilerAction.NONE
         self.profiler: _Profile | None = None  # of the cycle under way, or of the last one
         self._open = False
-        self._options = {
+        self._options: dict[str, Any] = {
             "record_shapes": record_shapes, "profile_memory": profile_memory, "with_stack": with_stack,
             "with_flops": with_flops,
         }  # fmt: skip

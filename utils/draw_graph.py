@@ -116,7 +116,7 @@ def _modules_of(node: Any, names: dict[int, dict[Any, str]], picture: _Picture) 
     root = modules[0]
     if id(root) not in names:
         names[id(root)] = {module: name for name, module in root.named_modules()}
-    path = []
+    path: list[tuple[Any, ...]] = []
     for module in modules:
         key = (*path[-1:], id(module))
         name = names[id(root)].get(module, "")
