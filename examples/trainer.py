@@ -93,7 +93,7 @@ def train(args: argparse.Namespace) -> None:
     except KeyboardInterrupt as stopped:
         raise SystemExit("\n".join(getattr(stopped, "__notes__", []))) from None
     result = trainer.evaluate(test_images, test_labels)
-    print(trainer.scores.all[2].table())
+    print(trainer.metrics[2].table())
     print(f"{len(history)} epochs; test accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f}")
     if args.out:
         history.plot(["loss", "accuracy", "f1", "lr"], path=args.out)

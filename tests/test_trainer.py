@@ -249,7 +249,7 @@ def test_metrics_are_those_of_scikit_learn_on_the_whole_set():
     assert found["confusion_matrix"] == sklearn.confusion_matrix(truth, labels, labels=range(3)).tolist()
     assert found["roc_auc"] == pytest.approx(sklearn.roc_auc_score(truth, probabilities, multi_class="ovr"), rel=1e-6)
     assert found["top2_accuracy"] == pytest.approx(sklearn.top_k_accuracy_score(truth, probabilities, k=2))
-    assert own.scores.all[4].table().count("\n") == 3  # the metric keeps its sums after evaluate
+    assert own.metrics[4].table().count("\n") == 3  # the metric keeps its sums after evaluate
 
 
 # ---- data in all forms

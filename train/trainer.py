@@ -25,6 +25,7 @@ from .feed import Feed
 from .fit import Fit, Plan
 from .history import History
 from .losses import ClassWeights, LossRule, Penalty
+from .metrics import Metric
 from .metrics.names import as_metric
 from .progress import display
 from .step import Scores, evaluate, evaluating
@@ -261,6 +262,11 @@ class Trainer:
         self._loaded = loaded
 
     # ---- what the parts ask
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics, plain ones first; after `evaluate` they hold its sums."""
+        return self.scores.all
 
     def direction(self, name: str) -> str:
         """Whether more ("max") or less ("min") of a logged quantity is better. ValueError where nobody knows."""

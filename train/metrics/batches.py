@@ -130,6 +130,8 @@ class Classification(Metric):
         predicted = self._predicted(pred, target)
         weights = weights_of(self._op, weight, target)
         t, good, bad = self._clean(target)
-        p, fine, wrong = self._clean(predicted.where(good, full_like(predicted, 0)), "pred")
-        good = good & fine
-        return p, t, weights.where(good, full_like(weights, 0)), good, bad + wrong
+        p = predicted.to(int64)
+        if not pred.is_floating_point():  # labels; those of scores are in range
+            p, fine, wrong = self._clean(predicted.where(good, full_like(predicted, 0)), "pred")
+            good, bad = good & fine, bad + wrong
+        return p, t, weights.where(good, full_like(weights, 0)), good, bad
