@@ -528,6 +528,25 @@ def test_forced_to_the_disk(tmp_path, monkeypatch):
     assert order == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 
 
+@pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="no fdatasync here")
+def test_the_disks_errors_are_told(tmp_path, monkeypatch):
+    """Linux tells an error of the disk once: also if it is met while the file is still being written."""
+    path = tmp_path / "model.pt"
+    tapegrad.save(1, path)
+    met = threading.Event()
+
+    def full(descriptor):
+        met.set()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(OSError, match="No space left"), files.replacing(path) as file:
+        file.write(b"x")
+        assert met.wait(20)
+    assert tapegrad.load(path) == 1 and os.listdir(tmp_path) == ["model.pt"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "tapegrad-save"]
+
+
 def test_a_name_to_write_to(tmp_path):
     """For libraries that open files themselves; two writers at once, one of which fails, and what a killed one left."""
     path = tmp_path / "model.bin"

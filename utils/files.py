@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -24,6 +25,8 @@ try:
     import fcntl
 except ImportError:  # Windows, which lets nobody remove a file that is open
     fcntl: Any = None  # type: ignore[no-redef]  # asked before use
+
+_MOMENT = 0.03  # seconds between two calls of fdatasync
 
 
 @contextlib.contextmanager
@@ -41,8 +44,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     file, temporary = _temporary(folder, name)
     try:
         with file:
-            yield file
-            file.flush()
+            with _early(file.fileno()):
+                yield file
+                file.flush()
             os.fsync(file.fileno())
             _keep_mode(target, temporary)
             if fcntl:  # renamed while still locked, or another writer could take it for litter
@@ -80,6 +84,35 @@ def replacing_name(path: str | os.PathLike[str]) -> Iterator[str]:
         if lock is not None:
             os.close(lock)
     _sync(folder)
+
+
+@contextlib.contextmanager
+def _early(descriptor: int) -> Iterator[None]:
+    """Inside, what is written goes to the disk beside the writing, for files that take more than a moment.
+
+    The disk's errors are told once only: those met here are raised at the end.
+    """
+    if not hasattr(os, "fdatasync"):
+        yield
+        return
+    done, errors = threading.Event(), []
+
+    def work() -> None:
+        try:
+            while not done.wait(_MOMENT):
+                os.fdatasync(descriptor)
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="tapegrad-save", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _target(path: str | os.PathLike[str]) -> tuple[str, str, str]:
