@@ -1,12 +1,17 @@
 """generate and stream: tokens equal to those of transformers, streams, stop criteria, errors before any work."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import tapegrad as torch
 from causal_models import GPT2, LLAMA, checkpoint, generated, libraries, prompts
+from library import ROOT
 from tapegrad.models import (
     GenerationConfig,
     GPT2Config,
@@ -326,3 +331,41 @@ def test_bad_files(tmp_path):
 def test_right_padding_is_warned_of():
     with pytest.warns(UserWarning, match="right-padding was detected"):
         small().generate(torch.tensor([[3, 4], [3, 0]]), max_new_tokens=1)
+
+
+def test_on_another_device():
+    """The same random numbers and tokens; every new tensor is made where the model is."""
+    for model in (small(), LlamaForCausalLM(LlamaConfig(**LLAMA)).eval()):
+        tokens, mask = (torch.tensor(x) for x in prompts(3))
+        options = {"max_new_tokens": 9, "do_sample": True, "top_p": 0.9, "repetition_penalty": 1.2, "eos_token_id": 2}
+        found = []
+        for device in ("cpu", "fake"):
+            torch.manual_seed(3)
+            moved = {"input_ids": tokens.to(device), "attention_mask": mask.to(device)}
+            found.append(model.to(device).generate(**moved, **options))
+            assert found[-1].device.type == device
+        assert torch.equal(found[0], found[1].cpu())
+
+
+def test_the_example(tmp_path):
+    """One command makes a checkpoint with its tokenizer, trains it and streams; a second one reads it again."""
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("safetensors")
+    (tmp_path / "story.txt").write_text("the cat sat on the mat and looked at the moon.\n" * 80)
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / "generate.py"), *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    made = run("--quick", "--train", "30", "--text", "story.txt", "--out", "model", "--prompt", "the cat")
+    losses = [float(x) for x in re.findall(r"loss (\d+\.\d+)", made)]
+    assert losses[-1] < 0.8 * losses[0]
+    for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "model" / name).exists()
+    again = run("--model", "model", "--prompt", "the cat", "--tokens", "20")
+    assert again.partition("\n\n")[2].startswith("the cat")
+    assert re.findall(r"\n\n(the cat.*)\n\n", made, re.DOTALL) == re.findall(r"\n\n(the cat.*)\n\n", again, re.DOTALL)

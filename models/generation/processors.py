@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...autograd.api.creation import arange
@@ -79,7 +80,7 @@ def no_repeat_ngram_size(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
 
 def min_length(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
     """No end before the sequence, prompt included, has min_length tokens."""
-    return _barred(scores, run.eos) if run.eos and ids.shape[1] < run.config.min_length else scores  # type: ignore[operator]
+    return _barred(scores, run.eos) if run.eos and ids.shape[1] < run.config.min_length else scores
 
 
 def forced_bos_token_id(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
@@ -119,7 +120,7 @@ def temperature(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
 
 def top_k(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
     """Only the k likeliest tokens, and those as likely as the last of them."""
-    least = scores.topk(min(run.config.top_k, scores.shape[1])).values[:, -1:]  # type: ignore[type-var]
+    least = scores.topk(min(run.config.top_k, scores.shape[1])).values[:, -1:]
     return scores.masked_fill(scores < least, -math.inf)
 
 
@@ -200,12 +201,16 @@ PROCESSORS: list[tuple[int, Callable[[Tensor, Tensor, Run], Tensor], tuple[Any, 
 ]
 
 
+def _applied(function: Callable[[Tensor, Tensor, Run], Tensor], run: Run, ids: Tensor, scores: Tensor) -> Tensor:
+    return function(ids, scores, run)
+
+
 def processors(run: Run, own: list[Processor]) -> list[Processor]:
     """The functions (tokens, scores) -> scores that a run applies, in their order; `own`: the caller's."""
 
     def those(when: int) -> list[Processor]:
         return [
-            lambda ids, scores, function=function: function(ids, scores, run)
+            partial(_applied, function, run)
             for stage, function, idle in PROCESSORS
             if stage == when and getattr(run.config, function.__name__) not in idle
         ]
