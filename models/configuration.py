@@ -13,7 +13,7 @@ from ..utils.files import replacing
 __all__ = ["PretrainedConfig", "read_json"]
 
 CONFIG_NAME = "config.json"
-_WORDS = {dict: "object", list: "array"}
+_WORDS: dict[type, str] = {dict: "object", list: "array"}
 
 
 def read_json(path: str, kind: type = dict) -> Any:

@@ -65,7 +65,7 @@ class PretrainedModel(Module):
         if isinstance(module, (Linear, Conv2d, Embedding)):
             init.normal_(module.weight, 0.0, getattr(self.config, "initializer_range", 0.02))
             if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)  # type: ignore[arg-type]  # not None, as asked
+                init.zeros_(module.bias)
             if getattr(module, "padding_idx", None) is not None:
                 with no_grad():
                     module.weight[module.padding_idx].fill_(0)
@@ -255,14 +255,16 @@ def read_weights(folder: Any) -> dict[str, Tensor]:
     if found is None:
         raise FileNotFoundError(f"{folder}: no weights in this folder; looked for {', '.join(_FILES)}")
     if "safetensors" in found:
-        try:
-            from ..utils.safetensors import load_sharded
+        from ..utils.safetensors import load_sharded
+        from ..utils.safetensors.format import library
 
-            return load_sharded(folder)
+        try:
+            library()
         except ImportError as error:
             raise ImportError(
                 f"{os.path.join(folder, found)} is read by the package safetensors: pip install 'tapegrad[models]'"
             ) from error
+        return load_sharded(folder)
     if found.endswith(".json"):
         return _read_pickled_shards(folder, found)
     return _read_pickle(os.path.join(folder, found))

@@ -154,8 +154,9 @@ class SentenceEncoder(Module):
         """Numbers of texts, not yet padded."""
         stripped = [text.strip() for text in texts]
         prepared = [text.lower() for text in stripped] if self.lower else stripped
-        cut = {"truncation": True, "max_length": self.max_seq_length}
-        return self.tokenizer(prepared, padding=False, return_tensors=None, **cut)
+        return self.tokenizer(
+            prepared, padding=False, truncation=True, max_length=self.max_seq_length, return_tensors=None
+        )
 
     def _padded(self, numbers: dict[str, list[list[int]]]) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in self.tokenizer.pad(numbers).items()}
@@ -209,7 +210,7 @@ class SentenceEncoder(Module):
         numbers = self._numbers(texts)
         order = sorted(range(len(texts)), key=lambda i: -len(numbers["input_ids"][i]))
         if not order:
-            width = getattr(self.transformer.config, "hidden_size", 0) * len(self.pooling)  # type: ignore[union-attr]
+            width = getattr(self.transformer.config, "hidden_size", 0) * len(self.pooling)
             return empty((0, width), device=self.device)
         lengths = [len(numbers["input_ids"][i]) for i in order]
         parts = []
@@ -241,7 +242,8 @@ def _modules(folder: str) -> tuple[str, tuple[str, ...], bool]:
     if not os.path.isfile(path):
         return folder, ("mean",), False
     listed = read_json(path, list)
-    place, pooling, normalize = folder, ("mean",), False
+    place, normalize = folder, False
+    pooling: tuple[str, ...] = ("mean",)
     for module in listed:
         if not isinstance(module, dict) or not all(isinstance(module.get(key), str) for key in ("path", "type")):
             raise ValueError(f"{path}: each module must have a path and a type, found {module!r}")

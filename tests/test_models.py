@@ -313,6 +313,34 @@ def test_named_resnets():
         models.ResNetConfig(depths=[1])
 
 
+def test_exported_models(tmp_path):
+    """With another number of texts than was traced, and with padding where the traced ones had none."""
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+
+    class First(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x, mask=None):
+            return self.model(x)[0] if mask is None else self.model(x, attention_mask=mask)[0]
+
+    for name in ("BertModel", "ViTForImageClassification", "ResNetForImageClassification"):
+        module = First(small(name)).eval()
+        given = [an_input(module.model), *([torch.ones(2, 7, dtype=torch.int64)] if name == "BertModel" else [])]
+        names = ["x", "mask"][: len(given)]
+        path = str(tmp_path / f"{name}.onnx")
+        torch.onnx.export(module, tuple(given), path, input_names=names, dynamic_axes={n: {0: "n"} for n in names})
+        more = [torch.cat([x, x.flip(1)]) for x in given]
+        if len(more) == 2:
+            more[1][1, 4:] = 0
+        session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = session.run(None, {n: x.numpy() for n, x in zip(names, more, strict=True)})[0]
+        with torch.no_grad():
+            np.testing.assert_allclose(found, module(*more).numpy(), atol=1e-5)
+
+
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on a mat ##s dog , .".split()
