@@ -135,6 +135,4 @@ def barrier(group: Any = None, async_op: bool = False, device_ids: Any = None) -
     """Waits until all processes have called it."""
     if is_stranger(group, "barrier"):
         return None
-    if device_ids is not None and not isinstance(device_ids, list):
-        raise TypeError("Invalid function argument: device_ids type should be List[int]")
     return under_way(group_of(group).transport.barrier(), None, lambda: None, async_op)

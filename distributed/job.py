@@ -19,7 +19,7 @@ from .liveness import Liveness, hub
 from .progress import ANYONE, Engine, Pause, Task
 from .types import DistBackendError, default_pg_timeout
 
-GRACE = 5.0  # seconds that a message may still take whose sender has done its work
+GRACE = 3.0  # seconds that a message may still take whose sender has done its work
 LINGER = 5.0  # seconds that a failed process waits for the others to notice: when it ends, mpiexec may end them
 
 
@@ -135,7 +135,7 @@ class Job:
         if os.getpid() != self.pid:  # a forked child
             return
         self.liveness.leave()
-        if not self.liveness.failed and self._all_came() and not self.engine.abandoned:
+        if not self.liveness.failed and self._all_came() and self.engine.take_back():
             self.engine.close()
             if not self.MPI.Is_finalized():
                 self.MPI.Finalize()

@@ -41,6 +41,9 @@ class _WithStatus:
     def Test(self) -> bool:
         return bool(self.request.Test(self.status))
 
+    def Cancel(self) -> None:
+        self.request.Cancel()
+
 
 class MPITransport:
     """What the processes of one group do together, on flat contiguous NumPy arrays; every method gives a Task.

@@ -104,7 +104,7 @@ def batch_isend_irecv(p2p_op_list: Sequence[P2POp]) -> list[Work]:
     """Begins many messages at once, receives first, and gives their Works in the order of the list."""
     if not p2p_op_list or not all(isinstance(op, P2POp) for op in p2p_op_list):
         raise ValueError(
-            "Invalid ``op``. Each op is expected to to be of type ``torch.distributed.P2POp``."
+            "Invalid ``p2p_op_list``. Each op is expected to to be of type ``torch.distributed.P2POp``."
             if p2p_op_list
             else "batch_isend_irecv: the list of P2POp is empty"
         )

@@ -182,6 +182,16 @@ class Engine:
                 pause()
                 pause.length = min(pause.length, 4 * SHORT)
 
+    def take_back(self) -> bool:
+        """Cancels what failed calls left open; whether nothing is open any more, within a second."""
+        open_still = [request for task in self.abandoned for _, request in task.pending]
+        for request in open_still:
+            request.Cancel()
+        end = time.monotonic() + NEWS
+        while (open_still := [request for request in open_still if not request.Test()]) and time.monotonic() < end:
+            time.sleep(SHORT)
+        return not open_still
+
     def close(self) -> None:
         """Ends the thread."""
         self.closed = True

@@ -30,7 +30,7 @@ class QueueEmptyError(DistStoreError):
     """Nothing was in a store's queue."""
 
 
-class _RedOpType(enum.IntEnum):
+class RedOpType(enum.IntEnum):
     SUM, AVG, PRODUCT, MIN, MAX, BAND, BOR, BXOR, PREMUL_SUM = range(9)
 
     def __str__(self) -> str:
@@ -44,20 +44,20 @@ class ReduceOp:
     of its own before they are summed; `_make_nccl_premul_sum(factor)` makes one.
     """
 
-    RedOpType = _RedOpType
-    SUM, AVG, PRODUCT, MIN, MAX, BAND, BOR, BXOR, PREMUL_SUM = tuple(_RedOpType)
+    RedOpType = RedOpType
+    SUM, AVG, PRODUCT, MIN, MAX, BAND, BOR, BXOR, PREMUL_SUM = tuple(RedOpType)
 
     def __init__(self, op: Any, factor: Any = None):
-        if not isinstance(op, _RedOpType | ReduceOp):
+        if not isinstance(op, RedOpType | ReduceOp):
             raise TypeError(f"ReduceOp(): expected a member such as ReduceOp.SUM, got {op!r}")
-        self.op = _RedOpType(int(op))
+        self.op = RedOpType(int(op))
         self.factor = getattr(op, "factor", None) if factor is None else factor
 
     def __int__(self) -> int:
         return int(self.op)
 
     def __eq__(self, other: object) -> bool:
-        return int(self) == int(other) if isinstance(other, _RedOpType | ReduceOp) else NotImplemented
+        return int(self) == int(other) if isinstance(other, RedOpType | ReduceOp) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.op)
