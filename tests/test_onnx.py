@@ -373,3 +373,32 @@ def test_an_op_of_ones_own():
     x = torch.linspace(-0.9, 0.9, 7)
     program = torch.onnx.export(torch.erfinv, (x,), custom_translation_table={"erfinv": erfinv})
     np.testing.assert_allclose(program(x)[0].array, torch.erfinv(x).array, atol=5e-3)
+
+
+def test_buffers_that_forward_writes_to_are_as_before():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+            self.register_buffer("last", torch.zeros(2))
+            self.layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+
+        def forward(self, x):
+            self.calls += 1
+            self.last = x.sum(0)[:2]
+            return self.layer(x) * self.calls
+
+    net = Counting()
+    program = exported(net, (torch.randn(4, 3),), {"x": BATCH})
+    net.calls.zero_()
+    torch.onnx.export(net, (torch.randn(4, 3),))
+    assert net.calls.tolist() == [0.0] and net.last.shape == (2,)
+    x = torch.randn(2, 3)
+    assert torch.equal(program(x)[0], program(x)[0])
+
+
+def test_another_device_is_refused():
+    with pytest.raises(ValueError, match="model is on .*cpu"):
+        torch.onnx.export(nn.Linear(2, 2).to("fake"), (torch.ones(2),))
+    with pytest.raises(ValueError, match="example input is on .*cpu"):
+        torch.onnx.export(nn.Linear(2, 2), (torch.ones(2, device="fake"),))

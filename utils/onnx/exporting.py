@@ -6,12 +6,8 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from ...autograd.tensor import Tensor
 from ...nn.modules.module import Module
 from .errors import OnnxExporterError, UnknownSizeError
 from .graph import Graph, Item
@@ -19,6 +15,8 @@ from .inputs import Inputs, read_inputs
 from .merge import Program
 from .program import ONNXProgram, model_proto
 from .sizes import MANY, Dim
+from .state import buffers_kept, check_device, evaluating, names_of
+from .swaps import swapped
 from .table import load
 from .trace import Trace
 
@@ -94,6 +92,7 @@ def export(
         raise ValueError(f"opset_version must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset_version}")
     if not (isinstance(model, Module) or callable(model)):
         raise TypeError(f"model must be a Module or a function, not {type(model).__name__}")
+    check_device(model)
     inputs = read_inputs(model, args, kwargs, input_names, dynamic_axes, dynamic_shapes)
     outputs = list(output_names or ())
     _check_names(inputs, outputs, dynamic_axes)
@@ -122,7 +121,7 @@ def _write(
     model: Any, inputs: Inputs, *, opset: int, custom: Mapping[str, Any] | None, fold: bool, more: int = 0
 ) -> tuple[Program, list[Item]]:
     """The program of a model's traces, and its outputs. more: how many sizes of each axis to trace at least."""
-    with _evaluating(model):
+    with evaluating(model):
         traces = list(_traces(model, inputs, more))
     graph = Graph(opset)
     graph.reserve([*inputs.names, *(v.name for v in traces[0].values)])
@@ -157,20 +156,6 @@ def _named(graph: Graph, items: list[Item], wanted: list[str]) -> list[Item]:
         made = graph.node("Identity", item, wish=name)
         found.append(Item(made, item.shape, item.dtype))
     return found
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """The model in eval mode; every module's own mode afterwards."""
-    modules = list(model.modules()) if isinstance(model, Module) else []
-    modes = [m.training for m in modules]
-    if isinstance(model, Module):
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
 
 
 # How the sizes of the dynamic axes are changed, axis j in trace k: tried in turn until the model runs with them.
@@ -234,17 +219,6 @@ def _traces(model: Any, inputs: Inputs, more: int = 0) -> Iterator[Trace]:
 
 def _trace(model: Any, inputs: Inputs, sizes: dict[str, int], turn: int) -> Trace:
     tensors, (args, kwargs) = inputs.resized(sizes, turn)
-    trace = Trace(model, _names_of(model))
-    return trace.run(list(zip(inputs.names, tensors, strict=True)), lambda: model(*args, **kwargs))
-
-
-def _names_of(model: Any) -> dict[int, str]:
-    """id of a parameter's or buffer's array -> its name in the state_dict (the first of several)."""
-    if not isinstance(model, Module):
-        return {}
-    found: dict[int, str] = {}
-    for pairs in (model.named_parameters(), model.named_buffers()):
-        for name, tensor in pairs:
-            if isinstance(tensor, Tensor) and isinstance(tensor.array, np.ndarray):
-                found.setdefault(id(tensor.array), name)
-    return found
+    trace = Trace(model, names_of(model))
+    with swapped(trace), buffers_kept(model):
+        return trace.run(list(zip(inputs.names, tensors, strict=True)), lambda: model(*args, **kwargs))

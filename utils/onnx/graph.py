@@ -127,7 +127,7 @@ class Graph:
         read = [i.name if isinstance(i, Item) else "" if i is None else i for i in inputs]
         while read and not read[-1]:
             read.pop()
-        path = "" if self.step is None else self.step.module.partition(" ")[0]
+        path = "" if self.step is None else self.step.module.partition("(")[0].strip()
         base = wish or f"{path}/{kind}".strip("/")
         outs = [self.name(base if outputs == 1 else f"{base}.{i}") for i in range(outputs)]
         self.nodes.append(Node(kind, read, outs, attributes, outs[0]))

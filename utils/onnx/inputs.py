@@ -69,6 +69,9 @@ def read_inputs(
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     if not places:
         raise ValueError("args: no tensor among the example inputs; give a tuple of the model's positional arguments")
+    away = next((t for t in leaves if isinstance(t, Tensor) and t.device.type != "cpu"), None)
+    if away is not None:
+        raise ValueError(f"an example input is on {away.device}: export runs on the CPU; give it .cpu()")
     words = list(_words(model, args, kwargs))
     names = [words[i] for i in places]
     if input_names is not None:

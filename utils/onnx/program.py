@@ -16,6 +16,7 @@ from ..files import replacing
 from .errors import OnnxExporterError
 from .graph import Graph, Item, Node, type_of
 from .sizes import Dim
+from .state import buffers_kept, evaluating
 
 LARGEST = 2**31 - 1  # bytes of a protobuf message
 OWN_FILE = 1024  # bytes of a tensor from which on it goes into the file of external data
@@ -165,11 +166,9 @@ class ONNXProgram:
 
         Raises OnnxExporterError for an output that differs by more than atol + rtol * |expected|.
         """
-        from .exporting import _evaluating
-
         for turn, sizes in enumerate(self._inputs.points):
             args, kwargs = self._inputs.resized(sizes, self._inputs.moved and turn)[1]
-            with _evaluating(self._model), no_grad():
+            with evaluating(self._model), buffers_kept(self._model), no_grad():
                 expected = [t for t in flatten(_outputs(self._model(*args, **kwargs)))[0] if t is not None]
             for i, (want, have) in enumerate(zip(expected, self(*args, **kwargs), strict=True)):
                 if not np.allclose(want.array, have.array, rtol=rtol, atol=atol, equal_nan=True):
