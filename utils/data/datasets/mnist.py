@@ -48,7 +48,7 @@ def read_idx(path: Any, ndim: int) -> Any:
     if len(data) != count:
         more = "more" if len(data) > count else f"{len(data)}"
         raise damaged(path, f"its header says {shape}, {count} bytes, but {more} follow")
-    return np.frombuffer(data, np.uint8).reshape(shape).copy()
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 class MNIST(LabelledDataset):
@@ -85,16 +85,15 @@ class MNIST(LabelledDataset):
         no_download(download, type(self).__name__)
         self.train = train
         images, labels = self._paths()
-        self._images, numbers = read_idx(images, 3), read_idx(labels, 1)
-        if self._images.shape[1:] != (28, 28):
-            raise damaged(images, f"images of 28 x 28 are expected, not {self._images.shape[1:]}")
-        if len(self._images) != len(numbers):
-            raise damaged(labels, f"{len(numbers)} labels for {len(self._images)} images in {images}")
+        pixels, numbers = read_idx(images, 3), read_idx(labels, 1)
+        if pixels.shape[1:] != (28, 28):
+            raise damaged(images, f"images of 28 x 28 are expected, not {pixels.shape[1:]}")
+        if len(pixels) != len(numbers):
+            raise damaged(labels, f"{len(numbers)} labels for {len(pixels)} images in {images}")
         if numbers.size and numbers.max() >= len(self.classes):
             raise damaged(labels, f"label {numbers.max()} at {numbers.argmax()}, of {len(self.classes)} classes")
-        self.data: Tensor = tensor(self._images)
+        self.data: Tensor = tensor(pixels)
         self.targets: Tensor = tensor(numbers.astype(np.int64))
-        self._labels = numbers.tolist()
 
     def _paths(self) -> tuple[str, str]:
         place = self.root or ""
@@ -109,10 +108,10 @@ class MNIST(LabelledDataset):
         return images, labels
 
     def _sample(self, index: int) -> tuple[Any, Any]:
-        return self._images[index], self._labels[index]
+        return self.data[index].numpy(), int(self.targets[index])
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.data)
 
 
 class FashionMNIST(MNIST):
