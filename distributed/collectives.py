@@ -7,6 +7,7 @@ same order.
 
 from __future__ import annotations
 
+from typing import Any
 
 from ..autograd.tensor import Tensor
 from . import reduction
@@ -87,7 +88,7 @@ def broadcast(
 
 
 def all_gather(tensor_list: list[Tensor], tensor: Tensor, group: Any = None, async_op: bool = False) -> Work | None:
-    """Fills a list with the tensors of all processes, which have one shape. RuntimeError for a list of another length."""
+    """Fills a list with the tensors of all processes, all of one shape. RuntimeError for a list of another length."""
     check_list(tensor_list, "tensor_list")
     check_tensor(tensor, "tensor")
     check_dtypes(*tensor_list, tensor)

@@ -99,7 +99,7 @@ class Job:
                 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def trouble(self, task: Task, ranks: Sequence[int], everybody: bool) -> str | None:
-        """Why a call cannot end, if so: who of `ranks` is gone. everybody: it needs all of them, not its peers alone."""
+        """Why a call cannot end, if so: who of `ranks` is gone. everybody: it needs all of them, not peers alone."""
         failed, left = self.liveness.failed, self.liveness.left
         if not failed and not left:
             return None
@@ -110,10 +110,8 @@ class Job:
                 return f"rank {rank} of {self.size} is gone: {why}"
         ended = [rank for rank in awaited if time.monotonic() - max(left.get(rank, np.inf), task.begun) > GRACE]
         if ended and (ANYONE not in peers or len(ended) == len(awaited)):
-            return (
-                f"rank {ended[0]} of {self.size} is gone: its program ended {time.monotonic() - left[ended[0]]:.1f} s ago "
-                "without making this call"
-            )
+            ago = time.monotonic() - left[ended[0]]
+            return f"rank {ended[0]} of {self.size} is gone: its program ended {ago:.1f} s ago without making this call"
         return None
 
     def communicators(self, ranks: Sequence[int], number: int) -> tuple[Any, Any]:

@@ -1,8 +1,8 @@
 """Who of a program's processes is alive: a TCP connection of each to rank 0, which tells the others what it sees.
 
-MPI itself does not say that a process died; a wait for it never ends. Here the kernel closes the connection of a process
-that ends in whatever way, and within milliseconds all know. Where a whole machine vanishes, TCP's own probes find out in
-about 8 s. A process that ends in good order says so first.
+MPI itself does not say that a process died; a wait for it never ends. Here the kernel closes the connection of a
+process that ends in whatever way, and within milliseconds all know. Where a whole machine vanishes, TCP's own probes
+find out in about 8 s. A process that ends in good order says so first.
 
 Lines of JSON go both ways: {"rank": 1, "failed": "why"} or {"rank": 1, "left": true}.
 """
@@ -40,7 +40,8 @@ class Liveness:
 
     Args:
         rank, size: this process's number, and how many there are.
-        hub: rank 0: its `Hub`; the others: where it listens, as `Hub.address` says.
+        address: where rank 0 listens, and the token that it asks for, as `hub` gives them.
+        listener: rank 0's listening socket; None in the others.
 
     Attributes:
         failed: the processes that died or raised, and why, the first one first.

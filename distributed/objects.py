@@ -34,7 +34,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> No
         return
     size = group_of(group).size()
     if len(object_list) < size:
-        raise ValueError(f"all_gather_object: the list has {len(object_list)} places for the objects of {size} processes")
+        raise ValueError(f"all_gather_object: the list has {len(object_list)} places for {size} processes")
     mine = _packed(obj)
     lengths = [_numbers([0]) for _ in range(size)]
     collectives.all_gather(lengths, _numbers([mine.numel()]), group)

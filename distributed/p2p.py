@@ -65,7 +65,7 @@ def send(
 def recv(
     tensor: Tensor, src: int | None = None, group: Any = None, tag: int = 0, group_src: int | None = None
 ) -> int:
-    """Receives a tensor from a process, or from whichever sends first. Gives the sender's number in the world, or -1."""
+    """Receives a tensor from a process, or from whichever sends first. Gives the sender's number in the world."""
     work = irecv(tensor, src, group, tag, group_src)
     if work is None:
         return -1

@@ -82,7 +82,10 @@ class Task:
         return reason
 
     def fail(self, error: BaseException, reason: str | None = None) -> None:
-        """Ends it with an error, for a reason known better than the error's. What its open requests may still write into is kept for as long as they are."""
+        """Ends it with an error; `reason` is one known better than the error's.
+
+        What its open requests may still write into is kept for as long as they are.
+        """
         if not isinstance(error, DistBackendError):
             made = DistBackendError(f"{self.what}: {reason or error}")
             made.__cause__ = error
@@ -98,8 +101,8 @@ class Task:
         if reason is None and waited > limit:
             peers = ", ".join(map(str, sorted({peer for peer, _ in self.pending})))
             reason = (
-                f"timed out after {waited:.1f} s, waiting for rank {peers} of the group. Did every process of the group "
-                "make this call, in the same order? (timeout= of init_process_group sets the limit)"
+                f"timed out after {waited:.1f} s, waiting for rank {peers} of the group. Did every process make "
+                "this call, in the same order? (timeout= of init_process_group sets the limit)"
             )
         if reason is not None:
             self.fail(DistBackendError(f"{self.what}: {reason}"))

@@ -42,8 +42,8 @@ def gather(
         raise ValueError("Argument ``gather_list`` must be specified on destination rank.")
     if len(gather_list) != found.size():
         raise RuntimeError(
-            f"gather: Incorrect output list size {len(gather_list)}. Output list size should be {found.size()}, same as "
-            "size of the process group."
+            f"gather: Incorrect output list size {len(gather_list)}. Output list size should be {found.size()}, same "
+            "as size of the process group."
         )
     check_shapes("gather", gather_list, tensor)
     arrays, finish = into(gather_list, host)
@@ -76,8 +76,8 @@ def scatter(
         raise ValueError("Argument ``scatter_list`` must be specified on source rank.")
     elif len(scatter_list) != found.size():
         raise RuntimeError(
-            f"scatter: Incorrect input list size {len(scatter_list)}. Input list size should be {found.size()}, same as "
-            "size of the process group."
+            f"scatter: Incorrect input list size {len(scatter_list)}. Input list size should be {found.size()}, same "
+            "as size of the process group."
         )
     else:
         check_shapes("scatter", scatter_list, tensor)
@@ -170,7 +170,7 @@ def all_to_all_single(
     group: Any = None,
     async_op: bool = False,
 ) -> Work | None:
-    """Each process gives every other some rows of a tensor: equally many, or as the sizes say. RuntimeError for wrong ones."""
+    """Each process gives every other some rows of a tensor: equally many, or as the sizes say. RuntimeError else."""
     if is_stranger(group, "all_to_all_single"):
         return None
     check_tensor(output, "output")

@@ -27,7 +27,7 @@ class Done:
 
 
 class SingleTransport:
-    """What a process does together with nobody, on flat arrays of any backend; every method gives a task that is done."""
+    """What a process does together with nobody, on flat arrays of any backend; every task is done at once."""
 
     name, host = "single", False
     ranks = (0,)

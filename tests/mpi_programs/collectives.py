@@ -136,8 +136,9 @@ def under_way():
 def messages():
     right, left = (RANK + 1) % WORLD, (RANK - 1) % WORLD
     got = torch.empty(50_000)
-    ops = [dist.P2POp(dist.isend, torch.full((50_000,), float(RANK)), right, tag=3), dist.P2POp(dist.irecv, got, left, tag=3)]
-    for work in dist.batch_isend_irecv(ops):
+    mine = torch.full((50_000,), float(RANK))
+    both = [dist.P2POp(dist.isend, mine, right, tag=3), dist.P2POp(dist.irecv, got, left, tag=3)]
+    for work in dist.batch_isend_irecv(both):
         work.wait()
     assert (got == left).all()
     if RANK == 0:
