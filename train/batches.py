@@ -99,6 +99,13 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, Tensor) or hasattr(value, "__array__") or hasattr(value, "to_numpy")
 
 
+def _gives_batches(x: Any) -> bool:
+    """Whether it is a loader of another kind: an iterable of batches, also as a list of them."""
+    if isinstance(x, list):
+        return bool(x) and isinstance(x[0], (tuple, list, Mapping)) and any(map(_is_array, leaves(x[0])))
+    return not _is_array(x) and not isinstance(x, (tuple, Mapping, str)) and hasattr(x, "__iter__")
+
+
 class Rows(Dataset):
     """Samples in trees of tensors (N, *), read by whole batches."""
 
@@ -153,10 +160,9 @@ class Source(NamedTuple):
 
 def source(x: Any, y: Any, weight: Any, floating: dtype, name: str) -> Source:
     """Sorts out data. Raises TypeError and ValueError for what cannot be data, or has y or weights twice."""
-    own = isinstance(x, (DataLoader, Dataset)) or (
-        not _is_array(x) and not isinstance(x, (tuple, list, Mapping, str)) and hasattr(x, "__iter__")
-    )
-    if own:
+    if hasattr(x, "__next__") and name not in ("evaluate", "predict"):
+        raise ValueError(f"{name}: a {type(x).__name__} is spent after one epoch; what can be iterated again is needed")
+    if isinstance(x, (DataLoader, Dataset)) or _gives_batches(x):
         for what, value in (("y", y), ("sample_weight", weight)):
             if value is not None:
                 raise ValueError(f"{name}: a {type(x).__name__} gives (x, y) or (x, y, weight) itself, without {what}=")
@@ -173,8 +179,9 @@ def source(x: Any, y: Any, weight: Any, floating: dtype, name: str) -> Source:
 def loader_of(found: Source, name: str, batch_size: int | None, shuffle: bool | None = None, **options: Any) -> Any:
     """A loader over the source. ValueError where a loader that is there already is to be changed."""
     if found.loader is not None:
-        if batch_size is not None:
-            raise ValueError(f"{name}: the {type(found.loader).__name__} has batches of its own: leave out batch_size")
+        for option, value in (("batch_size", batch_size), ("num_workers", options.get("num_workers"))):
+            if value:
+                raise ValueError(f"{name}: the {type(found.loader).__name__} has its own batches: leave out {option}")
         return found.loader
     if isinstance(found.dataset, IterableDataset):
         shuffle = None

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from .. import distributed
 from ..amp import GradScaler, autocast
 from ..autograd.api.join import cat
 from ..autograd.device import device as _device
@@ -139,24 +140,22 @@ class Trainer:
 
         Raises ValueError and TypeError for data and arguments without meaning, before anything is changed.
         """
-        found = source(x, y, sample_weight, self._floating(), "fit")
-        held = None
+        _check_counts(epochs, initial_epoch, validation_freq, checkpoint_every)
+        if checkpoint_every and checkpoint is None:
+            raise ValueError("checkpoint_every needs a folder: checkpoint=")
+        found, held = source(x, y, sample_weight, self._floating(), "fit"), None
+        if validation_split and validation_data is not None:
+            raise ValueError("validation_data and validation_split exclude each other")
         if validation_split:
-            if validation_data is not None:
-                raise ValueError("validation_data and validation_split exclude each other")
             found, held = cut(found, validation_split)
         elif validation_data is not None:
             held = source(validation_data, None, None, self._floating(), "validation_data")
-        for name, value in (("validation_freq", validation_freq), ("checkpoint_every", checkpoint_every or 1)):
-            _positive(name, value, int)
-        if checkpoint_every and checkpoint is None:
-            raise ValueError("checkpoint_every needs a folder: checkpoint=")
         plan = Plan(
             feed=Feed(loader_of(found, "fit", batch_size, shuffle, num_workers=num_workers)),
             validation=None if held is None else _validation_feed(held, batch_size),
             validation_freq=validation_freq, epochs=epochs, initial_epoch=initial_epoch,
             class_weights=None if class_weight is None else ClassWeights(class_weight),
-            callbacks=list(callbacks), display=display(progress, verbose, epochs),
+            callbacks=list(callbacks), display=display(progress, verbose and _leads(), epochs),
             checkpoint=None if checkpoint is None else os.fspath(checkpoint), every=checkpoint_every,
         )  # fmt: skip
         self._complete(plan, resume)
@@ -315,6 +314,15 @@ def _positive(name: str, value: Any, kind: Any) -> None:
         raise ValueError(f"{name} must be positive, not {value!r}")
 
 
+def _check_counts(epochs: Any, initial_epoch: Any, validation_freq: Any, checkpoint_every: Any) -> None:
+    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} must be an integer of 0 or more, not {value!r}")
+    for name, value in (("validation_freq", validation_freq), ("checkpoint_every", checkpoint_every)):
+        if value is not None:
+            _positive(name, value, int)
+
+
 def _half(amp: Any, where: Any) -> dtype | None:
     """What autocast casts to; None: it is off."""
     if amp is False or amp is None:
@@ -338,6 +346,11 @@ def _scores(metrics: Any, weighted: Any) -> Scores:
     if twice:
         raise ValueError(f"metrics: the name {twice[0]!r} is there twice; Metric(name=...) gives another")
     return scores
+
+
+def _leads() -> bool:
+    """Whether this process is the one of several that prints."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def _validation_feed(held: Source, batch_size: int | None) -> Feed:
