@@ -244,6 +244,20 @@ def test_damaged_files_are_named(folder):
             models.from_pretrained(folder)
 
 
+def test_damaged_pickled_files_are_named(folder):
+    """And files of torch.save that are no state dict."""
+    os.remove(folder / "model.safetensors")
+    path = folder / "pytorch_model.bin"
+    torch.save({"model": {}}, path)
+    with pytest.raises(ValueError, match=r"pytorch_model.bin: expected a state dict"):
+        models.from_pretrained(folder)
+    good = path.read_bytes()
+    for damaged in (good[:-50], good[:100], b""):
+        path.write_bytes(damaged)
+        with pytest.raises((RuntimeError, EOFError), match=r"pytorch_model.bin'"):
+            models.from_pretrained(folder)
+
+
 def test_every_key_that_does_not_fit_is_listed(folder):
     state = st.load_file(folder / "model.safetensors")
     state["encoder.layer.9.new"] = torch.zeros(3)
@@ -480,6 +494,9 @@ def test_sentence_folders_and_errors(tokenizer_folder):
     encoder = models.SentenceEncoder.from_pretrained(tokenizer_folder)
     assert encoder.pooling == ("cls", "max") and encoder.normalize and encoder.lower and encoder.max_seq_length == 5
     assert encoder.encode(["a cat"]).shape == (1, 32)
+    there = models.SentenceEncoder.from_pretrained(tokenizer_folder, device="fake").encode(["a cat", "the mats", "a"])
+    assert there.device.type == "fake"
+    np.testing.assert_allclose(there.cpu().numpy(), encoder.encode(["a cat", "the mats", "a"]).numpy(), atol=1e-5)
     with pytest.raises(TypeError, match=r"sentences\[1\] must be a text, not int"):
         encoder.encode(["a", 5])
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
