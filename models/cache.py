@@ -128,7 +128,7 @@ def attention_mask_for(
         mask = mask != 0
         if not is_exporting() and mask.all():
             mask = None
-    far = window is not None and keys > window
+    far = window is not None and (keys > window or is_exporting())
     if mask is None and not far and (length == 1 or not past):
         return None, length > 1
     seen = None

@@ -188,13 +188,27 @@ def test_axes_that_only_take_some_sizes():
 
 
 def example_class(name, kind):
-    """A class of an example, whose script is not run."""
+    """A class or function of an example, whose script is not run."""
     path = ROOT / "examples" / f"{name}.py"
     tree = ast.parse(path.read_text("utf-8"))
-    found = [n for n in tree.body if isinstance(n, ast.ClassDef)]
+    kinds = (ast.FunctionDef,) if kind == "network" else (ast.ClassDef,)
+    found = [n for n in tree.body if isinstance(n, kinds) and (kind != "network" or n.name == kind)]
     names = {"nn": nn, "torch": torch, "F": F, "Any": object}
     exec(compile(ast.Module(found, []), str(path), "exec"), names)
     return names[kind]
+
+
+class ByHand(nn.Module):
+    """What the examples without modules write out: 1 / (1 + exp(-(x w + b))), for each pair of weights."""
+
+    def __init__(self, *weights):
+        super().__init__()
+        self.weights = nn.ParameterList(weights)
+
+    def forward(self, x):
+        for w, b in zip(self.weights[::2], self.weights[1::2], strict=True):
+            x = 1 / (1 + torch.exp(-(x @ w + b)))
+        return x
 
 
 WORDS = torch.tensor([[1, 2, 3, 4, 5, 6], [7, 8, 9, 4, 0, 0], [3, 2, 0, 0, 0, 0]])
@@ -211,6 +225,16 @@ def example_models():
     yield "lstm_classifier", example_class("lstm_classifier", "Reader")(), (rows,), {"x": BOTH}, (rows[:1, :5],)
     text, axes = example_class("text_classifier", "TextClassifier")(30), {"index": BOTH, "lengths": BATCH}
     yield "text_classifier", text, (WORDS, torch.tensor([6, 4, 2])), axes, (WORDS[:2, :4], torch.tensor([2, 4]))
+    networks = {
+        "trainer": ((8,), image), "serve": ((), image), "tabular": ((5, 3, 0.1), torch.randn(3, 5)),
+        "train_distributed": ((True, 8), image),
+    }  # fmt: skip
+    for name, (sizes, x) in networks.items():
+        yield name, example_class(name, "network")(*sizes), (x,), {"input": BATCH}, (x[:1],)
+    by_hand = [torch.randn(2, 4), torch.randn(4), torch.randn(4, 1), torch.randn(1)]
+    yield "mlp_by_hand", ByHand(*by_hand), (torch.randn(3, 2),), {"x": BATCH}, (torch.randn(5, 2),)
+    logistic = ByHand(*by_hand[:2])
+    yield "logistic_regression", logistic, (torch.randn(3, 2),), {"x": BATCH}, (torch.randn(5, 2),)
     yield "linear_regression", nn.Linear(1, 1), (torch.randn(3, 1),), {"input": BATCH}, (torch.randn(9, 1),)
 
 
@@ -244,6 +268,8 @@ def pretrained_models():
     yield models.GPT2LMHeadModel(gpt2), (WORDS,), one, (WORDS[:1, :1],), quiet
     llama = models.LlamaConfig(vocab_size=50, num_key_value_heads=1, max_position_embeddings=32, **sizes)
     yield Masked(models.LlamaForCausalLM(llama)), (WORDS, mask), texts, (WORDS[:2, :4], mask[:2, :4]), {}
+    mistral = models.MistralConfig(vocab_size=50, num_key_value_heads=2, sliding_window=8, **sizes)
+    yield models.MistralForCausalLM(mistral), (WORDS,), one, (torch.cat([WORDS, WORDS, WORDS], 1),), quiet
     vit = models.ViTConfig(image_size=16, patch_size=4, **sizes)
     images = {"pixel_values": BATCH}
     yield models.ViTForImageClassification(vit), (torch.randn(2, 3, 16, 16),), images, (torch.randn(1, 3, 16, 16),), {}
