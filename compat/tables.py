@@ -24,7 +24,6 @@ WITHIN = {
     "amp": ("autocast_mode", "grad_scaler"),
     "cuda.amp": ("autocast_mode", "grad_scaler"),
     "cuda": ("random",),
-    "autograd": ("profiler",),
 }
 
 # torch 2.13: the public attributes of torch.Tensor

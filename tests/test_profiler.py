@@ -292,3 +292,12 @@ def test_nothing_is_left_behind():
     kernels += [k for raw in _raw.values() for k in vars(raw).values()]
     assert not [k for k in kernels if k.__class__ is watch._Watched]
     assert Raw.__getattr__ is watch._link_raw and watch._open == []
+
+
+def test_pytorchs_modules():
+    """Where PyTorch programs import it from."""
+    from tapegrad.compat import module_for
+
+    assert module_for("torch.profiler").profile is profile
+    assert module_for("torch.autograd.profiler").profile is tapegrad.autograd.profiler.profile
+    assert module_for("torch.autograd.profiler_util").EventList is EventList
