@@ -196,6 +196,11 @@ def test_a_cache_goes_on():
     expected = model.generate(prompt, max_new_tokens=6, eos_token_id=None)
     found = model.generate(prompt, max_new_tokens=6, eos_token_id=None, past_key_values=first.past_key_values)
     assert torch.equal(found, expected)
+    tokens, mask = (torch.tensor(x) for x in prompts(3))
+    cache = model(tokens[:, :6], attention_mask=mask[:, :6], position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, :6])
+    options = {"attention_mask": mask, "max_new_tokens": 5, "eos_token_id": None}
+    found = model.generate(tokens, past_key_values=cache.past_key_values, **options)
+    assert torch.equal(found, model.generate(tokens, **options))
     with pytest.raises(ValueError, match="past_key_values holds 16 positions, but must hold fewer than the 3"):
         model.generate(torch.tensor([[5, 6, 7]]), past_key_values=first.past_key_values, max_new_tokens=2)
 

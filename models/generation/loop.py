@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from ...autograd.api.creation import tensor
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor
 from ..cache import KVCache
@@ -196,7 +197,8 @@ class GenerationMixin:
         mask = None if state.mask is None else state.mask[:, : state.length]
         positions = None
         if mask is not None:
-            positions = state.position if past and state.length - past == 1 else _positions(mask)[:, past:]
+            next_one = past and state.length - past == 1 and state.position is not None
+            positions = state.position if next_one else _positions(mask)[:, past:]
             state.position = positions[:, -1:] + 1  # type: ignore[index]  # one of the two is there
         found = self(  # type: ignore[operator]  # a Module
             input_ids=state.ids[:, past : state.length],
@@ -215,10 +217,10 @@ class GenerationMixin:
             ended = tokens == token if ended is None else ended | (tokens == token)
         for criterion in state.stop:
             found = criterion(state.ids[:, : state.length], scores)
+            found = tensor([found], device=tokens.device) if isinstance(found, bool) else found
             ended = found if ended is None else ended | found
-        if ended is not None and (ended if isinstance(ended, bool) else ended.any()):
-            still = ~(tokens == tokens) if isinstance(ended, bool) else ~ended
-            state.open = still if state.open is None else state.open & still
+        if ended is not None and ended.any():
+            state.open = ~ended if state.open is None else state.open & ~ended
 
     # ---- its beginning
 
@@ -239,7 +241,7 @@ class GenerationMixin:
         if config.num_return_sequences != 1:
             ids = ids.repeat_interleave(config.num_return_sequences, 0)
             mask = None if mask is None else mask.repeat_interleave(config.num_return_sequences, 0)
-        batch, prompt = ids.shape
+        prompt = ids.shape[1]
         run = Run(config, prompt, ends, None if mask is None else mask.argmax(1))
         stop = criteria(config, list(criteria_ or []), tokenizer, prompt)
         pad = config.pad_token_id if config.pad_token_id is not None else ends[0] if ends else 0
