@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -306,6 +308,35 @@ def check_zero() -> None:
         D.all_reduce(kept)
         assert int(kept) == sum(p.numel() for p in alone.parameters())  # each is kept once
         assert len(zero.state) < 6 and world > 1
+
+
+def check_messages_and_bytes_are_those_of_the_cost_model() -> None:
+    """What every process sends in a step, counted at the transport, for buckets of one and of two rounds."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    import cost_model
+
+    rank, world = D.get_rank(), D.get_world_size()
+    model = DDP(network(0), bucket_cap_mb=0.01)
+    zero = D.optim.ZeroRedundancyOptimizer(model.parameters(), T.optim.AdamW)
+    loss_of(model, share(X), share(Y)).backward()
+    zero.step()
+    loss = loss_of(model, share(X), share(Y))  # the second forward pass also sends the order of the buckets
+    transport = D.group.WORLD.transport
+    send, sent = transport._send, []
+    transport._send = lambda x, peer, tag: sent.append(x.nbytes) or send(x, peer, tag)
+    try:
+        loss.backward()
+        reduced = len(sent), sum(sent)
+        sent.clear()
+        zero.step()
+    finally:
+        del transport._send
+    buckets = [b.buffer.numel() for b in model.reducer.buckets]
+    shares = [sum(s.buffer.numel() for s in own) for own in zero._shares]
+    assert sum(buckets) == sum(shares) == sum(p.numel() for p in model.parameters())
+    assert min(buckets) * 4 < cost_model.SMALL < max(buckets) * 4
+    assert reduced == cost_model.ddp_step(buckets, 4, world, rank)
+    assert (len(sent), sum(sent)) == cost_model.zero_step(shares, 4, world, rank)
 
 
 def main() -> None:
