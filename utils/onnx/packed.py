@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,14 @@ def swaps(trace: Trace) -> list[tuple[Any, str, Callable[[Any], Any]]]:
         (RNNBase, "_run_packed", lambda original: _running(trace, original))
     ]
     for name, made in (("pack_padded_sequence", _packing), ("pad_packed_sequence", _padding)):
-        original = getattr(rnn, name)
-        for module in list(sys.modules.values()):
-            if getattr(module, "__dict__", {}).get(name) is original:
-                found.append((module, name, functools.partial(made, trace)))
+        for module in holders(name, getattr(rnn, name)):
+            found.append((module, name, functools.partial(made, trace)))
     return found
+
+
+def holders(name: str, value: Any) -> list[Any]:
+    """The modules that have `value` under that name; none is asked, since some load others when they are."""
+    return [m for m in list(sys.modules.values()) if m.__class__ is ModuleType and m.__dict__.get(name) is value]
 
 
 def _packing(trace: Trace, original: Any) -> Any:

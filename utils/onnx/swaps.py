@@ -21,7 +21,7 @@ from ...autograd.exporting import exporting
 from ...autograd.op import GRAPH, OPS
 from ...autograd.tensor import Tensor, wrap
 from .errors import OnnxExporterError
-from .packed import swaps
+from .packed import holders, swaps
 from .trace import Trace, place_of
 
 # Ways out of the ops: attribute of Tensor -> how a text names it
@@ -53,8 +53,7 @@ def swapped(trace: Trace) -> Iterator[None]:
             if hasattr(Tensor, name):
                 swap(Tensor, name, functools.partial(_exit, trace, word))
         swap(inplace, "_write_directly", lambda original: _declining(trace, original))
-        assign = inplace.assign
-        for module in [m for m in list(sys.modules.values()) if getattr(m, "assign", None) is assign]:
+        for module in holders("assign", inplace.assign):
             swap(module, "assign", lambda original: _assigning(trace, original))
         swap(join, "_parts", lambda original: _cutting(trace, original))
         swap(Tensor, "__getitem__", lambda original: _getting(trace, original))
