@@ -168,9 +168,13 @@ def test_files_of_callbacks_are_resumed_from_too(tmp_path):
     found = other.fit(x, y, epochs=4, callbacks=callbacks, **options)
     assert found == whole.history and flat(other.model.state_dict()) == flat(whole.model.state_dict())
     other.save_checkpoint(tmp_path / "after")  # of a finished one: more epochs may follow
-    more, direct = small(2), whole
+    more = small(2)
     more.fit(x, y, epochs=5, resume=tmp_path / "after", callbacks=callbacks, **options)
-    assert more.epoch == 5 and more.history["loss"][:4] == direct.history["loss"]
+    assert more.epoch == 5 and more.history["loss"][:4] == whole.history["loss"]
+    fresh = small()
+    fresh.save_checkpoint(tmp_path / "fresh.pt")  # before any training
+    expected = fresh.fit(x, y, epochs=2, **options)
+    assert small(3).fit(x, y, epochs=2, resume=tmp_path / "fresh.pt", **options) == expected
 
 
 class Signals(Callback):

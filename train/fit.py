@@ -46,7 +46,7 @@ class Fit:
     def __init__(self, trainer: Trainer, plan: Plan):
         self.trainer, self.plan = trainer, plan
         self.means = Means()
-        self.validated = False  # whether the running epoch's batches are all done, and its validation is next
+        self.trained = False  # whether the running epoch's batches are all done, and its validation is next
         self.epoch_random: Any = None
         self.saves: list[str] = []  # files that callbacks asked for, to be written when the epoch is closed
         self.generators = [*trainer.generators]
@@ -62,7 +62,7 @@ class Fit:
     def state_dict(self) -> dict[str, Any]:
         return {
             "means": self.means.state_dict(),
-            "trained": self.validated,
+            "trained": self.trained,
             "epoch_random": self.epoch_random,
             "workers": dict(self.plan.feed.workers),
             "callbacks": [[type(each).__name__, each.state_dict()] for each in self.plan.callbacks],
@@ -97,7 +97,7 @@ class Fit:
         self.means.load_state_dict(own["means"], self.trainer.device)
         for callback, (_, theirs) in zip(self.plan.callbacks, own["callbacks"], strict=True):
             callback.load_state_dict(theirs)
-        self.validated, self.epoch_random = own["trained"], own["epoch_random"]
+        self.trained, self.epoch_random = own["trained"], own["epoch_random"]
         self.rest = {"random": saved["random"], "workers": own["workers"]}
 
     def _restore_random(self) -> None:
@@ -132,12 +132,12 @@ class Fit:
         trainer, plan = self.trainer, self.plan
         plan.feed.begin(trainer.epoch)
         if not trainer.batch:
-            self.means, self.validated = Means(), False
+            self.means, self.trained = Means(), False
             trainer.scores.reset()
             for each in plan.callbacks:
                 each.on_epoch_start(trainer)
         plan.display.start(trainer.epoch, trainer.batch, plan.feed.length)
-        if not self.validated:
+        if not self.trained:
             self._train()
         self._restore_random()
         logs = {"loss": self.means.mean("loss", trainer.rule.summed)}
@@ -173,17 +173,19 @@ class Fit:
                 self._save()
             if self.interrupts.asked is not None:
                 self._leave()
-        self.validated = True
+        self.trained = True
 
     def _loss(self) -> float:
         return self.means.mean("loss", self.trainer.rule.summed)
 
     def _window(self, batches: Iterator[Any]) -> list[Any]:
         """The next `accumulate` batches, or those that are left."""
+        before = dict(self.plan.feed.workers)
         try:
             found = list(itertools.islice(batches, self.trainer.accumulate))
         except Exception:
-            if self.interrupts.asked is not None:  # Ctrl-C reaches worker processes too
+            if self.interrupts.asked is not None:  # Ctrl-C reaches worker processes too, and ends them
+                self.plan.feed.workers = before
                 self._leave()
             raise
         return [read(self.trainer, batch, self.plan.class_weights) for batch in found]
@@ -220,7 +222,7 @@ class Fit:
             self._step_scheduler(logs)
         for each in plan.callbacks:
             each.on_epoch_end(trainer, logs)
-        trainer.epoch, trainer.batch, self.validated = trainer.epoch + 1, 0, False
+        trainer.epoch, trainer.batch, self.trained = trainer.epoch + 1, 0, False
         self.means = Means()
         trainer.scores.reset()
         for path in self.saves:

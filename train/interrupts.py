@@ -18,6 +18,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.asked: int | None = None
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -32,6 +33,10 @@ class Interrupts:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked worker, which Ctrl-C reaches too: its parent ends it
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
         if self.asked is not None:
             self.leave()
         self.asked = number

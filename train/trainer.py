@@ -246,7 +246,7 @@ class Trainer:
 
         From a callback's on_epoch_end it is written when the epoch is closed, since other callbacks come after it.
         """
-        if self._running and self._fit is not None and self._fit.validated:
+        if self._running and self._fit is not None and self._fit.trained:
             self._fit.saves.append(os.fspath(path))
         else:
             state.write(self, self._fit, os.fspath(path))
