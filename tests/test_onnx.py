@@ -71,7 +71,7 @@ def mlp():
 def test_an_mlp_and_a_conv_net_with_a_dynamic_batch():
     net = mlp()
     program = exported(net, (torch.randn(3, 8),), {"input": BATCH}, [(torch.randn(1, 8),)])
-    assert kinds(program) == ["Gemm", "Relu", "Gemm", "Softmax", "Identity"]
+    assert kinds(program) == ["Gemm", "Relu", "Gemm", "Softmax"]
     assert {t.name for t in program.model_proto.graph.initializer} == set(net.state_dict())
     assert net.training and net[2].training  # as before
     assert program.model_proto.producer_name == "tapegrad"
@@ -100,6 +100,10 @@ def test_names_and_shapes_of_inputs_and_outputs():
     )
     assert program(torch.ones(5, 7))[0].shape == (35,)
     assert program.model_proto.opset_import[0].version == 18
+    y = torch.ones(2)
+    program = torch.onnx.export(lambda x: (x, x + 1, x + 1, (z := x * 2), z, z.view(2), y), (torch.ones(2),))
+    assert [t.tolist()[0] for t in program(torch.full((2,), 3.0))] == [3.0, 4.0, 4.0, 6.0, 6.0, 6.0, 1.0]
+    assert kinds(program).count("Identity") == 3
     program = torch.onnx.export(
         lambda x, scale=1.0: x * scale, torch.ones(2), kwargs={"scale": 3.0}, input_names=["a"], dynamo=False
     )
@@ -383,7 +387,7 @@ def test_everything_is_put_back_and_other_threads_go_on():
     thread.join(20)
     assert seen == [([6.0, 1.0, 1.0], False)]
     assert not torch.onnx.is_in_onnx_export()
-    assert len(kinds(program)) == 2
+    assert kinds(program) == ["Add"]
     assert torch.Tensor.__dict__["__setitem__"] is method and torch.Tensor.__dict__["item"] is item
 
 

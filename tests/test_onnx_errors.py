@@ -165,4 +165,4 @@ def test_inputs_of_a_program():
     program = torch.onnx.export(LINEAR, X)
     with pytest.raises(ValueError, match=r"takes the tensors \['input'\], got 2"):
         program(X, X)
-    assert repr(program) == "ONNXProgram(opset 20, 2 nodes: Gemm 1, Identity 1)"
+    assert repr(program) == "ONNXProgram(opset 20, 1 nodes: Gemm 1)"

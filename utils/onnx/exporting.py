@@ -153,8 +153,7 @@ def _named(graph: Graph, items: list[Item], wanted: list[str]) -> list[Item]:
         name = wanted[i] if i < len(wanted) else default
         if name in graph.names and i < len(wanted):
             raise ValueError(f"output_names: {name!r} is the name of a parameter or an input already")
-        made = graph.node("Identity", item, wish=name)
-        found.append(Item(made, item.shape, item.dtype))
+        found.append(Item(graph.output(item, name), item.shape, item.dtype))
     return found
 
 

@@ -99,6 +99,7 @@ class Graph:
         self.sizes = Sizes()
         self.step: Step | None = None
         self._names: set[str] = set()
+        self._outputs: dict[str, str] = {}  # what an output was called before -> its name
         self._constants: dict[Any, str] = {}
         self._sizes: dict[Any, str] = {}
 
@@ -132,6 +133,19 @@ class Graph:
         outs = [self.name(base if outputs == 1 else f"{base}.{i}") for i in range(outputs)]
         self.nodes.append(Node(kind, read, outs, attributes, outs[0]))
         return outs[0] if outputs == 1 else tuple(outs)
+
+    def output(self, item: Item, wish: str) -> str:
+        """The item under the name of an output: what a node gives is renamed, an input or weight passed on."""
+        name = self._outputs.get(item.name, item.name)
+        if name in self._outputs.values() or not any(name in node.outputs for node in self.nodes):
+            made = self.node("Identity", name, wish=wish)
+            self._outputs[made] = made
+            return made
+        made = self._outputs[name] = self.name(wish)
+        for node in self.nodes:
+            node.inputs = [made if i == name else i for i in node.inputs]
+            node.outputs = [made if o == name else o for o in node.outputs]
+        return made
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """An initializer of that value; the same one for the same small value."""
