@@ -115,7 +115,8 @@ def init_process_group(
 ) -> None:
     """Makes this process part of the group of all.
 
-    Under `mpiexec -n N python program.py` its number and N come from MPI; `backend` None, "gloo" and "mpi" are MPI.
+    Under `mpiexec -n N python program.py` its number and N come from MPI; `backend` None, "gloo" and "mpi" are MPI,
+    with arrays of GPUs going through the host's memory; "nccl" is NCCL for those, and MPI for the CPU's.
     Otherwise they come from the arguments, else from RANK and WORLD_SIZE (env://); one process needs no transport.
 
     Each process is given its share of the machine's cores for kernels and BLAS (`torch.set_num_threads` afterwards
@@ -134,6 +135,10 @@ def init_process_group(
     name, limit, started = _known(backend), _seconds(timeout), launched()
     if started is not None and started[0] > 1:
         transport = _over_mpi(started, world_size, rank, limit)
+        if "nccl" in name:
+            from .nccl import NCCLTransport, load_cupy
+
+            transport = NCCLTransport(transport, load_cupy())
         name = "mpi" if name == "undefined" else name
     else:
         _alone(backend, world_size, rank)

@@ -32,8 +32,17 @@ def is_gloo_available() -> bool:
 
 
 def is_nccl_available() -> bool:
-    """Whether CuPy and NCCL are installed."""
-    return False
+    """Whether CuPy, NCCL and mpi4py are installed, and a GPU is there."""
+    if find_spec("cupy") is None or not is_mpi_available():
+        return False
+    from .nccl import load_cupy
+    from .types import DistBackendError
+
+    try:
+        load_cupy()
+    except DistBackendError:
+        return False
+    return True
 
 
 def _absent() -> bool:

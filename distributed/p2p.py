@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.tensor import Tensor
-from .buffers import check_tensor, reads, writes
+from .buffers import Finish, all_of, check_tensor, reads, writes
 from .groups import get_global_rank, group_of, is_stranger, peer
 from .types import Work
 
@@ -111,7 +111,36 @@ def batch_isend_irecv(p2p_op_list: Sequence[P2POp]) -> list[Work]:
     groups = {id(group_of(op.group)) for op in p2p_op_list if not is_stranger(op.group)}
     if len(groups) > 1:
         raise ValueError("All ops need to use the same group.")
+    transport = group_of(p2p_op_list[0].group).transport
+    if hasattr(transport, "batch"):
+        together = _together(p2p_op_list, transport)
+        if together is not None:
+            return together
+    return _one_by_one(p2p_op_list)
+
+
+def _one_by_one(ops: Sequence[P2POp]) -> list[Work]:
+    """Receives first: then no send needs a place to be kept."""
     works: dict[int, Work | None] = {}
-    for number, op in sorted(enumerate(p2p_op_list), key=lambda pair: pair[1].op is not irecv):
+    for number, op in sorted(enumerate(ops), key=lambda pair: pair[1].op is not irecv):
         works[number] = op.op(op.tensor, op.peer, op.group, op.tag, op.group_peer)
     return [work for _, work in sorted(works.items()) if work is not None]
+
+
+def _together(ops: Sequence[P2POp], transport: Any) -> list[Work] | None:
+    """All messages as one call of the transport with each peer; None where it does not take these arrays so."""
+    found = group_of(ops[0].group)
+    messages: list[tuple[bool, Any, int]] = []
+    finishes: dict[int, list[Finish]] = {}
+    for op in ops:
+        to = peer(found, "send" if op.op is isend else "recv", op.peer, op.group_peer)
+        if op.op is isend:
+            messages.append((True, reads(op.tensor, False), to))
+        else:
+            array, finish = writes(op.tensor, False)
+            messages.append((False, array, to))
+            finishes.setdefault(to, []).append(finish)
+    tasks = transport.batch(messages)
+    if tasks is None:
+        return None
+    return [Work([op.tensor for op in ops], task, all_of(finishes.get(to, []))) for to, task in tasks.items()]

@@ -56,7 +56,7 @@ class Task:
     def __init__(self, engine: Engine, what: str, steps: Steps, timeout: float, trouble: Callable[[Task], str | None]):
         self.engine, self.what, self.steps, self.timeout, self.trouble = engine, what, steps, timeout, trouble
         self.pending: Requests = []
-        self.done = False
+        self.done = self.watched = False
         self.error: BaseException | None = None
         self.notes: dict[str, int] = {}
         self.begun = time.monotonic()
@@ -117,8 +117,9 @@ class Task:
                     self.check(self.timeout)
         return self.done
 
-    def look_after(self) -> None:
-        """Lets it go on while the program computes."""
+    def look_after(self, watched: bool = False) -> None:
+        """Lets it go on while the program computes. watched: that thread asks for the deadline and for deaths too."""
+        self.watched = watched
         if not self.done:
             self.engine.look_after()
 
@@ -182,6 +183,8 @@ class Engine:
             pause.begun = 0.0  # no spinning: the program computes
             while self.tasks and not self.closed:
                 self.poll()
+                for task in [task for task in self.tasks if task.watched]:
+                    task.poll()
                 pause()
                 pause.length = min(pause.length, 4 * SHORT)
 

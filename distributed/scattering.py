@@ -118,7 +118,7 @@ def reduce_scatter_tensor(
     check_total("reduce_scatter_tensor", "input", input, output, transport.size)
     op = reduction.checked(op, output.dtype, "reduce_scatter_tensor")
     array, finish = writes(output, transport.host)
-    parts = list(reads(input, transport.host).reshape(transport.size, -1)) if array.size else [array] * transport.size
+    parts = reads(input, transport.host).reshape(transport.size, array.size)
     return under_way(transport.reduce_scatter(parts, array, op), [output], finish, async_op)
 
 
