@@ -180,7 +180,7 @@ def test_files_of_callbacks_are_resumed_from_too(tmp_path):
 class Signals(Callback):
     """Sends this process a signal in the middle of a step or of a validation."""
 
-    def __init__(self, number: int, step: int | None = None, validation: bool = False):
+    def __init__(self, number: int, step: int | str | None = None, validation: bool = False):
         self.number, self.step, self.validation = number, step, validation
 
     def on_step_end(self, trainer):
@@ -189,6 +189,10 @@ class Signals(Callback):
 
     def on_validation_start(self, trainer):
         if self.validation:
+            os.kill(os.getpid(), self.number)
+
+    def on_fit_end(self, trainer):
+        if self.step == "end":
             os.kill(os.getpid(), self.number)
 
 
@@ -227,6 +231,9 @@ def test_without_a_folder_an_interruption_says_what_would_have_helped(capfd):
     with pytest.raises(KeyboardInterrupt) as error:
         trainer.fit(x, y, verbose=False, callbacks=[Signals(signal.SIGINT, step=1)])
     assert "checkpoint=FOLDER" in error.value.__notes__[0] and trainer.step == 1
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, y, verbose=False, callbacks=[Signals(signal.SIGINT, step="end")])
+    assert trainer.epoch == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     done = []
     thread = threading.Thread(target=lambda: done.append(small().fit(x, y, verbose=False)))

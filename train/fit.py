@@ -121,6 +121,8 @@ class Fit:
                     self._epoch()
                 for each in plan.callbacks:
                     each.on_fit_end(trainer)
+                if self.interrupts.asked is not None:  # during the last hooks
+                    self._leave(saved=True)
         except BaseException as error:
             for each in plan.callbacks:
                 each.on_exception(trainer, error)
