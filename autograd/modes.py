@@ -208,4 +208,15 @@ class recording:
         return self.recorder
 
     def __exit__(self, *_: object) -> None:
-        mode.grad, mode.recorder = self._before
+        below = self.recorder.below
+        if mode.recorder is self.recorder:
+            mode.recorder = True if below is None else below
+            mode.grad = False if self._before[0] is False else mode.recorder
+            return
+        above: Any = mode.recorder  # one that was opened later is open still
+        while above is not True and above is not None and getattr(above, "below", None) is not self.recorder:
+            above = getattr(above, "below", None)
+        if above is True or above is None:  # the mode was set otherwise in the meantime
+            mode.grad, mode.recorder = self._before
+        else:
+            above.below = below

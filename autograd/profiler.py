@@ -23,7 +23,7 @@ from .op import OPS, Op
 from .profiler_util import EventList, FunctionEvent, FunctionEventAvg, Interval
 from .tensor import Tensor
 from .versions import inside_library, storage_of
-from .watch import Watch, in_place_methods
+from .watch import Watch, unwatch_in_place, watch_in_place
 
 __all__ = ["EventList", "FunctionEvent", "FunctionEventAvg", "Interval", "profile", "record_function"]
 
@@ -304,8 +304,7 @@ class _Doors:
             self._time_vjp(op)
 
         self._swap(codegen, "prepare", prepare_timed)
-        for attribute, name, method in in_place_methods(Tensor):
-            self._swap(Tensor, attribute, _in_place_timed(name, method))
+        watch_in_place(Tensor, _timed_write)
         self._swap(Op, "vjp_graph", _method_timed(Op.vjp_graph))
         for name in ("vjp", "vjp_graph"):
             self._swap(_FunctionOp, name, _method_timed(getattr(_FunctionOp, name)))
@@ -320,6 +319,7 @@ class _Doors:
             self._swap(op, "vjp", _TimedVjp(op.grad_name, op.vjp))
 
     def close(self) -> None:
+        unwatch_in_place(_timed_write)
         while self._undo:
             self._undo.pop()()
         if self._watch is not None:
@@ -327,19 +327,14 @@ class _Doors:
             self._watch = None
 
 
-def _in_place_timed(name: str, method: Any) -> Any:
+def _timed_write(name: str, call: Any, /, *args: Any, **kwargs: Any) -> Any:
     """An in-place method of Tensor, which may write without calling an op, timed."""
-
-    @functools.wraps(method)
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        event = _begin(name, "op")
-        try:
-            return method(*args, **kwargs)
-        finally:
-            _finish(event)
-            _describe(event, name, tuple(getattr(a, "array", a) for a in args), {}, None)
-
-    return timed
+    event = _begin(name, "op")
+    try:
+        return call(*args, **kwargs)
+    finally:
+        _finish(event)
+        _describe(event, name, tuple(getattr(a, "array", a) for a in args), {}, None)
 
 
 _doors = _Doors()

@@ -93,17 +93,46 @@ _IN_PLACE = {"__setitem__": "index_put_"} | {
 _NO_WRITES = {"requires_grad_", "detach_", "share_memory_"}
 
 
-def in_place_methods(tensor_class: type) -> list[tuple[str, str, Callable[..., Any]]]:
-    """(attribute, name of the operation, method) of what writes in place: some of it calls no op that one could watch.
+# around(name of the operation, the call, tensor, *arguments, **keywords) -> its result
+Around = Callable[..., Any]
+_writers: list[Around] = []
+_methods: list[tuple[type, str, Callable[..., Any]]] = []  # as they were, while somebody watches
 
-    For the time of a watch, functions of one's own may be put into their places.
+
+def watch_in_place(tensor_class: type, around: Around) -> None:
+    """Has every call of an in-place method pass `around`, in all threads: some of them call no op that one could watch.
+
+    Until `unwatch_in_place(around)`, in whatever order several of them end.
     """
-    return [
-        (attribute, _IN_PLACE.get(attribute, attribute), method)
-        for attribute, method in list(vars(tensor_class).items())
-        if (attribute in _IN_PLACE or attribute[-1] == "_" and attribute[-2:] != "__" and attribute not in _NO_WRITES)
-        and callable(method)
-    ]
+    with _lock:
+        _writers.append(around)
+        if _methods:
+            return
+        for attribute, method in list(vars(tensor_class).items()):
+            plain = attribute[-1] == "_" and attribute[-2:] != "__" and attribute not in _NO_WRITES
+            if (plain or attribute in _IN_PLACE) and callable(method):
+                _methods.append((tensor_class, attribute, method))
+                setattr(tensor_class, attribute, _watched_method(_IN_PLACE.get(attribute, attribute), method))
+
+
+def unwatch_in_place(around: Around) -> None:
+    """The end of `watch_in_place`."""
+    with _lock:
+        _writers.remove(around)
+        while _methods and not _writers:
+            tensor_class, attribute, method = _methods.pop()
+            setattr(tensor_class, attribute, method)
+
+
+def _watched_method(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        call = method
+        for around in tuple(_writers):
+            call = functools.partial(around, name, call)
+        return call(*args, **kwargs)
+
+    return watched
 
 
 _inside = _Inside()

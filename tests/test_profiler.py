@@ -294,6 +294,24 @@ def test_nothing_is_left_behind():
     assert Raw.__getattr__ is watch._link_raw and watch._open == []
 
 
+def test_in_any_order():
+    """What is opened later may be closed later: nothing of the first one stays, and the second goes on."""
+    from tapegrad.autograd.modes import mode
+
+    before = dict(vars(tapegrad.Tensor))
+    prof = profile()
+    prof.start()
+    with tapegrad.utils.trace_nans(stop=False) as nans:
+        prof.stop()
+        x = tapegrad.zeros(2, requires_grad=True)
+        x.sqrt().sum().backward()
+        y = tapegrad.zeros(2)
+        y.add_(1.0)
+    assert nans.first.op == "SqrtBackward0" and names(prof) == []
+    assert mode.recorder is True and mode.grad is True and dict(vars(tapegrad.Tensor)) == before
+    assert watch._open == [] and watch._methods == []
+
+
 def test_pytorchs_modules():
     """Where PyTorch programs import it from."""
     from tapegrad.compat import module_for

@@ -19,7 +19,7 @@ from ..autograd.random import fork_rng
 from ..autograd.tensor import Tensor
 from ..autograd.trees import flatten
 from ..autograd.versions import storage_of
-from ..autograd.watch import Watch, in_place_methods
+from ..autograd.watch import Watch, unwatch_in_place, watch_in_place
 from ..backends.registry import backend_of
 from ..nn.modules.module import Module
 from .module_tracker import ModuleStack
@@ -172,31 +172,27 @@ class _Tracer:
         self._op(name, flat, results, kw)
         return results if isinstance(out, tuple) else results[0]
 
-    def _in_place(self, name: str, method: Any) -> Any:
-        """The method, noting what it wrote: by the op that it called, or else by itself."""
-
-        @functools.wraps(method)
-        def noting(t: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._writing or not isinstance(t, Tensor) or self._watch.is_elsewhere():
-                return method(t, *args, **kwargs)
-            before = len(self.steps)
-            arrays = [t.array, *(a.array for a in flatten([args, kwargs])[0] if isinstance(a, Tensor))]
-            sources = [s for s in map(self.source, arrays) if s is not None]
-            self._writing = True
-            try:
-                out = method(t, *args, **kwargs)
-            finally:
-                self._writing = False
-            called = [s for s in self.steps[before:] if s.kind == "op"]
-            if called:
-                step = called[-1]
-            else:
-                step = Step("op", name, [tuple(t.shape)], [_dtype(t.array)], sources, self._call())
-                self.steps.append(step)
-            self._wrote(t, step)
-            return out
-
-        return noting
+    def _write(self, name: str, call: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """An in-place method; notes what it wrote: by the op that it called, or else by itself."""
+        t = args[0] if args else None
+        if self._writing or not isinstance(t, Tensor) or self._watch.is_elsewhere():
+            return call(*args, **kwargs)
+        before = len(self.steps)
+        arrays = [a.array for a in flatten([args, kwargs])[0] if isinstance(a, Tensor)]
+        sources = [s for s in map(self.source, arrays) if s is not None]
+        self._writing = True
+        try:
+            out = call(*args, **kwargs)
+        finally:
+            self._writing = False
+        called = [s for s in self.steps[before:] if s.kind == "op"]
+        if called:
+            step = called[-1]
+        else:
+            step = Step("op", name, [tuple(t.shape)], [_dtype(t.array)], sources, self._call())
+            self.steps.append(step)
+        self._wrote(t, step)
+        return out
 
     def _wrote(self, t: Tensor, step: Step) -> None:
         storage = storage_of(t.array)
@@ -234,9 +230,8 @@ class _Tracer:
         self._watch = Watch(self._seen, set(OPS))
         self._stack.__enter__()
         self._watch.__enter__()
-        for attribute, name, method in in_place_methods(Tensor):
-            setattr(Tensor, attribute, self._in_place(name, method))
-            self._undo.append(functools.partial(setattr, Tensor, attribute, method))
+        self._writes = self._write  # the one bound method that is taken out again
+        watch_in_place(Tensor, self._writes)
         for module, name, wrapped in ((inplace, "assign", self._assigned), (join, "_parts", self._parts)):
             function = getattr(module, name)
             setattr(module, name, wrapped(function))
@@ -246,6 +241,7 @@ class _Tracer:
     def __exit__(self, *failed: object) -> None:
         while self._undo:
             self._undo.pop()()
+        unwatch_in_place(self._writes)
         self._watch.__exit__(*failed)
         self._stack.__exit__(*failed)
 

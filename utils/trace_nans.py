@@ -6,11 +6,10 @@ reported with its module, its source line, and what its inputs hold. Outside of 
 
 from __future__ import annotations
 
-import functools
 import linecache
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -20,7 +19,7 @@ from ..autograd.graph import Node
 from ..autograd.modes import mode, recording
 from ..autograd.op import OPS, load_late, raw_by_type
 from ..autograd.tensor import Tensor
-from ..autograd.watch import Watch, in_place_methods
+from ..autograd.watch import Watch, unwatch_in_place, watch_in_place
 from ..nn.modules.module import Module
 from .module_tracker import ModuleStack
 
@@ -147,7 +146,6 @@ class trace_nans:
         self._busy = False
         self._names: dict[int, tuple[Module, str]] = {}  # id of a module -> (it, its name from the root's class on)
         self._values: dict[int, tuple[Any, str]] = {}  # id of an array -> (it, name of the parameter or buffer)
-        self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> trace_nans:
         load_late()
@@ -156,14 +154,12 @@ class trace_nans:
         self._recording = recording(self)
         for part in (self._stack, self._watch, self._recording):
             part.__enter__()
-        for attribute, name, method in in_place_methods(Tensor):
-            setattr(Tensor, attribute, self._in_place(name, method))
-            self._undo.append(functools.partial(setattr, Tensor, attribute, method))
+        self._writes = self._write  # the one bound method that is taken out again
+        watch_in_place(Tensor, self._writes)
         return self
 
     def __exit__(self, *failed: object) -> None:
-        while self._undo:
-            self._undo.pop()()
+        unwatch_in_place(self._writes)
         for part in (self._recording, self._watch, self._stack):
             part.__exit__(*failed)
 
@@ -236,27 +232,23 @@ class trace_nans:
         trace = "".join(stack.format())
         return NonFinite(where, name, self._module(), stack[-1].filename, stack[-1].lineno or 0, inputs, found, trace)
 
-    def _in_place(self, name: str, method: Any) -> Any:
+    def _write(self, name: str, call: Any, /, *args: Any, **kwargs: Any) -> Any:
         """An in-place method, whose writing may be no op."""
-
-        @functools.wraps(method)
-        def looking(t: Any, *args: Any, **kwargs: Any) -> Any:
-            plain = isinstance(t, Tensor) and not (self._busy or self.first is not None or self._watch.is_elsewhere())
-            if not plain or t.is_sparse:
-                return method(t, *args, **kwargs)
-            arrays = (t.array, *(getattr(a, "array", a) for a in args))
-            self._busy = True
-            try:
-                given = list(_named(("self", "other"), arrays))
-                had = [_value(n, a) for n, a in given]
-            finally:
-                self._busy = False
-            out = method(t, *args, **kwargs)
-            if self.first is None:
-                self._found(self._of_write(name, t.array, arrays, had))
-            return out
-
-        return looking
+        t = args[0] if args else None
+        if self._busy or self.first is not None or self._watch.is_elsewhere():
+            return call(*args, **kwargs)
+        if not isinstance(t, Tensor) or t.is_sparse:
+            return call(*args, **kwargs)
+        arrays = tuple(getattr(a, "array", a) for a in args)
+        self._busy = True
+        try:
+            had = [_value(n, a) for n, a in _named(("self", "other"), arrays)]
+        finally:
+            self._busy = False
+        out = call(*args, **kwargs)
+        if self.first is None:
+            self._found(self._of_write(name, t.array, arrays, had))
+        return out
 
     def _of_write(self, name: str, array: Any, arrays: tuple[Any, ...], had: list[Value]) -> NonFinite | None:
         if not _is_float(array) or name in ("masked_fill_", "fill_", "index_put_", "copy_"):  # what was given is there
