@@ -188,6 +188,71 @@ def test_axes_that_only_take_some_sizes():
     exported(lambda x: function(x, torch.ones(1, 1, 4, 4)), (torch.ones(2, 8),), axes, [(torch.ones(2, 3),)])
 
 
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.up, self.last = nn.ConvTranspose2d(16, 8, 2, stride=2), nn.Conv2d(32, 2, 1)
+
+    def forward(self, x):
+        a = self.first(x).relu()
+        b = self.down(a).relu()
+        wide = F.interpolate(b, size=a.shape[-2:], mode="bilinear", align_corners=False)
+        return self.last(torch.cat([a, wide, self.up(b)[..., : a.shape[2], : a.shape[3]]], 1))
+
+
+class Translator(nn.Module):
+    """Masks from values, a causal one, a table of positions that is cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 16, padding_idx=0), nn.Linear(16, 50)
+        self.register_buffer("positions", torch.randn(1, 64, 16))
+        self.transformer = nn.Transformer(16, 2, 1, 1, 32, batch_first=True)
+
+    def forward(self, source, target):
+        hidden, causal = source == 0, nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        source, target = (self.embedding(t) + self.positions[:, : t.size(1)] for t in (source, target))
+        masks = {"src_key_padding_mask": hidden, "memory_key_padding_mask": hidden}
+        return self.head(self.transformer(source, target, tgt_mask=causal, tgt_is_causal=True, **masks))
+
+
+class Lengths(nn.Module):
+    """Packed sequences in any order, both ways, padded again; attention and means by lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 8, 2, batch_first=True, bidirectional=True)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        out, state = self.rnn(packed)
+        out, lengths = nn.utils.rnn.pad_packed_sequence(out, batch_first=True)
+        seen = torch.arange(x.shape[1])[None] < lengths[:, None]
+        looked, weights = self.attention(out, out, out, key_padding_mask=~seen)
+        mean = (looked * seen.unsqueeze(-1)).sum(1) / lengths.unsqueeze(-1)
+        return mean, out[torch.arange(out.shape[0]), lengths - 1], state, weights
+
+
+def test_programs_of_several_layers():
+    sides = {"x": {0: "batch", 2: "height", 3: "width"}}
+    others = [(torch.randn(2, 3, 20, 24),), (torch.randn(1, 3, 17, 19),)]
+    exported(UNet(), (torch.randn(1, 3, 16, 16),), sides, others)
+
+    def words(*shape):
+        return torch.randint(1, 50, shape)
+
+    axes = {"source": {0: "batch", 1: "from"}, "target": {0: "batch", 1: "to"}}
+    cut = words(3, 4)
+    cut[1, 2:] = 0
+    exported(Translator(), (words(2, 6), words(2, 5)), axes, [(cut, words(3, 7)), (words(1, 9), words(1, 2))])
+
+    axes = {"x": {0: "batch", 1: "length"}, "lengths": BATCH}
+    others = [(torch.randn(4, 5, 4), torch.tensor([5, 1, 3, 5])), (torch.randn(1, 3, 4), torch.tensor([3]))]
+    exported(Lengths(), (torch.randn(3, 6, 4), torch.tensor([6, 2, 4])), axes, others)
+
+
 # ---- the models of examples/ and models/
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...autograd.api.creation import full
+from ...autograd.exporting import is_exporting
 from ...autograd.modes import is_grad_enabled
 from ...autograd.tensor import Tensor
 from .. import functional as F
@@ -198,13 +199,23 @@ class TransformerEncoder(Module):
         x = src
         for layer in self.layers:
             x = layer(x, src_mask=mask, is_causal=causal, src_key_padding_mask=padding)
-        if padding is not None and mask is None and src.dim() == 3 and self._cuts_padding(src, padding != 0):
-            x = x.masked_fill((padding != 0).unsqueeze(2), 0.0)
+        if padding is not None and mask is None and src.dim() == 3 and self._may_cut_padding(src):
+            x = self._without(x, padding != 0)
         return x if self.norm is None else self.norm(x)
 
 
-    def _cuts_padding(self, src: Tensor, padding: Tensor) -> bool:
-        """Whether PyTorch would work on sequences without their padding. padding: (N, S) bool."""
+    def _without(self, x: Tensor, padding: Tensor) -> Tensor:
+        """x with zeros in its padding, unless `mask_check` finds some before the end. x: (N, S, *), padding: (N, S)."""
+        if self.mask_check:
+            inside = (padding[:, :-1] & ~padding[:, 1:]).any()
+            if is_exporting():  # which way it goes is left to the graph
+                padding = padding & ~inside
+            elif inside:
+                return x
+        return x.masked_fill(padding.unsqueeze(2), 0.0)
+
+    def _may_cut_padding(self, src: Tensor) -> bool:
+        """Whether PyTorch would work on sequences without their padding, if it lies at their ends."""
         layer = self.layers[0]
         if not self.enable_nested_tensor or type(layer) is not TransformerEncoderLayer or layer.training:
             return False
@@ -214,9 +225,7 @@ class TransformerEncoder(Module):
             return False
         if not attention.batch_first or attention.in_proj_bias is None or attention.num_heads % 2:
             return False
-        if is_grad_enabled() and any(t.requires_grad for t in (src, *layer.parameters())):
-            return False
-        return not self.mask_check or not bool((padding[:, :-1] & ~padding[:, 1:]).any())
+        return not (is_grad_enabled() and any(t.requires_grad for t in (src, *layer.parameters())))
 
 
 class TransformerDecoder(Module):

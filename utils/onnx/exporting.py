@@ -157,19 +157,23 @@ def _named(graph: Graph, items: list[Item], wanted: list[str]) -> list[Item]:
     return found
 
 
-# How the sizes of the dynamic axes are changed, axis j in trace k: tried in turn until the model runs with them.
-PRIMES = (1, 2, 3, 5, 7, 11, 13, 17)
+# By how much sizes are changed: for axis j in trace k by the number at place j (2 k + 1) + k, so that no two axes change
+# in step, nor by equal steps.
+NUMBERS = (1, 2, 3, 5, 4, 7, 6, 9)
 
 
 def _changes() -> list[Callable[[int, int, int], int]]:
-    def pick(k: int, j: int) -> int:
-        return PRIMES[(j * (2 * k + 1) + k) % len(PRIMES)]
+    """Ways to change the size n of axis j in trace k, tried in turn until the model runs with them."""
+
+    def by(k: int, j: int) -> int:
+        return NUMBERS[(j * (2 * k + 1) + k) % len(NUMBERS)]
 
     return [
-        lambda n, k, j: n + pick(k, j),
-        lambda n, k, j: max(n - pick(k, j), 1),
-        lambda n, k, j: n * (1 + (j + 1) * (k + 1)) if j % 2 == 0 else n * (2 + (j + 2) * (3 - k) % 7 + k),
-        lambda n, k, j: n + 8 * pick(k, j),
+        lambda n, k, j: n + by(k, j),
+        lambda n, k, j: max(n - by(k, j), 1),
+        lambda n, k, j: n + 8 * by(k, j),
+        lambda n, k, j: n + 32 * by(k, j),
+        lambda n, k, j: n * (1 + by(k, j)),
     ]
 
 
@@ -191,7 +195,7 @@ def _traces(model: Any, inputs: Inputs, more: int = 0) -> Iterator[Trace]:
         inputs.points.append(sizes)
         yield moved_values
         return
-    count = max(2 if len(sizes) == 1 else 3, more - 1)
+    count = max(2 if len(sizes) == 1 else 3, len(sizes), more - 1)
     failure: Exception | None = None
     for change in _changes():
         points = [{w: change(n, k, j) for j, (w, n) in enumerate(sizes.items())} for k in range(count)]

@@ -168,8 +168,13 @@ class ONNXProgram:
         """
         for turn, sizes in enumerate(self._inputs.points):
             args, kwargs = self._inputs.resized(sizes, self._inputs.moved and turn)[1]
-            with evaluating(self._model), buffers_kept(self._model), no_grad():
-                expected = [t for t in flatten(_outputs(self._model(*args, **kwargs)))[0] if t is not None]
+            try:
+                with evaluating(self._model), buffers_kept(self._model), no_grad():
+                    expected = [t for t in flatten(_outputs(self._model(*args, **kwargs)))[0] if t is not None]
+            except Exception:  # lengths, say, that do not belong to these sizes, which a trace does not read
+                if not turn:
+                    raise
+                continue
             for i, (want, have) in enumerate(zip(expected, self(*args, **kwargs), strict=True)):
                 if not np.allclose(want.array, have.array, rtol=rtol, atol=atol, equal_nan=True):
                     worst = float(np.max(np.abs(want.array - have.array)))

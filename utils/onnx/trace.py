@@ -78,6 +78,8 @@ class _Door(Watch):
 
 
 COPIES = ("clone", "clone_kept")
+# Which of these runs may depend on a size or the order of memory, and they are one step of the graph
+SAME_STEP = {"reshape": "view", "select_view": "slice_view", "unsqueeze_view": "slice_view", "alias_view": "slice_view"}
 
 # Ops whose `index` is made plain in a trace, since a slice means other numbers in another size.
 BASIC = ("slice_view", "select_view", "unsqueeze_view", "alias_view")
@@ -304,7 +306,7 @@ class Trace:
             self._counts.setdefault(id(storage_of(results[0])), version(results[0]))
             return results[0]
         shown = tuple([o if hasattr(o, "shape") and hasattr(o, "dtype") else None for o in results])
-        numbers = self._call("view" if name == "reshape" else name, inputs, own, shown)
+        numbers = self._call(SAME_STEP.get(name, name), inputs, own, shown)
         fresh: set[int] = set()
         for array, number in zip(shown, numbers, strict=True):
             if array is None or id(array) in fresh:  # an auxiliary that is an output too
