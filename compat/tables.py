@@ -94,7 +94,7 @@ DIFFERS = {
     "torch.utils.data.DataLoader": "workers are threads unless multiprocessing_context= is given",
     "torch.func.jvp": "two backward passes, not forward mode",
     "torch.func.jacfwd": "backward passes, not forward mode",
-    "torch.distributed.init_process_group": "a world of one process only",
+    "torch.distributed.init_process_group": "several processes are started by mpiexec; gloo means MPI",
     "torch.backends.cudnn.benchmark": "chooses on CUDA devices only, and there nothing without tapegrad[cudnn13]",
     "torch.backends.cudnn.deterministic": "chooses on CUDA devices only, and there nothing without tapegrad[cudnn13]",
     "torch.backends.cudnn.enabled": "chooses on CUDA devices only, and there nothing without tapegrad[cudnn13]",

@@ -137,12 +137,12 @@ class Job:
             self.engine.close()
             if not self.MPI.Is_finalized():
                 self.MPI.Finalize()
+            self.liveness.settle(LINGER)
             self.liveness.close()
             return
         self.engine.close()
-        end = time.monotonic() + LINGER
-        while self.rank in self.liveness.failed and not self.liveness.all_ended() and time.monotonic() < end:
-            time.sleep(0.01)
+        if self.rank in self.liveness.failed:
+            self.liveness.settle(LINGER)
         if self.rank == 0:
             time.sleep(0.1)  # the others read the last news
         if self.finalizes:  # or mpi4py would wait for the dead
@@ -159,7 +159,7 @@ class Job:
             if self.liveness.failed:
                 return False
             pause()
-        return not self.engine.tasks
+        return all(task.done for task in self.engine.tasks)
 
 
 _job: list[Job] = []

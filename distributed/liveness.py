@@ -164,7 +164,17 @@ class Liveness:
 
     def all_ended(self) -> bool:
         """Whether every process failed or has done its work."""
-        return len(self.failed.keys() | self.left.keys()) >= self.size
+        with self.lock:
+            return len(self.failed.keys() | self.left.keys()) >= self.size
+
+    def settle(self, seconds: float) -> None:
+        """Waits until every process is known to have ended, so that all news was read.
+
+        A connection closed over unread news is reset, and its other end loses what it had not read either.
+        """
+        end = time.monotonic() + seconds
+        while not self.all_ended() and time.monotonic() < end:
+            time.sleep(0.002)
 
     def close(self) -> None:
         """Ends the connections. Rank 0 comes last, or the others lose sight of each other."""

@@ -38,7 +38,7 @@ BYTE = TYPES["int8"]
 def load_cupy() -> Any:
     """CuPy with NCCL. DistBackendError that names what is missing."""
     try:
-        cupy = registry.load("cupy").cupy
+        cupy: Any = getattr(registry.load("cupy"), "cupy")  # noqa: B009  # of that backend alone
     except (ImportError, RuntimeError) as error:
         raise DistBackendError(f"init_process_group(backend='nccl') needs CuPy and an NVIDIA GPU: {error}") from error
     if not cupy.cuda.nccl.available:

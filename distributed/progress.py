@@ -5,8 +5,9 @@ and ends when the call is. So a collective of two rounds reads as a program, and
 once: tasks advance whenever somebody waits, and in a thread that looks after them while the program computes.
 
 Nothing here waits inside the transport: requests are asked by `Test()`. A wait spins for 0.2 ms (a small all_reduce
-takes some microseconds where each process has a core), then yields, then sleeps, up to 1 ms at a time, so that more
-processes than cores get on. Every turn looks at the deadline and at who has died.
+takes some microseconds where each process has a core), giving its core up in between, then sleeps, up to 0.2 ms at a
+time and after 0.1 s up to 1 ms, so that more processes than cores get on. Every turn looks at the deadline and at who has
+died.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Steps = Generator[Requests, None, None]
 
 ANYONE = -1  # the peer of a receive that takes what comes first
 SPIN = 2e-4  # seconds of asking again at once, before the first sleep
-SHORT, LONG = 5e-5, 1e-3  # the first and the longest sleep, in seconds
+SHORT, MIDDLE, LONG = 5e-5, 2e-4, 1e-3  # the first sleep; the longest one at first, and after PATIENCE; in seconds
+PATIENCE = 0.1
 NEWS = 1.0  # seconds for which an error of the transport waits for the news of a death that explains it
 _yield_core = getattr(os, "sched_yield", lambda: time.sleep(0))
 
@@ -36,11 +38,12 @@ class Pause:
         self.begun, self.length = time.perf_counter(), SHORT
 
     def __call__(self) -> None:
-        if time.perf_counter() - self.begun < SPIN:
+        waited = time.perf_counter() - self.begun
+        if waited < SPIN:
             _yield_core()
             return
         time.sleep(self.length)
-        self.length = min(LONG, 1.5 * self.length)
+        self.length = min(MIDDLE if waited < PATIENCE else LONG, 1.5 * self.length)
 
 
 class Task:
@@ -180,23 +183,24 @@ class Engine:
             self.work.wait()
             self.work.clear()
             pause = Pause()
-            pause.begun = 0.0  # no spinning: the program computes
+            pause.begun -= SPIN  # no spinning: the program computes
             while self.tasks and not self.closed:
                 self.poll()
                 for task in [task for task in self.tasks if task.watched]:
                     task.poll()
                 pause()
-                pause.length = min(pause.length, 4 * SHORT)
 
     def take_back(self) -> bool:
         """Cancels what failed calls left open; whether nothing is open any more, within a second."""
         open_still = [request for task in self.abandoned for _, request in task.pending]
         for request in open_still:
             request.Cancel()
-        end = time.monotonic() + NEWS
-        while (open_still := [request for request in open_still if not request.Test()]) and time.monotonic() < end:
-            time.sleep(SHORT)
-        return not open_still
+        for _ in range(1000):
+            open_still = [request for request in open_still if not request.Test()]
+            if not open_still:
+                return True
+            time.sleep(NEWS / 1000)
+        return False
 
     def close(self) -> None:
         """Ends the thread."""

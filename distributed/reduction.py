@@ -6,7 +6,6 @@ Booleans: SUM and MAX are "or", PRODUCT and MIN are "and".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,12 +48,12 @@ def is_half(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize == 2 and dtype.kind in "fV"
 
 
-def combine(rows: Sequence[Any], out: Any, op: ReduceOp) -> None:
-    """Writes the reduction of `rows`, arrays of (n,) in the order of the ranks, into `out`: (n,), which no row shares.
+def combine(rows: Any, out: Any, op: ReduceOp) -> None:
+    """Writes the reduction of `rows`, (N, n) in the order of the ranks, into `out`: (n,), which no row shares.
 
     AVG divides by the number of rows.
     """
-    function = _FUNCTIONS[op.op]
+    function: Any = _FUNCTIONS[op.op]
     wide = is_half(out.dtype)
     total = np.empty(out.shape, np.float32) if wide else out
     first = [row.astype(np.float32) if wide else row for row in rows[:2]]

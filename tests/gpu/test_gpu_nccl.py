@@ -1,4 +1,4 @@
-"""torch.distributed over NCCL on real GPUs, one process each under mpiexec. Skipped where there are not two, or no NCCL."""
+"""torch.distributed over NCCL on real GPUs, one process each under mpiexec. Skipped without two, or NCCL."""
 
 from __future__ import annotations
 
