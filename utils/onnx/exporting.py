@@ -157,8 +157,8 @@ def _named(graph: Graph, items: list[Item], wanted: list[str]) -> list[Item]:
     return found
 
 
-# By how much sizes are changed: for axis j in trace k by the number at place j (2 k + 1) + k, so that no two axes change
-# in step, nor by equal steps.
+# By how much sizes are changed: for axis j in trace k by the number at place j (2 k + 1) + k, so that no two axes
+# change in step, nor by equal steps.
 NUMBERS = (1, 2, 3, 5, 4, 7, 6, 9)
 
 
