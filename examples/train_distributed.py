@@ -124,16 +124,23 @@ def checkpoint(model: Any, optimizer: Any, path: Path) -> dict[str, Any]:
     return torch.load(path)["model"]
 
 
+def read(folder: Path | None) -> tuple[Any, ...]:
+    """Train images and labels, test images and labels."""
+    if folder is None:
+        return digits.load(torch)
+    found = mnist.load(folder, "train") or mnist.load(folder, "t10k")
+    if found is None:
+        raise SystemExit(f"no MNIST idx files in {folder}")
+    (images, test_images), (labels, test_labels) = (t.split([len(t) - 2000, 2000]) for t in found)
+    return images, labels, test_images, test_labels
+
+
 def run(args: argparse.Namespace, folder: Path) -> None:
     rank, world = D.get_rank(), D.get_world_size()
     say = print if rank == 0 else (lambda *a, **k: None)
-    if args.data is None:
-        images, labels, test_images, test_labels = digits.load(torch)
-    else:
-        found = mnist.load(args.data, "train") or mnist.load(args.data, "t10k")
-        if found is None:
-            raise SystemExit(f"no MNIST idx files in {args.data}")
-        (images, test_images), (labels, test_labels) = (t.split([len(t) - 2000, 2000]) for t in found)
+    found = [read(args.data) if rank == 0 else None]
+    D.broadcast_object_list(found, src=0)
+    images, labels, test_images, test_labels = found[0]
     data, size = torch.utils.data.TensorDataset(images, labels), images.shape[-1]
     worst = 0.0
     for case in CASES:
