@@ -7,6 +7,8 @@ ELSEWHERE = {
     "functional": "",
     "random": "autograd.random",
     "multiprocessing": "utils.processes",
+    "onnx": "utils.onnx",
+    "onnx.errors": "utils.onnx.errors",
     "_tensor": "autograd.tensor",
     "autograd.grad_mode": "autograd.modes",
     "autograd.anomaly_mode": "autograd.anomaly",

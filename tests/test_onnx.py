@@ -497,3 +497,10 @@ def test_another_device_is_refused():
         torch.onnx.export(nn.Linear(2, 2).to("fake"), (torch.ones(2),))
     with pytest.raises(ValueError, match="example input is on .*cpu"):
         torch.onnx.export(nn.Linear(2, 2), (torch.ones(2, device="fake"),))
+
+
+def test_programs_written_for_torch_find_it():
+    from tapegrad.compat import module_for
+
+    assert module_for("torch.onnx").export is torch.onnx.export
+    assert module_for("torch.onnx.errors").OnnxExporterError is torch.onnx.OnnxExporterError
