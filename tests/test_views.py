@@ -751,3 +751,9 @@ def test_long_loops_of_writes() -> None:
         table[t] = w * t
     table.sum().backward()
     np.testing.assert_allclose(w.grad.cpu().numpy(), np.full(4, 1000 * 999 / 2))
+
+
+def test_empty_tensors_are_read_as_another_dtype() -> None:
+    """NumPy gives arrays without elements strides of 0."""
+    assert tapegrad.empty(0, 3).view(tapegrad.uint8).shape == (0, 12)
+    assert tapegrad.empty(0, 8, dtype=tapegrad.uint8).view(tapegrad.float32).shape == (0, 2)

@@ -64,7 +64,7 @@ def _view_dtype(input: Tensor, target: dtype) -> Tensor:
             raise RuntimeError(
                 f"self.dim() cannot be 0 to view {have.legacy} as {target.legacy} (different element sizes)"
             )
-        if a.strides[-1] != a.itemsize and a.shape[-1] != 1:
+        if a.strides[-1] != a.itemsize and a.shape[-1] != 1 and a.size:
             raise RuntimeError(
                 f"self.stride(-1) must be 1 to view {have.legacy} as {target.legacy} (different element sizes), but "
                 f"got {a.strides[-1] // a.itemsize}"
