@@ -361,6 +361,18 @@ def test_class_names():
     assert fed(M.ConfusionMatrix(class_names=names), LOGITS, TARGET).table().splitlines()[0].split()[3:] == names
 
 
+@pytest.mark.parametrize("make", [M.Accuracy, M.Precision, M.Recall, M.F1, M.ROCAUC, M.ConfusionMatrix])
+@pytest.mark.parametrize(("task", "pred", "target"), [("binary", SCORE, YES), ("multilabel", SCORES, ROWS)])
+def test_floating_targets_of_the_losses_of_binary_tasks(make, task, pred, target):
+    """BCEWithLogitsLoss takes 0.0 and 1.0, and a training has one target for its loss and its metrics."""
+    missing = np.where(np.arange(N) % 7 == 0, -1, 1).reshape(N, *[1] * (target.ndim - 1))
+    labels = np.where(missing < 0, -1, target)
+    exact, found = (
+        values(fed(make(task=task, ignore_index=-1), pred, each).compute()) for each in (labels, labels.astype("f4"))
+    )
+    np.testing.assert_array_equal(found, exact)
+
+
 IDS, X = torch.tensor([0, 1, 2]), torch.randn(3, 4)
 REFUSED = [
     (M.Accuracy, ([1], IDS), TypeError, r"Accuracy.update\(\): pred must be a Tensor, not list"),
@@ -374,6 +386,8 @@ REFUSED = [
     (lambda: M.Accuracy(3), (X, IDS), ValueError, "4 columns of scores, but num_classes is 3"),
     (lambda: M.Accuracy(task="binary"), (X[:, :1], IDS), ValueError, r"squeeze\(1\)"),
     (lambda: M.Accuracy(task="binary"), (X[:, 0], IDS), ValueError, "labels from 2 to 2 outside 0 .. 1"),
+    (lambda: M.Accuracy(task="binary"), (X[:, 0], IDS / 4), ValueError, "from 0.25 to 0.5 outside 0.0 and 1.0"),
+    (lambda: M.Accuracy(task="binary"), (X[:, 0], IDS / 0.0), ValueError, "labels from nan to nan outside"),
     (lambda: M.Accuracy(task="multilabel"), (X[0], IDS.new_ones(4)), ValueError, r"multilabel needs \(N, L\)"),
     (M.F1, (IDS, IDS), ValueError, r"F1.update\(\): labels alone do not say how many classes"),
     (lambda: M.F1(3), (IDS + 1, IDS), ValueError, "pred has labels from 3 to 3"),

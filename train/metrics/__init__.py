@@ -16,7 +16,8 @@ What the classification metrics read is stated by `task`:
   floating, (N, C) or (N, C, *S) with the classes in `class_dim`, or labels, integer, (N, *S); `target` labels
   0 .. C - 1, (N, *S).
 - "binary": `pred` holds a score per element, floating, which `threshold` (on probabilities) makes 0 or 1, logits where
-  `from_logits` (default), else probabilities; or labels 0 and 1, integer or bool. `target` labels 0 and 1, same shape.
+  `from_logits` (default), else probabilities; or labels 0 and 1, integer or bool. `target` labels 0 and 1, same shape,
+  also floating (0.0 and 1.0), as BCEWithLogitsLoss takes them.
 - "multilabel": as binary, both (N, L): L independent questions.
 
 `num_classes` is learnt from the first scores; where `pred` holds labels it must be given, or `class_names`. Elements

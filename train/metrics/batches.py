@@ -104,21 +104,28 @@ class Classification(Metric):
         return pred
 
     def _clean(self, target: Tensor, what: str = "target") -> tuple[Tensor, Tensor, Tensor]:
-        """(labels with 0 for those that do not count, which count, how many were out of range)."""
-        if target.is_floating_point() or target.is_complex():
+        """(labels with 0 for those that do not count, which count, how many were out of range).
+
+        Targets of binary and multilabel tasks may be floating, 0.0 and 1.0, as the losses of these tasks take them.
+        """
+        floating = target.is_floating_point()
+        if target.is_complex() or (floating and self.task == "multiclass"):
             raise TypeError(f"{self._op}: {what} holds labels, integer or bool, not {target.dtype}")
-        labels = target.to(int64)
+        labels = (target == 1 if floating else target).to(int64)
         classes = 2 if self.task == "multilabel" else self.num_classes
         if what == "target" and self.ignore_index is not None:
-            valid = labels != self.ignore_index
+            valid = (target if floating else labels) != self.ignore_index
         else:
             valid = full_like(labels, 1).bool()
-        bad = valid & ((labels < 0) | (labels >= classes)) if classes else valid & False
+        if floating:
+            bad = valid & (target != 0) & (target != 1)
+        else:
+            bad = valid & ((labels < 0) | (labels >= classes)) if classes else valid & False
         if bad.device.type == "cpu" and bad.any():
-            seen = labels[bad]
+            seen, wanted = target[bad], "0.0 and 1.0" if floating else f"0 .. {(classes or 0) - 1}"
             raise ValueError(
-                f"{self._op}: {what} has labels from {seen.min().item()} to {seen.max().item()} outside "
-                f"0 .. {(classes or 0) - 1}; give ignore_index for those that mark missing targets"
+                f"{self._op}: {what} has labels from {seen.min().item()} to {seen.max().item()} outside {wanted}; "
+                "give ignore_index for those that mark missing targets"
             )
         good = valid & ~bad
         return labels.where(good, full_like(labels, 0)), good, bad.sum().to(float64)
