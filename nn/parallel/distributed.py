@@ -284,6 +284,7 @@ class DistributedDataParallel(Module, Joinable):
 
         Processes without data left contribute zeros. Gradients are divided by the number of all processes, or with
         `divide_by_initial_world_size=False` of those that go on. At the end all have the model of one that went on.
+        Not for models that communicate in their own forward pass (SyncBatchNorm): nobody answers them.
         """
         return Join(
             [self],
