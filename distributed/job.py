@@ -143,8 +143,7 @@ class Job:
         self.engine.close()
         if self.rank in self.liveness.failed:
             self.liveness.settle(LINGER)
-        if self.rank == 0:
-            time.sleep(0.1)  # the others read the last news
+        time.sleep(0.2)  # the others read the last news, and mpiexec what was printed: it ends all after the first
         if self.finalizes:  # or mpi4py would wait for the dead
             sys.stdout.flush()
             sys.stderr.flush()

@@ -6,8 +6,8 @@ once: tasks advance whenever somebody waits, and in a thread that looks after th
 
 Nothing here waits inside the transport: requests are asked by `Test()`. A wait spins for 0.2 ms (a small all_reduce
 takes some microseconds where each process has a core), giving its core up in between, then sleeps, up to 0.2 ms at a
-time and after 0.1 s up to 1 ms, so that more processes than cores get on. Every turn looks at the deadline and at who has
-died.
+time and after 0.1 s up to 1 ms, so that more processes than cores get on. Every turn looks at the deadline and at who
+has died.
 """
 
 from __future__ import annotations

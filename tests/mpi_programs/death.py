@@ -1,4 +1,7 @@
-"""One process ends in the middle of an all_reduce, in the way that the argument names; the others say what they saw."""
+"""One process ends in the middle of an all_reduce, in the way that the arguments name; the others say what they saw.
+
+Arguments: the way, the rank, and the folder where the others write a file each (mpiexec may lose what they print).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import tapegrad as torch
 import tapegrad.distributed as dist
@@ -19,7 +23,7 @@ WAYS = {
 dist.init_process_group()
 x = torch.ones(500_000)
 dist.all_reduce(x)
-if dist.get_rank() == 1:
+if dist.get_rank() == int(sys.argv[2]):
     work = dist.all_reduce(x, async_op=True)
     WAYS[sys.argv[1]]()
 begun = time.monotonic()
@@ -27,5 +31,5 @@ try:
     while True:
         dist.all_reduce(x)
 except dist.DistBackendError as error:
-    print(f"rank {dist.get_rank()} after {time.monotonic() - begun:.2f} s: {str(error).splitlines()[0]}", flush=True)
+    Path(sys.argv[3], str(dist.get_rank())).write_text(f"{time.monotonic() - begun:.2f} {error}")
     raise
