@@ -397,6 +397,9 @@ def test_files(tmp_path):
     np.testing.assert_allclose(run(path, weights), wanted.detach().numpy(), atol=1e-6)
     torch.onnx.export(net, (x,), path, keep_initializers_as_inputs=True)
     np.testing.assert_allclose(run(path), wanted.detach().numpy(), atol=1e-6)
+    torch.onnx.export(net, (x,)).save(path, include_initializers=False)
+    np.testing.assert_allclose(run(path, weights), wanted.detach().numpy(), atol=1e-6)
+    torch.onnx.export(net, (x,)).save(path, keep_initializers_as_inputs=True)
     zeros = {k: np.zeros_like(v) for k, v in weights.items()}
     assert (run(path, zeros) == 0.25).all()
 

@@ -107,7 +107,7 @@ def export(
         graph, program.input_items, _named(graph, found, outputs), producer=version, params=export_params,
         as_inputs=keep_initializers_as_inputs,
     )  # fmt: skip
-    made = ONNXProgram(proto, graph.initializers, model, inputs, external_data)
+    made = ONNXProgram(proto, graph, model, inputs, external_data)
     if verify:
         made.verify()
     if f is not None:

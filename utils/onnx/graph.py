@@ -96,6 +96,7 @@ class Graph:
         self.opset = opset
         self.nodes: list[Node] = []
         self.initializers: dict[str, Any] = {}
+        self.parameters: set[str] = set()  # names of the initializers that are the model's
         self.sizes = Sizes()
         self.step: Step | None = None
         self._names: set[str] = set()

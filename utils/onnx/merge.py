@@ -150,6 +150,7 @@ class Program:
         if alike:
             item.array = arrays[0]
             if first.name:
+                g.parameters.add(first.name)
                 g.initializers.setdefault(first.name, np.asarray(arrays[0], order="C"))
                 return first.name
             return g.constant(np.array(arrays[0]))

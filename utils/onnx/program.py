@@ -14,11 +14,13 @@ from ...autograd.tensor import Tensor, wrap
 from ...autograd.trees import flatten
 from ..files import replacing
 from .errors import OnnxExporterError
-from .graph import Graph, Item, Node, type_of
+from .graph import TYPES, Graph, Item, Node, type_of
 from .sizes import Dim
 from .state import buffers_kept, evaluating
 
 LARGEST = 2**31 - 1  # bytes of a protobuf message
+FORMATS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}  # opset -> the oldest version of the format that has it
+DTYPES = {number: name for name, number in TYPES.items()}
 OWN_FILE = 1024  # bytes of a tensor from which on it goes into the file of external data
 
 
@@ -30,20 +32,39 @@ def model_proto(
     nodes = needed_nodes(graph.nodes, [o.name for o in outputs])
     read = {name for node in nodes for name in node.inputs}
     weights = {name: array for name, array in graph.initializers.items() if name in read}
-    kept = {n: a for n, a in weights.items() if params or n.startswith("constant")}
-    extra = [n for n in weights if n not in kept or as_inputs and not n.startswith("constant")]
-    g = onnx.helper.make_graph(
-        [onnx.helper.make_node(n.kind, n.inputs, n.outputs, name=n.name, **n.attributes) for n in nodes],
-        "tapegrad",
-        [_info(graph, i) for i in inputs]
-        + [onnx.helper.make_tensor_value_info(n, type_of(weights[n].dtype), weights[n].shape) for n in extra],
-        [_info(graph, o) for o in outputs],
-        _initializers(onnx, kept),
-    )
-    opset = onnx.helper.make_opsetid("", graph.opset)
-    proto = onnx.helper.make_model_gen_version(g, opset_imports=[opset])  # the oldest version of the format that has it
-    proto.producer_name, proto.producer_version = "tapegrad", producer
+    kept = {n: a for n, a in weights.items() if params or n not in graph.parameters}
+    extra = [n for n in weights if n not in kept or as_inputs and n in graph.parameters]
+    proto = onnx.ModelProto(ir_version=FORMATS[graph.opset], producer_name="tapegrad", producer_version=producer)
+    proto.opset_import.add(domain="", version=graph.opset)
+    g = proto.graph
+    g.name = "tapegrad"
+    g.node.extend([_node(onnx, node) for node in nodes])
+    g.input.extend([_info(onnx, i.name, i.dtype, _words(graph, i)) for i in inputs])
+    g.input.extend([_info(onnx, n, weights[n].dtype, weights[n].shape) for n in extra])
+    g.output.extend([_info(onnx, o.name, o.dtype, _words(graph, o)) for o in outputs])
+    g.initializer.extend(_initializers(onnx, kept))
     return proto
+
+
+def _node(onnx: Any, node: Node) -> Any:
+    """A node as a message; attributes are ints, floats, texts, and lists of ints or texts."""
+    made = onnx.NodeProto(op_type=node.kind, name=node.name, input=node.inputs, output=node.outputs)
+    for name in sorted(node.attributes):
+        value = node.attributes[name]
+        one = made.attribute.add(name=name)
+        if isinstance(value, str):
+            one.type, one.s = one.STRING, value.encode()
+        elif isinstance(value, float):
+            one.type, one.f = one.FLOAT, value
+        elif not isinstance(value, (list, tuple)):
+            one.type, one.i = one.INT, int(value)
+        elif value and isinstance(value[0], str):
+            one.type = one.STRINGS
+            one.strings.extend([v.encode() for v in value])
+        else:
+            one.type = one.INTS
+            one.ints.extend([int(v) for v in value])
+    return made
 
 
 def _initializers(onnx: Any, weights: dict[str, Any]) -> list[Any]:
@@ -55,7 +76,8 @@ def _initializers(onnx: Any, weights: dict[str, Any]) -> list[Any]:
             made.append(onnx.TensorProto(name=name, data_type=type_of(array.dtype), dims=array.shape))
             made[-1].data_location = onnx.TensorProto.EXTERNAL
         else:
-            made.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
+            made.append(onnx.TensorProto(name=name, data_type=type_of(array.dtype), dims=array.shape))
+            made[-1].raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     return made
 
 
@@ -69,10 +91,19 @@ def needed_nodes(nodes: list[Node], outputs: list[str]) -> list[Node]:
     return kept[::-1]
 
 
-def _info(graph: Graph, item: Item) -> Any:
-    onnx = importlib.import_module("onnx")
-    shape = [_word(graph, s) if isinstance(s, Dim) else s for s in item.shape]
-    return onnx.helper.make_tensor_value_info(item.name, type_of(item.dtype), shape)
+def _info(onnx: Any, name: str, dtype: Any, shape: Any) -> Any:
+    """What is said of an input or output: its type and shape, dynamic sizes by name."""
+    made = onnx.ValueInfoProto(name=name)
+    tensor = made.type.tensor_type
+    tensor.elem_type = type_of(dtype)
+    tensor.shape.SetInParent()  # of a number: a shape without dimensions
+    for size in shape:
+        tensor.shape.dim.add(**{"dim_param" if isinstance(size, str) else "dim_value": size})
+    return made
+
+
+def _words(graph: Graph, item: Item) -> list[Any]:
+    return [_word(graph, s) if isinstance(s, Dim) else s for s in item.shape]
 
 
 def _word(graph: Graph, size: Dim) -> str:
@@ -90,9 +121,10 @@ class ONNXProgram:
         model_proto: the onnx.ModelProto. Of a model beyond 2 GB it has no weights: `save` writes them to a file.
     """
 
-    def __init__(self, proto: Any, weights: dict[str, Any], model: Any, inputs: Any, external_data: bool = True):
+    def __init__(self, proto: Any, graph: Graph, model: Any, inputs: Any, external_data: bool = True):
         self.model_proto = proto
-        self._weights, self._model, self._inputs, self._external = weights, model, inputs, external_data
+        self._weights, self._parameters = graph.initializers, graph.parameters
+        self._model, self._inputs, self._external = model, inputs, external_data
         self._session: Any = None
 
     # ---- files
@@ -113,7 +145,7 @@ class ONNXProgram:
         path = os.fspath(destination)
         proto = self.model_proto
         if not include_initializers or keep_initializers_as_inputs:
-            proto = _other_inputs(onnx, proto, include_initializers)
+            proto = _other_inputs(onnx, proto, self._parameters, include_initializers)
         beyond = self._is_beyond()
         if beyond and (external_data is False or not self._external and external_data is None):
             raise ValueError(
@@ -197,15 +229,15 @@ def _outputs(tree: Any) -> Any:
     return _plain(tree)
 
 
-def _other_inputs(onnx: Any, proto: Any, include: bool) -> Any:
+def _other_inputs(onnx: Any, proto: Any, parameters: set[str], include: bool) -> Any:
     """A copy whose weights are (also) inputs."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     known = {i.name for i in made.graph.input}
-    weights = [t for t in made.graph.initializer if not t.name.startswith("constant")]
+    weights = [t for t in made.graph.initializer if t.name in parameters]
     for t in weights:
         if t.name not in known:
-            made.graph.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+            made.graph.input.append(_info(onnx, t.name, DTYPES[t.data_type], t.dims))
     if not include:
         for t in weights:
             made.graph.initializer.remove(t)
