@@ -19,7 +19,7 @@ from .liveness import Liveness, hub
 from .progress import ANYONE, Engine, Pause, Task
 from .types import DistBackendError, default_pg_timeout
 
-GRACE = 3.0  # seconds that a message may still take whose sender has done its work
+GRACE = 2.0  # seconds that a message may still take whose sender has done its work
 LINGER = 5.0  # seconds that a failed process waits for the others to notice: when it ends, mpiexec may end them
 
 

@@ -55,7 +55,7 @@ class Liveness:
         self.lock = threading.RLock()
         self.peers: dict[int, socket.socket] = {}
         self.parts: dict[int, bytes] = {}  # of lines that did not come whole yet
-        self.closed = False
+        self.closed = self.deaf = False  # deaf: rank 0 is gone, and with it all news
         host, port, token = address
         if listener is not None:
             self._accept(listener, token)
@@ -114,6 +114,7 @@ class Liveness:
                     self._take(key.data, data)
                     continue
                 selector.unregister(key.fileobj)
+                self.deaf = self.rank != 0
                 if key.data not in self.left and not self.closed:
                     self._note({"rank": key.data, "failed": SILENT})
 
@@ -163,9 +164,9 @@ class Liveness:
                     self._send(news)
 
     def all_ended(self) -> bool:
-        """Whether every process failed or has done its work."""
+        """Whether every process failed or has done its work, as far as this one can still learn."""
         with self.lock:
-            return len(self.failed.keys() | self.left.keys()) >= self.size
+            return self.deaf or len(self.failed.keys() | self.left.keys()) >= self.size
 
     def settle(self, seconds: float) -> None:
         """Waits until every process is known to have ended, so that all news was read.
