@@ -54,7 +54,8 @@ class SingleTransport:
 
     def all_reduce(self, x: Any, op: ReduceOp) -> Done:
         """Changes nothing, but for PREMUL_SUM, which multiplies."""
-        x[...] = reduction.premultiplied(x, op)
+        if op == ReduceOp.PREMUL_SUM:
+            x[...] = reduction.premultiplied(x, op)
         return Done()
 
     def reduce(self, x: Any, root: int, op: ReduceOp) -> Done:
