@@ -66,10 +66,10 @@ class Archive:
         with self._reading("(the directory at its end)"):
             infos = zipfile.ZipFile(file).infolist()
         self.entries = {info.filename: info for info in infos}
-        self._refuse(infos)
         self.root = infos[0].filename.partition("/")[0] + "/" if infos else "archive/"
         if self.root + "constants.pkl" in self.entries:
             raise RuntimeError(f"{self.name} is a TorchScript archive, whose code cannot be run here")
+        self._refuse(infos)
         self.map: Any = None
         self.ahead: Ahead | None = None
         if map:

@@ -97,8 +97,25 @@ def _rebuild_tensor_v2(
     storage: Storage, storage_offset: int, size: Any, stride: Any, requires_grad: bool, hooks: Any, metadata: Any = None
 ) -> Tensor:
     t = _rebuild_tensor(storage, storage_offset, size, stride)
+    if metadata:
+        t = _with_pending(t, metadata)
     t._rg = bool(requires_grad)
     return t
+
+
+def _with_pending(t: Tensor, metadata: Any) -> Tensor:
+    """What PyTorch's conj() and its .imag only note ("conj", "neg"), computed: such a tensor has memory of its own."""
+    if not isinstance(metadata, dict):
+        raise pickle.UnpicklingError(f"a tensor's metadata is a dict, not {type(metadata).__name__}")
+    array = t.array
+    pending = metadata.get("conj") or metadata.get("neg")
+    if pending and array.size > backend_of(array).storage_of(array).nbytes:  # expanded: a few bytes may say terabytes
+        raise pickle.UnpicklingError("a conjugated or negated tensor has more elements than its storage")
+    if metadata.get("conj"):
+        array = backend_of(array).xp.conj(array)
+    if metadata.get("neg"):
+        array = -array
+    return t if array is t.array else wrap(array)
 
 
 def _rebuild_tensor_v3(
@@ -108,7 +125,7 @@ def _rebuild_tensor_v3(
     if not isinstance(storage, Storage) or not isinstance(dtype, dtypes.dtype):
         raise pickle.UnpicklingError("a tensor of a dtype is made of a storage and a dtype")
     typed = Storage(storage.memory, dtype, storage.device)
-    return _rebuild_tensor_v2(typed, storage_offset, size, stride, requires_grad, hooks)
+    return _rebuild_tensor_v2(typed, storage_offset, size, stride, requires_grad, hooks, metadata)
 
 
 def _rebuild_parameter(data: Tensor, requires_grad: bool, hooks: Any) -> Parameter:

@@ -140,6 +140,7 @@ class _Pickler(_PythonPickler):
             place = 0, tuple(s // size for s in memory.strides)
         else:
             memory, key = base, id(base)
+            place = place[0], t.stride()  # an array's own are anything along dimensions of one element or none
         found = self.storages.get(key)
         if found is None:
             found = self.storages[key] = _StorageOf(str(len(self.storages)), memory, t.dtype, str(t.device))
