@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import io
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +339,24 @@ def check_messages_and_bytes_are_those_of_the_cost_model() -> None:
     assert min(buckets) * 4 < cost_model.SMALL < max(buckets) * 4
     assert reduced == cost_model.ddp_step(buckets, 4, world, rank)
     assert (len(sent), sum(sent)) == cost_model.zero_step(shares, 4, world, rank)
+
+
+def check_a_backward_pass_left_out_is_an_error_on_the_others_in_time() -> None:
+    """Rank 1 leaves it out: the others name it when their group's time is over, and the program goes on."""
+    impatient = D.new_group(timeout=timedelta(seconds=1))
+    model = DDP(nn.Linear(20, 5), process_group=impatient)
+    out = model(X).sum()
+    D.barrier()
+    if D.get_rank() == 1:
+        return
+    began = time.monotonic()
+    try:
+        out.backward()
+    except D.DistBackendError as error:
+        assert "all_reduce: timed out after" in str(error) and "waiting for rank 1" in str(error), error
+        assert 0.9 < time.monotonic() - began < 10
+    else:
+        raise AssertionError("backward returned")
 
 
 def main() -> None:
