@@ -257,6 +257,8 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         (Trainer(wider, "mse", torch.optim.SGD(wider.parameters()), ["accuracy"]), {}, "the model's tensors are"),
         (Trainer(trainer.model, "mse", trainer.optimizer, ["accuracy"],
                  torch.optim.lr_scheduler.StepLR(trainer.optimizer, 1)), {}, "the trainer has a scheduler"),
+        (Trainer(trainer.model, "mse", torch.optim.Adagrad(trainer.model.parameters()), ["accuracy"]), {},
+         "optimizer, scheduler and scaler are .* there and .'Adagrad'"),
     ]  # fmt: skip
     for other, options, text in cases:
         with pytest.raises(ValueError, match=text):

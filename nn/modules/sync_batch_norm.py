@@ -17,6 +17,8 @@ from ...autograd.dtypes import float32, float64
 from ...autograd.function import Function
 from ...autograd.tensor import Tensor
 
+__all__ = ["sync_batch_norm"]
+
 
 def _other_dims(x: Tensor) -> list[int]:
     return [0, *range(2, x.dim())]
