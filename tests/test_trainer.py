@@ -386,7 +386,7 @@ def test_model_and_batches_go_to_the_device():
     x, y = rows(10)
     model = classifier()
     trainer = Trainer(model, nn.CrossEntropyLoss(torch.ones(3)), sgd(model), ["accuracy"], device="fake")
-    history = quiet(trainer, x, y, batch_size=4, class_weight={0: 2.0}, validation_split=0.2)
+    history = quiet(trainer, x, y, batch_size=4, class_weight={np.int64(0): np.float32(2)}, validation_split=0.2)
     assert next(model.parameters()).device.type == "fake" and set(history) >= {"loss", "val_accuracy"}
     assert trainer.predict(x).device.type == "cpu"
 
@@ -423,11 +423,18 @@ def test_bad_input_is_refused_before_anything_changes(tmp_path):
             {"callbacks": [callbacks.EarlyStopping()]},
         ),
         ("is no Callback", (x, y), {"callbacks": [callbacks.EarlyStopping]}),
+        ("callbacks is a list", (x, y), {"callbacks": torch.train.Callback()}),
         ("progress must be", (x, y), {"progress": "bar"}),
         ("needs a folder", (x, y), {"checkpoint_every": 3}),
         ("no checkpoint at", (x, y), {"resume": tmp_path}),
         ("resume=True continues from checkpoint=", (x, y), {"resume": True}),
         ("classes are integers", (x, y), {"class_weight": {"a": 1.0}}),
+        ("class_weight is", (x, y), {"class_weight": "balanced"}),
+        ("no number: {0: nan}", (x, y), {"class_weight": {0: float("nan")}}),
+        ("between 0 and 1, not '0.2'", (x, y), {"validation_split": "0.2"}),
+        ("fit: a Tensor has no targets", (x,), {}),
+        ("validation_data: a Tensor has no targets", (x, y), {"validation_data": x}),
+        ("the data has no batches", (Stream(x[:0], y[:0]),), {}),
         ("no batches", (DataLoader(TensorDataset(x, y), 99, drop_last=True),), {}),
         ("must be positive", (x, y), {"validation_freq": 0}),
     ]
@@ -463,6 +470,18 @@ def test_trainers_that_make_no_sense_are_refused():
     for error, text, options in cases:
         with pytest.raises(error, match=text):
             Trainer(**{"model": model, "loss": "mse", "optimizer": sgd(model), **options})
+
+
+def test_a_binary_loss_and_its_metrics_share_a_target():
+    x, y = rows()
+    model = nn.Linear(4, 1)
+    names = ["binary_accuracy", "binary_f1", "binary_roc_auc"]
+    trainer = Trainer(model, "binary_cross_entropy_with_logits", sgd(model), names)
+    target = (y > 0).float().unsqueeze(1)
+    history = quiet(trainer, x, target, epochs=2, validation_split=0.25, callbacks=None)
+    assert set(history) == {"loss", "val_loss", *names, *(f"val_{name}" for name in names)}
+    accuracy = ((trainer.predict(x) > 0) == (target > 0)).double().mean().item()
+    assert trainer.evaluate(x, target)["binary_accuracy"] == pytest.approx(accuracy, abs=1e-12)
 
 
 def test_weights_need_a_loss_of_each_sample():

@@ -70,6 +70,16 @@ def test_hooks_come_in_order():
         trainer_of().fit(x, y, callbacks=[note, Breaks()], verbose=False)
     assert seen[-1][0] == "on_exception"
 
+    class BreaksTwice(Breaks):
+        def on_exception(self, trainer, error):
+            raise OSError("no space")
+
+    seen.clear()
+    with pytest.raises(ZeroDivisionError) as caught:
+        trainer_of().fit(x, y, callbacks=[BreaksTwice(), note], verbose=False)
+    assert seen[-1][0] == "on_exception"
+    assert caught.value.__notes__ == ["and BreaksTwice.on_exception raised OSError: no space"]
+
 
 @pytest.mark.parametrize(
     ("values", "options", "epochs", "best"),

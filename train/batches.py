@@ -173,6 +173,8 @@ def source(x: Any, y: Any, weight: Any, floating: dtype, name: str) -> Source:
         x, y, weight = (*x, weight)[:3]
     if not (_is_array(x) or isinstance(x, (tuple, list, Mapping))):
         raise TypeError(f"{name}: data is a DataLoader, a Dataset, arrays or (x, y), not {type(x).__name__}")
+    if y is None and name != "predict":
+        raise ValueError(f"{name}: a {type(x).__name__} has no targets: give (x, y) or (x, y, weight)")
     return Source(from_arrays(x, y, weight, floating), None)
 
 
@@ -198,8 +200,8 @@ def _rows_of(dataset: Any) -> Any:
 
 def cut(found: Source, fraction: float) -> tuple[Source, Source]:
     """The first samples, and the last `fraction` of them for validation, as in Keras."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_split is a share of the samples, between 0 and 1, not {fraction}")
+    if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+        raise ValueError(f"validation_split is a share of the samples, between 0 and 1, not {fraction!r}")
     dataset: Any = found.dataset
     if dataset is None or not hasattr(dataset, "__len__"):
         what = type(found.loader if dataset is None else dataset).__name__

@@ -124,11 +124,18 @@ class Fit:
                 if self.interrupts.asked is not None:  # during the last hooks
                     self._leave(saved=True)
         except BaseException as error:
-            for each in plan.callbacks:
-                each.on_exception(trainer, error)
+            self._tell(error)
             raise
         finally:
             plan.display.close()
+
+    def _tell(self, error: BaseException) -> None:
+        """Tells all callbacks of an error, also where one of them raises: the others have files to close."""
+        for each in self.plan.callbacks:
+            try:
+                each.on_exception(self.trainer, error)
+            except Exception as further:
+                error.add_note(f"and {type(each).__name__}.on_exception raised {type(further).__name__}: {further}")
 
     def _epoch(self) -> None:
         trainer, plan = self.trainer, self.plan
@@ -175,6 +182,8 @@ class Fit:
                 self._save()
             if self.interrupts.asked is not None:
                 self._leave()
+        if not trainer.batch:
+            raise ValueError("fit: the data has no batches")
         self.trained = True
 
     def _loss(self) -> float:

@@ -23,6 +23,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from ..autograd.api.creation import full_like, tensor, zeros_like
@@ -149,12 +150,15 @@ class ClassWeights:
     """
 
     def __init__(self, given: Mapping[int, float] | Sequence[float] | Tensor):
-        pairs = dict(given) if isinstance(given, Mapping) else dict(enumerate(tensor(given).tolist()))
-        if not pairs or not all(isinstance(label, int) and label >= 0 for label in pairs):
-            raise ValueError(f"class_weight: classes are integers from 0, not {sorted(map(str, pairs))}")
-        if any(weight < 0 for weight in pairs.values()):
-            raise ValueError(f"class_weight: a weight is negative: {pairs}")
-        self.table = tensor([float(pairs.get(label, 1.0)) for label in range(max(pairs) + 1)] + [1.0])
+        if isinstance(given, str):
+            raise TypeError(f"class_weight is {{class: weight}} or one weight for each class, not {given!r}")
+        found = dict(given) if isinstance(given, Mapping) else dict(enumerate(tensor(given).tolist()))
+        if not found or not all(isinstance(label, Integral) and label >= 0 for label in found):
+            raise ValueError(f"class_weight: classes are integers from 0, not {sorted(map(str, found))}")
+        pairs = {int(label): float(weight) for label, weight in found.items()}
+        if not all(weight >= 0 for weight in pairs.values()):
+            raise ValueError(f"class_weight: a weight is negative, or no number: {pairs}")
+        self.table = tensor([pairs.get(label, 1.0) for label in range(max(pairs) + 1)] + [1.0])
 
     def __call__(self, target: Any, weight: Tensor | None) -> Tensor:
         """Weights of target's labels, times `weight`. target: (N, *S) labels or (N, C) one-hot -> (N, *S)."""

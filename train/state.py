@@ -24,6 +24,7 @@ def gather(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
     for name in _PARTS:
         part = getattr(trainer, name)
         state[name] = None if part is None else part.state_dict()
+    state["kinds"] = _kinds(trainer)
     state["history"] = trainer.history.state_dict()
     state["metrics"] = [metric.state_dict() for metric in trainer.scores.all]
     state["place"] = {name: getattr(trainer, name) for name in ("epoch", "batch", "step", "stop")}
@@ -61,6 +62,7 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError(f"{file}: {has} has a {name}, {lacks} has none")
     pairs = {
         "the metrics": ([each["metric"] for each in state["metrics"]], [type(m).__name__ for m in trainer.scores.all]),
+        "optimizer, scheduler and scaler": (state.get("kinds", _kinds(trainer)), _kinds(trainer)),
         "the model's tensors": (_shapes(state["model"]), _shapes(trainer.model.state_dict())),
         "the optimizer's groups": (_groups(state["optimizer"]), _groups(trainer.optimizer.state_dict())),
     }
@@ -74,6 +76,11 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _shapes(tensors: Mapping[str, Any]) -> list[Any]:
     return [(name, tuple(getattr(value, "shape", ()))) for name, value in tensors.items()]
+
+
+def _kinds(trainer: Trainer) -> list[str]:
+    """The classes of the parts, since another class's state may fit and mean nothing."""
+    return [type(getattr(trainer, name)).__name__ for name in _PARTS[1:]]
 
 
 def _groups(optimizer: Mapping[str, Any]) -> list[int]:

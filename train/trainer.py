@@ -117,7 +117,8 @@ class Trainer:
         self, x: Any, y: Any = None, *, epochs: int = 1, batch_size: int | None = None,
         validation_data: Any = None, validation_split: float = 0.0, validation_freq: int = 1,
         sample_weight: Any = None, class_weight: Any = None, shuffle: bool = True, num_workers: int = 0,
-        initial_epoch: int = 0, callbacks: Iterable[Callback] = (), progress: str | None = None, verbose: bool = True,
+        initial_epoch: int = 0, callbacks: Iterable[Callback] | None = (), progress: str | None = None,
+        verbose: bool = True,
         checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: int | None = None,
         resume: str | os.PathLike[str] | bool | None = None,
     ) -> History:  # fmt: skip
@@ -143,6 +144,8 @@ class Trainer:
         _check_counts(epochs, initial_epoch, validation_freq, checkpoint_every)
         if checkpoint_every and checkpoint is None:
             raise ValueError("checkpoint_every needs a folder: checkpoint=")
+        if isinstance(callbacks, Callback):
+            raise TypeError("callbacks is a list: callbacks=[...]")
         found, held = source(x, y, sample_weight, self._floating(), "fit"), None
         if validation_split and validation_data is not None:
             raise ValueError("validation_data and validation_split exclude each other")
@@ -155,7 +158,7 @@ class Trainer:
             validation=None if held is None else _validation_feed(held, batch_size),
             validation_freq=validation_freq, epochs=epochs, initial_epoch=initial_epoch,
             class_weights=None if class_weight is None else ClassWeights(class_weight),
-            callbacks=list(callbacks), display=display(progress, verbose and _leads(), epochs),
+            callbacks=list(callbacks or ()), display=display(progress, verbose and _leads(), epochs),
             checkpoint=None if checkpoint is None else os.fspath(checkpoint), every=checkpoint_every,
         )  # fmt: skip
         self._complete(plan, resume)
