@@ -54,7 +54,7 @@ def from_pretrained(folder: Any, **kwargs: Any) -> Any:
         folder: config.json and weights.
         kwargs: those of `PretrainedModel.from_pretrained`: dtype, device, strict, ...
 
-    Raises ValueError for a family that is not implemented, and what `PretrainedModel.from_pretrained` raises.
+    Raises ValueError for a family or a head that is not implemented, and what `PretrainedModel.from_pretrained` raises.
     """
     return _class_of(folder, heads=True).from_pretrained(folder, **kwargs)
 
@@ -68,8 +68,15 @@ def _class_of(folder: Any, heads: bool) -> Any:
     from .configuration import read_config
 
     config = read_config(folder)
-    named = [name for name in config.get("architectures") or () if name in _MODULE_OF] if heads else []
+    architectures = (config.get("architectures") or ()) if heads else ()
+    named = [name for name in architectures if name in _MODULE_OF]
     name = named[0] if named else _BY_TYPE.get(config.get("model_type", ""))
+    if architectures and name is not None and not named:  # else its head would be dropped without a word
+        family = [each for each in _NAMES[_MODULE_OF[name]].split() if not each.endswith("Config")]
+        raise ValueError(
+            f"{os.fspath(folder)}: config.json names {', '.join(architectures)}, which is not implemented; of this "
+            f"family are {', '.join(family)}. models.{name}.from_pretrained(folder) reads it without its head."
+        )
     if name is None:
         raise ValueError(
             f"{os.fspath(folder)}: config.json says architectures={config.get('architectures')} and "

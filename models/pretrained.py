@@ -6,12 +6,14 @@ tables between the two: a class here is the same tree of modules.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from ..autograd.dtypes import by_name
 from ..autograd.dtypes import dtype as _dtype
 from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
@@ -122,7 +124,7 @@ class PretrainedModel(Module):
         Args:
             folder: has config.json, and the first there is of model.safetensors, model.safetensors.index.json with its
                 shards, pytorch_model.bin (read without running code), pytorch_model.bin.index.json with its shards.
-            dtype: of the floating parameters; None: as in the file.
+            dtype: of the floating parameters, or its name; None or "auto": as in the file.
             device: None: the default device.
             strict: whether every parameter must be in the file, and the file have no other. If not, parameters that it
                 lacks get starting values, and a warning names them.
@@ -135,6 +137,9 @@ class PretrainedModel(Module):
             RuntimeError: naming every missing, unexpected and wrong-shaped key, with shapes.
             SafetensorError, RuntimeError, UnpicklingError: for a damaged file.
         """
+        if isinstance(dtype, str):  # as configurations and transformers write it
+            with contextlib.suppress(KeyError):
+                dtype = None if dtype == "auto" else by_name(dtype)
         if dtype is not None and not (isinstance(dtype, _dtype) and dtype.is_floating_point):
             raise TypeError(f"from_pretrained(): dtype must be a floating dtype or None, not {dtype!r}")
         config = cls.Config.from_pretrained(folder) if config is None else config
@@ -204,7 +209,9 @@ class PretrainedModel(Module):
             ]
         text = "".join(_list(title, lines) for title, lines in problems if lines)
         if text:
-            remedy = "" if wrong else "\nstrict=False initialises what is missing and leaves out what is not wanted."
+            pooled = bool(missing) and all(key.startswith("pooler.") for key in missing)
+            remedy = "\nadd_pooling_layer=False makes the model without its pooler." if pooled else ""
+            remedy += "" if wrong else "\nstrict=False initialises what is missing and leaves out what is not wanted."
             raise RuntimeError(f"{where} does not fit {type(self).__name__}:{text}{remedy}")
         return missing
 

@@ -203,6 +203,23 @@ def test_a_config_that_cannot_be_followed(folder, changes, text):
         models.from_pretrained(folder)
 
 
+def test_a_head_that_is_not_there_is_not_dropped_in_silence(folder):
+    config_with(folder, architectures=["BertForPreTraining"])
+    with pytest.raises(ValueError, match=r"BertForPreTraining.*not impl.*BertForMaskedLM.*models.BertModel"):
+        models.from_pretrained(folder)
+    assert type(models.BertModel.from_pretrained(folder)).__name__ == "BertModel"
+
+
+def test_a_checkpoint_without_a_pooler_says_how_it_is_read(folder):
+    state = {k: v for k, v in st.load_file(folder / "model.safetensors").items() if not k.startswith("pooler.")}
+    st.save_file(state, folder / "model.safetensors")
+    with pytest.raises(RuntimeError, match="add_pooling_layer=False"):
+        models.from_pretrained(folder)
+    assert models.from_pretrained(folder, add_pooling_layer=False, dtype="float16").dtype == torch.float16
+    with pytest.raises(TypeError, match="floating dtype or None, not 'float9'"):
+        models.from_pretrained(folder, dtype="float9")
+
+
 def test_a_config_of_another_family(folder):
     with pytest.raises(ValueError, match="model_type is 'bert'; ViTConfig reads 'vit'"):
         models.ViTModel.from_pretrained(folder)
