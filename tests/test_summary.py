@@ -336,3 +336,13 @@ def test_as_data_and_as_text():
     assert max(map(len, lines)) == 110 and len([line for line in lines if "Conv2d" in line]) == 0
     with pytest.raises(TypeError, match="expects an nn.Module, but got int"):
         tapegrad.utils.summary(3, tapegrad.ones(1))
+
+
+def test_a_shape_or_a_lazy_model_is_refused():
+    with pytest.raises(TypeError, match=r"not a shape: summary\(model, torch.zeros\(1, 3\)\)"):
+        tapegrad.utils.summary(tapegrad.nn.Linear(3, 2), (1, 3))
+    lazy = tapegrad.nn.LazyLinear(2)
+    with pytest.raises(ValueError, match="not made yet"):
+        tapegrad.utils.summary(lazy, tapegrad.zeros(1, 3))
+    lazy(tapegrad.zeros(1, 3))
+    assert tapegrad.utils.summary(lazy, tapegrad.zeros(1, 3)).parameters == 8

@@ -19,6 +19,7 @@ from ..autograd.tensor import Tensor
 from ..autograd.trees import flatten
 from ..autograd.versions import storage_of
 from ..nn.modules.module import Module
+from ..nn.parameter import is_lazy
 from .flop_counter import FlopWatch
 from .graph_tracing import unchanged
 from .module_tracker import ModuleStack
@@ -271,7 +272,8 @@ def summary(model: Module, inputs: Any = (), *, depth: int | None = None, width:
         depth: of the rows that str() shows; None for all. The model itself has depth 0.
         width: of the table, in characters, at least 107.
 
-    Raises TypeError for a model that is no Module. What the forward pass raises comes through.
+    Raises TypeError for a model that is no Module and for a shape in the place of a tensor, ValueError for a lazy model
+    that no input was seen by yet. What the forward pass raises comes through.
 
     >>> import tapegrad as torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -284,6 +286,10 @@ def summary(model: Module, inputs: Any = (), *, depth: int | None = None, width:
     """
     if not isinstance(model, Module):
         raise TypeError(f"summary expects an nn.Module, but got {type(model).__name__}")
+    if any(is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
+        raise ValueError("summary: the model has parameters that are not made yet; call model(inputs) once before")
+    if isinstance(inputs, (tuple, list)) and inputs and all(isinstance(size, int) for size in inputs):
+        raise TypeError(f"summary: inputs are tensors, not a shape: summary(model, torch.zeros{tuple(inputs)})")
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if isinstance(inputs, dict):
