@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..autograd.api.creation import from_numpy
 from ..autograd.tensor import Tensor
+from ..utils.extras import require
 from ..utils.files import replacing
 from .configuration import read_json, write_json
 
@@ -19,16 +19,6 @@ __all__ = ["Tokenizer"]
 
 _SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _ENDLESS = 10**9  # files say 1e30 where there is no limit
-
-
-def _library() -> Any:
-    """The package tokenizers. ImportError naming the extra."""
-    try:
-        return importlib.import_module("tokenizers")
-    except ImportError as error:
-        raise ImportError(
-            "tapegrad.models.Tokenizer needs the package tokenizers: pip install 'tapegrad[models]'"
-        ) from error
 
 
 class Tokenizer:
@@ -64,7 +54,8 @@ class Tokenizer:
 
         Raises FileNotFoundError; ValueError naming a damaged file; ImportError without the package tokenizers.
         """
-        library, folder = _library(), os.fspath(folder)
+        library = require("tokenizers", "models", "tapegrad.models.Tokenizer needs")
+        folder = os.fspath(folder)
         path = os.path.join(folder, "tokenizer.json")
         if not os.path.isfile(path):
             raise FileNotFoundError(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..utils.extras import require
 from ..utils.files import replacing
 
 
@@ -136,8 +137,4 @@ class History:
 
 def new_figure() -> Any:
     """A matplotlib Figure that belongs to no window. ImportError naming the extra."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need the package matplotlib: pip install 'tapegrad[plot]'") from error
-    return Figure()
+    return require("matplotlib.figure", "plot", "plots need").Figure()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ..utils.extras import require
 
 INTERVAL = 0.1  # seconds between two looks at the loss, which wait for a device
 
@@ -64,7 +65,7 @@ class Tqdm(_Bar):
 
     def __init__(self, epochs: int):
         super().__init__(epochs)
-        self._make: Any = package("tqdm", "tqdm").tqdm
+        self._make: Any = require("tqdm", "progress", "progress='tqdm' needs").tqdm
         self._bar: Any = None
 
     def start(self, epoch: int, done: int, total: int | None) -> None:
@@ -91,7 +92,7 @@ class Rich(_Bar):
 
     def __init__(self, epochs: int):
         super().__init__(epochs)
-        rich = package("rich.progress", "rich")
+        rich = require("rich.progress", "progress", "progress='rich' needs")
         columns = (
             rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
             rich.TimeElapsedColumn(), rich.TextColumn("{task.fields[words]}"),
@@ -126,13 +127,6 @@ def display(kind: str | None, verbose: bool, epochs: int) -> Silent:
     if kind not in KINDS:
         raise ValueError(f"progress must be None, {' or '.join(map(repr, KINDS))}, not {kind!r}")
     return KINDS[kind](epochs)
-
-
-def package(module: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"progress={name!r} needs the package {name}: pip install 'tapegrad[progress]'") from error
 
 
 def text(logs: Mapping[str, Any]) -> str:

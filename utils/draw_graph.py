@@ -6,7 +6,6 @@ An extra: `pip install 'tapegrad[graph]'`; to render them, Graphviz's program `d
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import sys
 import types
@@ -19,6 +18,7 @@ import numpy as np
 from ..autograd.engine import collect, edge_of
 from ..autograd.graph import is_node
 from ..autograd.tensor import Tensor
+from .extras import require
 from .graph_tracing import Call, Step, Trace, _tensors, trace, unchanged
 
 __all__ = ["draw_graph"]
@@ -339,12 +339,7 @@ def draw_graph(
     >>> "SumBackward0" in picture.source and "lightblue" in picture.source
     True
     """
-    try:
-        make = importlib.import_module("graphviz").Digraph
-    except ImportError as error:
-        raise ImportError(
-            "tapegrad.utils.draw_graph needs the package graphviz: pip install 'tapegrad[graph]'"
-        ) from error
+    make = require("graphviz", "graph", "tapegrad.utils.draw_graph needs").Digraph
     if inputs is not None:
         if not callable(var) or isinstance(var, Tensor):
             raise TypeError(f"draw_graph: with inputs, expected a module or a function, but got {type(var).__name__}")

@@ -14,6 +14,7 @@ from ..autograd.dtypes import by_name
 from ..autograd.modes import no_grad
 from ..autograd.tensor import Tensor
 from ..nn.modules.module import Module
+from .extras import require
 from .graph_def import graph_def
 from .graph_tracing import trace, unchanged
 
@@ -34,12 +35,7 @@ def _plain(value: Any) -> Any:
 
 def _writer_class(name: str) -> Any:
     """tensorboardX's class of that name, whose `add_...` methods take tensors. ImportError naming the extra."""
-    try:
-        base = getattr(importlib.import_module("tensorboardX"), name)
-    except ImportError as error:
-        raise ImportError(
-            f"tapegrad.utils.tensorboard.{name} needs the package tensorboardX: pip install 'tapegrad[tensorboard]'"
-        ) from error
+    base = getattr(require("tensorboardX", "tensorboard", f"tapegrad.utils.tensorboard.{name} needs"), name)
 
     def taking_tensors(method: str) -> Any:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:

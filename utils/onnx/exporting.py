@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...nn.modules.module import Module
+from ..extras import require
 from .errors import OnnxExporterError, UnknownSizeError
 from .graph import Graph, Item
 from .inputs import Inputs, read_inputs
@@ -22,14 +22,6 @@ from .trace import Trace
 
 OPSETS = range(18, 24)  # of the default domain; what is emitted is the same in all of these, but for a few nodes
 DEFAULT_OPSET = 20
-
-
-def need(package: str) -> Any:
-    """The package, or an ImportError that says how to get it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(f"torch.onnx needs the package {package}: pip install 'tapegrad[onnx]'") from error
 
 
 def export(
@@ -86,7 +78,7 @@ def export(
     >>> [node.op_type for node in program.model_proto.graph.node]
     ['Gemm']
     """
-    need("onnx")
+    require("onnx", "onnx", "torch.onnx needs")
     opset = DEFAULT_OPSET if opset_version is None else opset_version
     if opset not in OPSETS:
         raise ValueError(f"opset_version must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset_version}")

@@ -12,6 +12,7 @@ import numpy as np
 from ...autograd.modes import no_grad
 from ...autograd.tensor import Tensor, wrap
 from ...autograd.trees import flatten
+from ..extras import require
 from ..files import replacing
 from .errors import OnnxExporterError
 from .graph import TYPES, Graph, Item, Node, type_of
@@ -166,9 +167,7 @@ class ONNXProgram:
     def initialize_inference_session(self, initializer: Any = None) -> Any:
         """The onnxruntime session of the model, made once."""
         if self._session is None:
-            from .exporting import need
-
-            runtime = need("onnxruntime")
+            runtime = require("onnxruntime", "onnx", "torch.onnx needs")
             options = runtime.SessionOptions()
             options.log_severity_level = 3
             options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
