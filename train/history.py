@@ -95,7 +95,7 @@ class History:
         return made
 
     def plot(
-        self, names: Sequence[str] | None = None, path: str | os.PathLike[str] | None = None, figure: Any = None
+        self, names: str | Sequence[str] | None = None, path: str | os.PathLike[str] | None = None, figure: Any = None
     ) -> Any:
         """Curves over epochs, a panel for each quantity, validation dashed in the same one; gives matplotlib's Figure.
 
@@ -104,6 +104,7 @@ class History:
         """
         if figure is None:
             figure = new_figure()
+        names = [names] if isinstance(names, str) else names
         figure.clear()
         panels = [name for name in self.history if not (name.startswith("val_") and name[4:] in self.history)]
         panels = [name for name in (panels if names is None else names) if self._numbers(name)]
