@@ -46,6 +46,14 @@ class Pause:
         self.length = min(MIDDLE if waited < PATIENCE else LONG, 1.5 * self.length)
 
 
+def _over(request: Any) -> bool:
+    """Whether a request of a failed call is done; one that ends with an error is."""
+    try:
+        return bool(request.Test())
+    except Exception:
+        return True
+
+
 class Task:
     """One call under way.
 
@@ -192,11 +200,11 @@ class Engine:
 
     def take_back(self) -> bool:
         """Cancels what failed calls left open; whether nothing is open any more, within a second."""
-        open_still = [request for task in self.abandoned for _, request in task.pending]
+        open_still = [request for task in self.abandoned for _, request in task.pending if not _over(request)]
         for request in open_still:
             request.Cancel()
         for _ in range(1000):
-            open_still = [request for request in open_still if not request.Test()]
+            open_still = [request for request in open_still if not _over(request)]
             if not open_still:
                 return True
             time.sleep(NEWS / 1000)

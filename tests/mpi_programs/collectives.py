@@ -226,6 +226,18 @@ def late():
         raise AssertionError("rank 1 was not there")
 
 
+def sizes_that_differ():
+    """More comes than a tensor holds: an error there, and the program still ends in good order."""
+    group = dist.new_group(timeout=timedelta(seconds=20))
+    x = torch.ones(5 if RANK else 6)
+    try:
+        dist.all_reduce(x, group=group)
+    except dist.DistBackendError as error:
+        assert RANK and "all_reduce: " in str(error), error
+    else:
+        assert RANK == 0
+
+
 if __name__ == "__main__":
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     RANK, WORLD = dist.get_rank(), dist.get_world_size()
@@ -240,7 +252,7 @@ if __name__ == "__main__":
     y = torch.ones(4) * (RANK + 1)
     dist.all_reduce(y, dist._make_nccl_premul_sum(0.5))
     assert y.tolist() == [WORLD * (WORLD + 1) / 4] * 4
-    for part in (splitting, under_way, messages, objects, groups, late):
+    for part in (splitting, under_way, messages, objects, groups, sizes_that_differ, late):
         part()
     dist.destroy_process_group()
     dist.init_process_group()  # again
