@@ -43,10 +43,10 @@ parity: $(VENV)/.stamp-test $(VENV)/.stamp-torch  ## replay PyTorch's own databa
 docs: $(VENV)/.stamp-test  ## run every example of README, docs/ and the docstrings
 	$(BIN)/pytest $(ARGS) tests/test_docs.py tests/test_doctests.py
 
-# mypy does not see editable installs: a link with the package's name shows it, whatever the checkout is called
 site: $(VENV)/.stamp-docs  ## build the site into out/site: a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "out/site/index.html"
 
+# mypy does not see editable installs: a link with the package's name shows it, whatever the checkout is called
 lint: $(VENV)/.stamp-lint  ## ruff and mypy
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/.types && ln -sfn ../.. $(VENV)/.types/tapegrad
