@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import json
 import os
 import signal
@@ -23,8 +24,15 @@ GRACE = 2.0  # seconds that a message may still take whose sender has done its w
 LINGER = 5.0  # seconds that a failed process waits for the others to notice: when it ends, mpiexec may end them
 
 
-def load_mpi() -> Any:
-    """The module mpi4py.MPI, MPI begun. ImportError that names the extra where it is not installed."""
+def load_mpi(timeout: timedelta) -> Any:
+    """The module mpi4py.MPI, MPI begun. ImportError that names the extra where it is not installed.
+
+    MPI_Init waits for all processes, for ever where one ended before it came, and it holds the interpreter: after
+    `timeout` the process prints where it stands and ends with status 1.
+    """
+    watched = "mpi4py.MPI" not in sys.modules and sys.__stderr__ is not None
+    if watched:
+        faulthandler.dump_traceback_later(timeout.total_seconds(), exit=True, file=sys.__stderr__)
     try:
         import mpi4py
 
@@ -36,6 +44,9 @@ def load_mpi() -> Any:
             "torch.distributed with several processes needs mpi4py and an MPI library: pip install 'tapegrad[mpi]', "
             f"and start the program with `mpiexec -n 4 python train.py` ({error})"
         ) from error
+    finally:
+        if watched:
+            faulthandler.cancel_dump_traceback_later()
     return MPI
 
 
@@ -58,7 +69,7 @@ class Job:
 
     def __init__(self, timeout: timedelta = default_pg_timeout):
         before = sys.modules.get("mpi4py.MPI")
-        self.MPI = load_mpi()
+        self.MPI = load_mpi(timeout)
         self.finalizes = before is not None and not self.MPI.Is_finalized()  # mpi4py itself will, at the very end
         self.engine = Engine()
         self.comm, request = self.MPI.COMM_WORLD.Idup()

@@ -78,6 +78,20 @@ def test_mpiexec_itself_ends_all_where_one_is_killed(tmp_path):
     assert done.returncode != 0
 
 
+@over_mpi
+def test_a_process_that_ends_before_it_begins(tmp_path):
+    """The other does not wait in MPI_Init for longer than its time."""
+    program = tmp_path / "early.py"
+    program.write_text(
+        "import os, datetime, tapegrad.distributed as dist\n"
+        "if os.environ['PMI_RANK'] == '0':\n    os._exit(7)\n"
+        "dist.init_process_group(timeout=datetime.timedelta(seconds=2))\n"
+    )
+    command = [str(MPIEXEC), "-n", "2", sys.executable, str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+    assert done.returncode != 0 and "Timeout (0:00:02)!" in done.stderr, done.stderr
+
+
 def test_without_mpi4py_the_extra_is_named():
     code = (
         "import sys\nsys.modules['mpi4py'] = None\nimport tapegrad.distributed as dist\n"
