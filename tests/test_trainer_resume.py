@@ -141,6 +141,14 @@ def test_between_epochs_and_at_the_end(tmp_path):
     assert flat(again) == flat(whole) and loaded == []
 
 
+@pytest.fixture(autouse=True)
+def usual_interrupt():
+    """Ctrl-C raises KeyboardInterrupt: a shell starts what runs in its background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def small(seed: int = 0, lr: float = 0.1) -> Trainer:
     for start in (random.seed, np.random.seed, torch.manual_seed):
         start(seed)
