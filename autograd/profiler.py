@@ -294,7 +294,7 @@ class _Doors:
         self._watch: _TimedWatch | None = None
 
     def open(self) -> None:
-        self._watch = _TimedWatch(lambda *_: None, set(OPS)).__enter__()  # type: ignore[assignment]
+        self._watch = _TimedWatch(lambda *_: None, set(OPS)).__enter__()  # type: ignore[assignment]  # the watch itself
         for op in list(OPS.values()):
             self._time_vjp(op)
         prepare = codegen.prepare

@@ -313,8 +313,8 @@ def peer(group: ProcessGroup, what: str, rank: int | None, group_rank: int | Non
         raise ValueError("Can't specify both group_rank and global_rank")
     if group_rank is None:
         if group is not globals()["group"].WORLD:
-            return get_group_rank(group, rank)  # type: ignore[arg-type]
+            return get_group_rank(group, rank)  # type: ignore[arg-type]  # one is given
         group_rank = rank
     if group_rank not in range(group.size()):
         raise RuntimeError(f"{what}: invalid root rank: {group_rank} (the group has {group.size()})")
-    return int(group_rank)  # type: ignore[arg-type]
+    return int(group_rank)  # type: ignore[arg-type]  # as above

@@ -160,7 +160,7 @@ class NCCLTransport:
         def trouble(task: Task) -> str | None:
             return job.trouble(task, self.ranks, everybody)
 
-        task = NCCLTask.__new__(NCCLTask)
+        task = NCCLTask.__new__(NCCLTask)  # the event is asked for by __init__
         task.transport, task.keep, task.event = self, keep, event
         task.__init__(job.engine, what, steps(), self.control.timeout.total_seconds(), trouble)  # type: ignore[misc]
         task.look_after(watched=True)

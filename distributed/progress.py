@@ -50,7 +50,7 @@ def _over(request: Any) -> bool:
     """Whether a request of a failed call is done; one that ends with an error is."""
     try:
         return bool(request.Test())
-    except Exception:
+    except Exception:  # of MPI: the call has failed already
         return True
 
 
@@ -83,7 +83,7 @@ class Task:
                 self.pending = next(self.steps)
         except StopIteration:
             self.done = True
-        except Exception as error:
+        except Exception as error:  # kept, raised where it is waited for
             self.fail(error, self._known_by(time.monotonic() + NEWS))
 
     def _known_by(self, end: float) -> str | None:

@@ -194,7 +194,7 @@ class Fit:
         before = dict(self.plan.feed.workers)
         try:
             found = list(itertools.islice(batches, self.trainer.accumulate))
-        except Exception:
+        except Exception:  # goes on up unless Ctrl-C is its cause
             if self.interrupts.asked is not None:  # Ctrl-C reaches worker processes too, and ends them
                 self.plan.feed.workers = before
                 self._leave()

@@ -55,7 +55,7 @@ class History:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and self.state_dict() == other.state_dict()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     def __repr__(self) -> str:
         return f"History({len(self.epoch)} epochs of {', '.join(self.history) or 'nothing'})"

@@ -72,7 +72,7 @@ class GenerationMixin:
 
     def save_pretrained(self, folder: Any, max_shard_size: int | str = "5GB") -> None:
         """As PretrainedModel's, with generation_config.json."""
-        super().save_pretrained(folder, max_shard_size)  # type: ignore[misc]
+        super().save_pretrained(folder, max_shard_size)  # type: ignore[misc]  # as above
         self.generation_config.save_pretrained(folder)
 
     def generate(
@@ -257,7 +257,7 @@ class GenerationMixin:
         if self.learned_positions and prompt > positions:  # type: ignore[operator]  # it is there then
             raise ValueError(f"the prompt of {prompt} tokens is longer than the model's {positions} positions")
         config = with_lengths(config, prompt, positions)
-        if self.learned_positions and config.max_length - 1 > positions:  # type: ignore[operator]
+        if self.learned_positions and config.max_length - 1 > positions:  # type: ignore[operator]  # as above
             raise ValueError(
                 f"a prompt of {prompt} tokens continued to {config.max_length} exceeds the model's {positions} "
                 "positions: shorten the prompt, or give a smaller max_new_tokens"

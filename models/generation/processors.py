@@ -90,7 +90,7 @@ def forced_bos_token_id(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
 
 def forced_eos_token_id(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
     """The last token that max_length allows is this one."""
-    last = ids.shape[1] == run.config.max_length - 1  # type: ignore[operator]
+    last = ids.shape[1] == run.config.max_length - 1  # type: ignore[operator]  # is set
     return _only(scores, run.config.forced_eos_token_id) if last else scores
 
 
@@ -130,7 +130,7 @@ def top_p(ids: Tensor, scores: Tensor, run: Run) -> Tensor:
     Holtzman et al., The curious case of neural text degeneration, 2020.
     """
     ordered, order = scores.sort()
-    drop = ordered.softmax(-1).cumsum(-1) <= 1 - run.config.top_p  # type: ignore[operator]
+    drop = ordered.softmax(-1).cumsum(-1) <= 1 - run.config.top_p  # type: ignore[operator]  # is set
     drop[:, -1] = False
     return _dropped(scores, order, drop)
 
